@@ -1,0 +1,142 @@
+"""The catalogue: what is known about each kata, one YAML file per slug.
+
+A file holds two YAML documents. The first, the card, is all that `kata list` needs and is
+cheap to read; the second holds hints, bugs and sources and is read when a kata is opened.
+"""
+
+import difflib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from grader.errors import ContentError, UnknownSlug
+
+TRACKS = ("core", "quantization", "serving", "prompting", "variants", "training", "analysis")
+
+T = TypeVar("T")
+
+_HERE = Path(__file__).parent
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a list shows. `order` is the place in the teaching order (the number in the
+    contracts), `minutes` the par time, `defines` the names a submission must define."""
+
+    slug: str
+    title: str
+    track: Literal[TRACKS]  # type: ignore[valid-type]
+    order: int
+    difficulty: Literal["easy", "medium", "hard"]
+    minutes: int
+    defines: tuple[str, ...]
+    summary: str
+
+
+class Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Replace `old`, which stands exactly once in the solution, by `new`."""
+
+    old: str
+    new: str
+
+
+class Bug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A known mistake: what it is, how it shows, why, and how to mend it."""
+
+    id: str
+    title: str
+    symptom: str
+    cause: str
+    fix: str
+    patch: tuple[Patch, ...]
+    question: str | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The second document: everything about a kata beyond its card."""
+
+    hints: tuple[str, ...]
+    bugs: tuple[Bug, ...]
+    sources: tuple[str, ...]
+    questions: tuple[str, ...] = ()
+
+    def bug(self, bug_id: str) -> Bug:
+        for bug in self.bugs:
+            if bug.id == bug_id:
+                return bug
+        raise ContentError(f"The catalogue has no bug '{bug_id}'.")
+
+
+def _documents(slug: str) -> Iterator[Any]:
+    with (_HERE / f"{slug}.yaml").open(encoding="utf-8") as file:
+        yield from yaml.load_all(file, _Loader)
+
+
+def _convert(slug: str, document: Any, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise ContentError(f"catalog/{slug}.yaml: {error}") from error
+
+
+@cache
+def card(slug: str) -> Card:
+    """The card of one kata. Raises ContentError if its file is broken."""
+    try:
+        return _convert(slug, {"slug": slug, **next(_documents(slug))}, Card)
+    except (yaml.YAMLError, OSError, StopIteration, TypeError) as error:
+        raise ContentError(f"catalog/{slug}.yaml: {error}") from error
+
+
+@cache
+def entry(slug: str) -> Entry:
+    """Hints, bugs and sources of one kata. Raises ContentError if its file is broken."""
+    try:
+        _, body = _documents(slug)
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise ContentError(f"catalog/{slug}.yaml: {error}") from error
+    return _convert(slug, body, Entry)
+
+
+@cache
+def cards() -> tuple[Card, ...]:
+    """All cards in teaching order: by track, then by number."""
+    found = (card(path.stem) for path in _HERE.glob("*.yaml"))
+    return tuple(sorted(found, key=lambda c: (TRACKS.index(c.track), c.order)))
+
+
+def slugs() -> list[str]:
+    """All slugs, from file names alone, sorted by name."""
+    return sorted(path.stem for path in _HERE.glob("*.yaml"))
+
+
+def find(text: str) -> str:
+    """The slug meant by `text`: itself or the only one that begins with it.
+
+    Raises UnknownSlug with the nearest slugs otherwise.
+    """
+    known = slugs()
+    if text in known:
+        return text
+    wanted = text.strip().lower().replace("-", "_")
+    starting = [slug for slug in known if wanted and slug.startswith(wanted)]
+    if wanted in known or len(starting) == 1:
+        return wanted if wanted in known else starting[0]
+    raise UnknownSlug(text, starting[:3] or difflib.get_close_matches(wanted, known, 3, 0.5))
+
+
+def planted(slug: str, bug: Bug, solution: str) -> str:
+    """The solution with one bug put in. Raises ContentError if a patch does not fit."""
+    for patch in bug.patch:
+        if solution.count(patch.old) != 1:
+            times = solution.count(patch.old)
+            raise ContentError(
+                f"catalog/{slug}.yaml, bug '{bug.id}': the patch's `old` text stands "
+                f"{times} times in the solution, not once."
+            )
+        solution = solution.replace(patch.old, patch.new)
+    return solution

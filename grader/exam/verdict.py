@@ -1,0 +1,134 @@
+"""What a grading ends in. Free of torch, so that lists and histories can read it."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Part(StrEnum):
+    """What a check is about, in the order the screen shows. The first five are the core."""
+
+    SHAPE = "shape"
+    INIT = "init"
+    FREEZE = "freeze"
+    FORWARD = "forward"
+    GRADIENT = "gradient"
+    MERGE = "merge"
+    STATE = "state"
+    DTYPE = "dtype"
+    DEVICE = "device"
+    ERRORS = "errors"
+    COST = "cost"
+    GPU = "gpu"
+
+
+CORE = frozenset({Part.SHAPE, Part.INIT, Part.FREEZE, Part.FORWARD, Part.GRADIENT})
+
+
+class Outcome(StrEnum):
+    """`failed`: judged and wrong. `error`: could not be judged (never counts as passed)."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    ERROR = "error"
+
+
+class Level(StrEnum):
+    NONE = "none"
+    CORE = "core"
+    COMPLETE = "complete"
+
+
+class Kind(StrEnum):
+    """What kept a submission from being judged as a whole."""
+
+    SYNTAX = "syntax"
+    IMPORT = "import"
+    MISSING = "missing"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CRASH = "crash"
+    OUTPUT = "output"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule of the contract, judged. `bug` is the catalogue id of the mistake found.
+
+    `started` is False where the submission answered NotImplementedError.
+    """
+
+    name: str
+    part: Part
+    outcome: Outcome
+    message: str = ""
+    bug: str | None = None
+    started: bool = True
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    kind: Kind
+    message: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer to one grading. `only` names the part when just one was run;
+    `output` is what the submission printed (bounded, made harmless for display)."""
+
+    slug: str
+    seed: int
+    seconds: float
+    checks: tuple[Check, ...]
+    error: Trouble | None = None
+    only: Part | None = None
+    output: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """All that ran has passed, and something ran."""
+        outcomes = [check.outcome for check in self.checks]
+        return (
+            self.error is None
+            and Outcome.PASSED in outcomes
+            and all(o in (Outcome.PASSED, Outcome.SKIPPED) for o in outcomes)
+        )
+
+    @property
+    def level(self) -> Level:
+        """How far the kata is; a run of one part alone proves no level."""
+        if self.only is not None:
+            return Level.NONE
+        if self.passed:
+            return Level.COMPLETE
+        core = [check.outcome for check in self.checks if check.part in CORE]
+        return Level.CORE if core and set(core) == {Outcome.PASSED} else Level.NONE
+
+    @property
+    def started(self) -> bool:
+        """False when every check that ran met NotImplementedError."""
+        ran = [check for check in self.checks if check.outcome is not Outcome.SKIPPED]
+        return self.error is not None or not ran or any(check.started for check in ran)
+
+    def as_json(self) -> bytes:
+        """The object that `--json` prints."""
+        checks = [
+            {
+                "name": check.name,
+                "part": check.part,
+                "outcome": check.outcome,
+                "message": check.message,
+                "bug": check.bug,
+            }
+            for check in self.checks
+        ]
+        return msgspec.json.encode(
+            {
+                "slug": self.slug,
+                "passed": self.passed,
+                "level": self.level,
+                "seed": self.seed,
+                "seconds": round(self.seconds, 3),
+                "checks": checks,
+                "error": self.error,
+            }
+        )
