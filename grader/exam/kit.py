@@ -1,0 +1,115 @@
+"""What probes may use on the stage, beside torch itself.
+
+A probe runs next to the learner's code; these helpers set up its layers, say plainly what is
+missing, and count work.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = [
+    "F",
+    "Missing",
+    "copy",
+    "count",
+    "grad_of",
+    "linear",
+    "math",
+    "need",
+    "nn",
+    "set_",
+    "torch",
+    "trainable",
+]
+
+
+class Missing(Exception):
+    """A name of the contract is not there."""
+
+
+def need(owner: Any, name: str) -> Any:
+    """`owner.name`, or Missing with what is there instead."""
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        own = sorted(
+            {*vars(owner), *getattr(owner, "_parameters", {}), *getattr(owner, "_buffers", {})}
+            | {*getattr(owner, "_modules", {})}
+        )
+        there = ", ".join(n for n in own if not n.startswith("_") and n != "training")
+        raise Missing(
+            f"{type(owner).__name__} has no `{name}`; it has: {there or 'nothing'}"
+        ) from None
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Linear:
+    """A plain nn.Linear with this weight (out, in) and bias (out,)."""
+    layer = nn.Linear(
+        weight.shape[1],
+        weight.shape[0],
+        bias=bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    set_(layer, weight=weight, **({} if bias is None else {"bias": bias}))
+    return layer
+
+
+def set_(module: Any, **values: torch.Tensor) -> None:
+    """Write values into the named tensors of a module, in place."""
+    for name, value in values.items():
+        target = need(module, name)
+        if not isinstance(target, torch.Tensor):
+            kind = type(target).__name__
+            raise Missing(f"`{name}` of {type(module).__name__} is no tensor but a {kind}")
+        if target.shape != value.shape:
+            raise Missing(
+                f"`{name}` of {type(module).__name__} has shape {tuple(target.shape)}, "
+                f"expected {tuple(value.shape)}"
+            )
+        with torch.no_grad():
+            target.copy_(value)
+
+
+def trainable(module: nn.Module) -> list[str]:
+    """Names of the parameters that train, each once."""
+    return [name for name, p in module.named_parameters() if p.requires_grad]
+
+
+def grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The tensor's gradient, or None."""
+    return tensor.grad
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops = 0
+        self.largest = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.ops += 1
+        for item in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(item, torch.Tensor):
+                self.largest = max(self.largest, item.numel())
+        return out
+
+
+def count(call: Callable[[], Any]) -> dict[str, int]:
+    """What a call costs: dispatched operators, the numel of its largest result, FLOPs."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter, flops = _Counter(), FlopCounterMode(display=False)
+    with flops, counter:
+        call()
+    return {"ops": counter.ops, "largest": counter.largest, "flops": flops.get_total_flops()}

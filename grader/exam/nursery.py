@@ -1,0 +1,237 @@
+"""The process that starts stages, and sees to it that nothing of theirs outlives them.
+
+It is forked from the main process right after torch is imported, before suites or solutions
+are, so a stage forked here has torch at hand and nothing else of ours.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+_START, _REAP, _ACCELERATOR = b"S", b"R", b"A"
+_ORDER = struct.Struct("!cq")
+_ANSWER = struct.Struct("!q")
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_REAP_S = 5.0
+_KINDS = ("", "cuda", "xpu")  # accelerators that the gpu part knows; MPS lacks float64
+
+
+class NurseryGone(Exception):
+    """The process that starts stages was killed."""
+
+
+def children(pid: int) -> list[int]:
+    """Living children of a process (Linux; elsewhere none are seen)."""
+    found: list[int] = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+    except OSError:
+        return found
+    for task in tasks:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:  # noqa: PTH123
+            found += [int(word) for word in file.read().split()]
+    return [pid for pid in found if _running(pid)]
+
+
+def _running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """Living processes below one, nearest first."""
+    found, queue = [], [pid]
+    while queue and len(found) < 10_000:
+        below = children(queue.pop(0))
+        found += below
+        queue += below
+    return found
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+@dataclass
+class Nursery:
+    """The examiner's end: orders go through `sock`; at most one stage lives at a time."""
+
+    pid: int
+    sock: socket.socket
+
+    @classmethod
+    def fork(cls) -> "Nursery":
+        """Fork it. Call this before anything a submission must not see is imported."""
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                ours.close()
+                _Keeper(theirs).run()
+                status = 0
+            finally:
+                os._exit(status)
+        theirs.close()
+        return cls(pid, ours)
+
+    def _order(self, what: bytes, value: int = 0, fds: list[int] | None = None) -> int:
+        try:
+            socket.send_fds(self.sock, [_ORDER.pack(what, value)], fds or [])
+            answer = self.sock.recv(_ANSWER.size, socket.MSG_WAITALL)
+        except OSError as error:
+            raise NurseryGone from error
+        if len(answer) != _ANSWER.size:
+            raise NurseryGone
+        return int(_ANSWER.unpack(answer)[0])
+
+    def start(self, sock: socket.socket, output: int, memory_bytes: int | None) -> int:
+        """Start a stage on these descriptors; returns its pid. Raises NurseryGone."""
+        return self._order(_START, memory_bytes or 0, [sock.fileno(), output])
+
+    def reap(self) -> int:
+        """Kill the stage and all it started; returns how it ended (a wait status)."""
+        return self._order(_REAP)
+
+    def accelerator(self) -> str:
+        """The torch device type of this machine's accelerator, or ''."""
+        return _KINDS[self._order(_ACCELERATOR)]
+
+    def close(self) -> None:
+        self.sock.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+class _Keeper:
+    """The nursery's own side."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.stage = 0
+        self.folder = ""
+
+    def run(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        try:
+            while True:
+                order, fds, *_ = socket.recv_fds(self.sock, _ORDER.size, 2)
+                if len(order) != _ORDER.size:
+                    return
+                what, value = _ORDER.unpack(order)
+                if what == _START:
+                    answer = self._start(fds, value)
+                elif what == _REAP:
+                    answer = self._reap()
+                else:
+                    answer = self._ask_accelerator()
+                self.sock.sendall(_ANSWER.pack(answer))
+        except OSError:
+            return
+        finally:
+            self._reap()
+
+    def _start(self, fds: list[int], memory_bytes: int) -> int:
+        self._reap()
+        self.folder = tempfile.mkdtemp(prefix="kata-")
+        nursery = os.getpid()
+        self.stage = os.fork()
+        if self.stage == 0:
+            status = 1
+            try:
+                _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() == nursery:
+                    self._become_stage(fds, memory_bytes)
+                    status = 0
+            finally:
+                os._exit(status)
+        for fd in fds:
+            os.close(fd)
+        return self.stage
+
+    def _become_stage(self, fds: list[int], memory_bytes: int) -> None:
+        os.setsid()
+        sock_fd, output = fds
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.dup2(sock_fd, 3) if sock_fd != 3 else None
+        os.closerange(4, 1 << 16)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.environ.update(HOME=self.folder, TMPDIR=self.folder, PYTHONSTARTUP="")
+        tempfile.tempdir = None
+        os.chdir(self.folder)
+        sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+        sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+        sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+        from grader.exam import stage
+
+        with socket.socket(fileno=3) as sock:
+            sock.setblocking(True)
+            stage.serve(sock, memory_bytes or None)
+
+    def _reap(self) -> int:
+        """Kill every descendant until none is left; orphans come to us as their subreaper."""
+        status = 0
+        deadline = time.monotonic() + _REAP_S
+        while self.stage or descendants(os.getpid()):
+            if self.stage:
+                # The session's group too: where children can't be listed it is all we have.
+                for kill in (os.kill, os.killpg):
+                    with contextlib.suppress(OSError):
+                        kill(self.stage, signal.SIGKILL)
+            below = descendants(os.getpid())
+            for number in (signal.SIGSTOP, signal.SIGKILL):  # a fork bomb must not outrun us
+                for pid in below:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, number)
+            try:
+                pid, ended = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self.stage = 0
+                break
+            if pid == self.stage and pid:
+                self.stage, status = 0, ended
+            if not pid:
+                time.sleep(0.001)
+            if time.monotonic() > deadline:
+                break
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = ""
+        return status
+
+    def _ask_accelerator(self) -> int:
+        """Ask in a throwaway child: once a process has touched CUDA, its forks cannot."""
+        import torch
+
+        if torch.version.cuda is None and torch.version.hip is None and not torch.xpu._is_compiled():
+            return 0
+        pid = os.fork()
+        if pid == 0:
+            kind = 0
+            try:
+                device = torch.accelerator.current_accelerator(check_available=True)
+                kind = _KINDS.index(device.type) if device is not None else 0
+            finally:
+                os._exit(kind)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
