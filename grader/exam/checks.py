@@ -1,0 +1,246 @@
+"""The words a suite is written in: parts, draws, comparisons, and names for mistakes."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from grader.exam.verdict import Part
+from grader.exam.wire import Foreign
+
+F = TypeVar("F", bound=Callable[..., Any])
+Value = Tensor | float | Callable[[], Tensor]
+
+# (rtol, atol) by dtype. rtol is taken of the largest expected magnitude, so that one small
+# entry among large ones is not held to more than its rounding allows.
+TOLERANCE = {
+    torch.float32: (1e-4, 1e-5),
+    torch.float64: (1e-9, 1e-9),
+    torch.bfloat16: (4e-2, 4e-2),
+    torch.float16: (4e-3, 4e-3),
+}
+
+
+class CheckFailed(Exception):
+    """A rule of the contract is broken; `bug` is the catalogue id of the mistake, if known."""
+
+    def __init__(self, message: str, bug: str | None = None, *, started: bool = True) -> None:
+        super().__init__(message)
+        self.bug, self.started = bug, started
+
+
+class LearnerRaised(CheckFailed):
+    """The submission raised where it should have answered. `types` are the qualified names
+    of the exception's class and its bases."""
+
+    def __init__(self, types: list[str], text: str, story: str) -> None:
+        self.types, self.text = types, text
+        unwritten = "builtins.NotImplementedError" in types
+        super().__init__("Not started yet." if unwritten else story, started=not unwritten)
+
+
+class SuiteFault(Exception):
+    """A check of ours is wrong: it cannot tell a known mistake from what is right."""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception that a probe met: qualified class names, and its text."""
+
+    types: list[str]
+    text: str
+
+
+def part(name: str, *, seconds: float = 10.0) -> Callable[[F], F]:
+    """Mark a check: the part it belongs to and its time limit."""
+
+    def mark(check: F) -> F:
+        check.__dict__.update(kata_part=Part(name), kata_seconds=seconds)
+        return check
+
+    return mark
+
+
+class Draw:
+    """Numbers for one check, from its seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int, std: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Gaussian values of mean 0."""
+        return (torch.randn(shape, generator=self.generator) * std).to(dtype)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """int64 values in low..high-1."""
+        return torch.randint(low, high, shape, generator=self.generator)
+
+    def orthonormal(self, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A matrix (rows, columns) whose shorter side is orthonormal."""
+        wide = torch.randn(max(rows, columns), min(rows, columns), generator=self.generator)
+        q = torch.linalg.qr(wide.double())[0].to(dtype)
+        return q if rows >= columns else q.T.contiguous()
+
+
+def fail(message: str, bug: str | None = None) -> None:
+    raise CheckFailed(message, bug)
+
+
+def require(condition: Any, message: str, bug: str | None = None) -> None:
+    """Fail with this message unless the condition holds."""
+    if not condition:
+        raise CheckFailed(message, bug)
+
+
+@contextlib.contextmanager
+def blame(bug: str, *texts: str) -> Iterator[None]:
+    """Name the mistake when the submission raises inside (with one of `texts`, if given)."""
+    try:
+        yield
+    except LearnerRaised as error:
+        if error.started and error.bug is None:
+            if not texts or any(text in error.text for text in texts):
+                error.bug = bug
+        raise
+
+
+def rejects(
+    outcome: Any, error: str, names: str | tuple[str, ...] = (), *, what: str, bug: str | None = None
+) -> None:
+    """The attempt must have ended in exception `error` with a message naming one of `names`."""
+    if not isinstance(outcome, Raised):
+        raise CheckFailed(f"{what} must raise {error}; nothing was raised.", bug)
+    if "builtins.NotImplementedError" in outcome.types:
+        raise CheckFailed("Not started yet.", started=False)
+    if f"builtins.{error}" not in outcome.types:
+        got = outcome.types[0].rpartition(".")[2]
+        raise CheckFailed(f"{what} must raise {error}, not {got}: {outcome.text}", bug)
+    wanted = (names,) if isinstance(names, str) else names
+    if wanted and not any(name in outcome.text for name in wanted):
+        raise CheckFailed(
+            f"{what} raises {error}, but its message does not name `{wanted[0]}`: "
+            f"{outcome.text or 'it is empty'}"
+        )
+
+
+def tensor(got: Any, what: str = "the output") -> Tensor:
+    """`got` if it is a tensor; fails otherwise."""
+    if isinstance(got, Tensor):
+        return got
+    kind = got.type if isinstance(got, Foreign) else type(got).__name__
+    raise CheckFailed(f"{what} should be a tensor, not {kind}")
+
+
+def close(got: Tensor, want: Tensor, rtol: float, atol: float) -> bool:
+    """Same shape, and no entry further off than atol + rtol * max |want|."""
+    if got.shape != want.shape:
+        return False
+    if not want.numel():
+        return True
+    got, want = got.double(), want.double()
+    off = (got - want).abs()
+    return bool((off <= atol + rtol * want.abs().max()).all())  # NaN compares false
+
+
+def near(
+    got: Any,
+    want: Tensor | float,
+    *,
+    what: str = "the output",
+    dtype: torch.dtype | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    unless: Mapping[str, Value] | None = None,
+    bug: str | None = None,
+) -> None:
+    """Fail unless `got` is `want`, naming the known mistake whose value it is.
+
+    want: what is right, computed by the examiner (float64 where it can be).
+    dtype: what `got`'s dtype must be; sets the tolerance (default: float32, float64 and so on
+    as `got` is). unless: bug id -> the value that mistake gives. bug: the mistake to name when
+    none of them matches.
+    """
+    expected = torch.as_tensor(want)
+    if isinstance(got, (int, float)) and expected.ndim == 0:
+        got = torch.tensor(float(got), dtype=torch.float64)
+        dtype = dtype or torch.float32
+        got = got.to(dtype)
+    got = tensor(got, what)
+    tolerance = TOLERANCE.get(dtype or got.dtype, TOLERANCE[torch.float32])
+    rtol = tolerance[0] if rtol is None else rtol
+    atol = tolerance[1] if atol is None else atol
+    right = close(got, expected, rtol, atol)
+    if right and not (_strict and unless) and (dtype is None or got.dtype == dtype):
+        return
+    values = {name: torch.as_tensor(v() if callable(v) else v) for name, v in (unless or {}).items()}
+    for name, value in values.items():
+        if _strict and close(value, expected, rtol, atol):
+            raise SuiteFault(f"{what}: the value of '{name}' is within tolerance of what is right")
+    if right:
+        if dtype is not None and got.dtype != dtype:
+            raise CheckFailed(f"{what} should be {_name(dtype)}, not {_name(got.dtype)}", bug)
+        return
+    # Among several that match within a coarse tolerance the nearest is meant.
+    matching = {n: v for n, v in values.items() if close(got, v, rtol, atol)}
+    if matching:
+        bug = min(matching, key=lambda n: float((got.double() - matching[n].double()).abs().sum()))
+    raise CheckFailed(_difference(got, expected, what), bug)
+
+
+_strict = False
+
+
+@contextlib.contextmanager
+def strict() -> Iterator[None]:
+    """While inside, near() also holds each known mistake apart from what is right."""
+    global _strict
+    _strict = True
+    try:
+        yield
+    finally:
+        _strict = False
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _difference(got: Tensor, want: Tensor, what: str) -> str:
+    if got.shape != want.shape:
+        return f"{what} has shape {tuple(got.shape)}, expected {tuple(want.shape)}"
+    shape = f"shape {tuple(got.shape)}" if got.ndim else "a single value"
+    if got.is_complex() or not bool(torch.isfinite(got.double()).all()):
+        bad = int((~torch.isfinite(got.double())).sum()) if not got.is_complex() else got.numel()
+        return f"{what} ({shape}) holds {bad} values that are not finite numbers"
+    off = (got.double() - want.double()).abs().reshape(-1)
+    at = int(off.argmax())
+    index = []
+    rest = at
+    for size in reversed(got.shape):
+        index.insert(0, rest % size)
+        rest //= size
+    expected, found = float(want.reshape(-1)[at]), float(got.reshape(-1)[at])
+    relative = float(off[at]) / max(abs(expected), 1e-30)
+    place = f" at index {tuple(index)}" if index else ""
+    return (
+        f"{what} is not what it should be ({shape}): the largest difference is "
+        f"{float(off[at]):.3g} (relative {relative:.2g}){place}: "
+        f"expected {expected:.6g}, got {found:.6g}"
+    )
+
+
+def same(got: Any, want: Tensor, what: str, bug: str | None = None) -> None:
+    """Fail unless bit-equal (same shape, dtype and values)."""
+    value = tensor(got, what)
+    if value.dtype != want.dtype or not torch.equal(value, want):
+        if value.shape == want.shape and value.dtype == want.dtype:
+            off = float((value.double() - want.double()).abs().max())
+            raise CheckFailed(f"{what} has changed (by up to {off:.3g})", bug)
+        raise CheckFailed(
+            f"{what} has changed: {tuple(value.shape)} {_name(value.dtype)}, "
+            f"was {tuple(want.shape)} {_name(want.dtype)}",
+            bug,
+        )
