@@ -24,10 +24,11 @@ def read(path: Path) -> bytes | Trouble:
         return Trouble(Kind.MISSING, f"{path} is a folder, not a file.")
     except OSError as error:
         return Trouble(Kind.MISSING, f"{path} cannot be read: {error.strerror}.")
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            kind = "a folder" if path.is_dir() else "a pipe or device"
-            return Trouble(Kind.MISSING, f"{path} is {kind}, not a file.")
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        kind = "a folder" if path.is_dir() else "a pipe or device"
+        return Trouble(Kind.MISSING, f"{path} is {kind}, not a file.")
+    with os.fdopen(fd, "rb") as file:
         data = file.read(LIMIT_BYTES + 1)
     if len(data) > LIMIT_BYTES:
         return Trouble(Kind.IMPORT, f"{path} is larger than 1 MiB; no answer is that long.")
