@@ -1,0 +1,395 @@
+"""Runs a hidden suite against a submission and writes the verdict.
+
+The suite runs here, under pytest; the submission runs on a stage. Nothing of the submission is
+ever imported, unpickled or evaluated in this process.
+"""
+
+import hashlib
+import inspect
+import os
+import random
+import re
+import textwrap
+import time
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch  # before anything else of ours: the nursery is forked with torch and no more
+
+from grader import catalog, content
+from grader.errors import GraderError
+from grader.exam import checks, kit
+from grader.exam.nursery import Nursery, NurseryGone
+from grader.exam.session import KEPT_OUTPUT_BYTES, Session, StageDied
+from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
+
+_LOAD_S = 10.0
+_GPU_FACTOR = 6
+_MAX_TIMEOUTS, _MAX_DEATHS = 2, 3
+_PLUGINS_OFF = (
+    "terminal cacheprovider faulthandler logging doctest unittest warnings pastebin junitxml "
+    "tmpdir monkeypatch recwarn stepwise setuponly setupplan debugging threadexception "
+    "unraisableexception legacypath capture"
+).split()
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
+
+
+def harmless(text: str) -> str:
+    """The text without terminal escapes; other control characters become visible."""
+    text = _CONTROL.sub("", text.replace("\r\n", "\n"))
+    return "".join(
+        c if c in "\n\t" or (c.isprintable()) else f"\\x{ord(c):02x}" if ord(c) < 256 else "\ufffd"
+        for c in text
+    )
+
+
+class StageHandle:
+    """What a check calls: `stage(probe, ...)` gives the probe's evidence."""
+
+    def __init__(self, run: "_Run", seconds: float, seed: int, device: str) -> None:
+        self._run, self.seconds, self._seed = run, seconds, seed
+        self.device = device
+
+    def __call__(self, probe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Evidence of a probe. Raises LearnerRaised if it raised, StageDied if it ended so."""
+        reply = self._ask(probe, args, kwargs)
+        if "raised" in reply:
+            raised = reply["raised"]
+            raise checks.LearnerRaised(raised["types"], raised["text"], raised["story"])
+        return reply["evidence"]
+
+    def attempt(self, probe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Evidence of a probe, or `Raised` with the exception it ended in."""
+        reply = self._ask(probe, args, kwargs)
+        if "raised" in reply and not reply["raised"]["missing"]:
+            return checks.Raised(reply["raised"]["types"], reply["raised"]["text"])
+        if "raised" in reply:
+            raised = reply["raised"]
+            raise checks.LearnerRaised(raised["types"], raised["text"], raised["story"])
+        return reply["evidence"]
+
+    def _ask(self, probe: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
+        session = self._run.session()
+        source, values = _probe(probe)
+        call = {
+            "name": probe.__name__,
+            "source": source,
+            "values": values,
+            "args": args,
+            "kwargs": kwargs,
+        }
+        started = time.monotonic()
+        session.send({"op": "probe", "seed": self._seed, "probe": call}, self.seconds)
+        reply = session.answer(self.seconds)
+        self.seconds = max(0.05, self.seconds - (time.monotonic() - started))
+        if "unsendable" in reply:
+            raise checks.CheckFailed(f"The submission's answer: {reply['unsendable']}.")
+        raised = reply.get("raised")
+        if raised is not None:
+            if raised["memory"]:
+                self._run.drop()
+                raise StageDied(Kind.MEMORY, "It asked for more than 4 GiB of memory.")
+            if "builtins.SystemExit" in raised["types"]:
+                self._run.drop()
+                raise StageDied(Kind.CRASH, f"It called exit. {raised['story']}")
+        elif "evidence" not in reply:
+            raise checks.CheckFailed("The submission's process sent malformed evidence.")
+        return reply
+
+
+def _probe(probe: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
+    """The probe's source with that of the helpers it calls, and the plain values it names."""
+    if probe not in _sources:
+        pieces: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        queue = [probe]
+        while queue:
+            function = queue.pop()
+            pieces[function.__name__] = textwrap.dedent(inspect.getsource(function))
+            for name in _names(function.__code__):
+                value = function.__globals__.get(name)
+                if name in pieces or name in kit.__all__:
+                    continue
+                if isinstance(value, types.FunctionType):
+                    queue.append(value)
+                elif isinstance(value, (int, float, str, tuple)):
+                    values[name] = value
+        _sources[probe] = ("\n\n".join(pieces.values()), values)
+    return _sources[probe]
+
+
+_sources: dict[Callable[..., Any], tuple[str, dict[str, Any]]] = {}
+
+
+def _names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+    return names
+
+
+class _Run:
+    """One suite against one source: a pytest plugin that records an outcome per check."""
+
+    def __init__(
+        self, examiner: "Examiner", slug: str, source: bytes | Trouble, filename: str, seed: int,
+        part: Part | None, only: frozenset[str] | None = None,
+    ) -> None:
+        self.examiner, self.slug, self.source, self.filename = examiner, slug, source, filename
+        self.seed, self.part, self.only = seed, part, only
+        self.checks: list[Check] = []
+        self.error: Trouble | None = source if isinstance(source, Trouble) else None
+        self.output = ""
+        self.faults: dict[str, str] = {}
+        self.timeouts = self.deaths = 0
+        self.on_gpu = False
+        self._session: Session | None = None
+        self._loaded = False
+
+    # The stage
+
+    def open(self, limited: bool = True) -> None:
+        """Start a stage and have it load the source; `session` awaits that."""
+        assert isinstance(self.source, bytes)
+        self._loaded = False
+        self._session = Session(self.examiner.nursery(), limited)
+        load = {
+            "slug": self.slug,
+            "filename": self.filename,
+            "source": self.source,
+            "defines": catalog.card(self.slug).defines,
+        }
+        self._session.send({"op": "load", "seed": self.seed, "load": load}, _LOAD_S)
+
+    def session(self) -> Session:
+        """The stage with the source loaded. Raises StageDied."""
+        if self._session is None:
+            self.open(limited=not self.on_gpu)
+        session = self._session
+        assert session is not None
+        if not self._loaded:
+            reply = session.answer(_LOAD_S)
+            trouble = reply.get("trouble")
+            if trouble is None and "raised" in reply:
+                trouble = {"kind": "crash", "message": reply["raised"]["story"]}
+            if trouble is not None:
+                self.drop()
+                raise StageDied(Kind(trouble["kind"]), trouble["message"])
+            self._loaded = True
+        return session
+
+    def drop(self) -> None:
+        if self._session is not None:
+            session, self._session = self._session, None
+            self._keep_output(session)
+            session.close()
+
+    def _keep_output(self, session: Session) -> None:
+        text = session.kept.decode(errors="replace")
+        if session.printed > len(session.kept):
+            text += f"\n[{session.printed - len(session.kept)} more bytes were printed]\n"
+        session.forget_output()
+        self.output = (self.output + text)[:KEPT_OUTPUT_BYTES]
+
+    # The checks, as pytest meets them
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        chosen = [
+            item
+            for item in items
+            if (self.part is None or item.obj.kata_part is self.part)
+            and (self.only is None or item.name in self.only)
+        ]
+        chosen.sort(key=lambda item: item.obj.kata_part is Part.GPU)  # its stage is its own
+        items[:] = chosen
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        if self.error is None:
+            try:
+                self.session()
+            except StageDied as died:
+                self._note(died)
+                self.error = died.trouble
+        loaded = self.error is None
+        for item in session.items:
+            check = item.obj
+            if not loaded or self.timeouts >= _MAX_TIMEOUTS or self.deaths >= _MAX_DEATHS:
+                self._record(item, Outcome.ERROR, "Did not run.")
+            else:
+                self._run(item, check)
+        self.drop()
+        return True
+
+    def _run(self, item: Any, check: Any) -> None:
+        gpu = check.kata_part is Part.GPU
+        if gpu and not self.examiner.accelerator():
+            self._record(item, Outcome.SKIPPED, "No accelerator on this machine.")
+            return
+        if gpu and not self.on_gpu:
+            self.drop()
+            self.on_gpu = True
+        digest = hashlib.sha256(f"{self.seed}/{item.name}".encode()).digest()
+        seed = int.from_bytes(digest[:6], "big")
+        seconds = check.kata_seconds * (_GPU_FACTOR if gpu else 1)
+        device = self.examiner.accelerator() if gpu else "cpu"
+        words = {
+            "stage": StageHandle(self, seconds, seed, device),
+            "draw": checks.Draw(seed),
+        }
+        try:
+            check(**{name: words[name] for name in inspect.signature(check).parameters})
+        except checks.CheckFailed as failed:
+            known = failed.bug is None or any(
+                bug.id == failed.bug for bug in catalog.entry(self.slug).bugs
+            )
+            if not known:
+                self.faults[item.name] = f"the catalogue has no bug '{failed.bug}'"
+            self._record(item, Outcome.FAILED, str(failed), failed.bug, started=failed.started)
+        except StageDied as died:
+            self._note(died)
+            self._session = None
+            self.error = self.error or died.trouble
+            self._record(item, Outcome.ERROR, str(died))
+        except Exception:
+            self.faults[item.name] = traceback.format_exc()
+            self._record(item, Outcome.ERROR, "The evidence for this check could not be used.")
+        else:
+            self._record(item, Outcome.PASSED)
+        if self._session is not None:
+            self._keep_output(self._session)
+
+    def _note(self, died: StageDied) -> None:
+        self.deaths += 1
+        self.timeouts += died.trouble.kind is Kind.TIMEOUT
+        if self._session is not None:
+            session, self._session = self._session, None
+            self._keep_output(session)
+
+    def _record(
+        self, item: Any, outcome: Outcome, message: str = "", bug: str | None = None, *,
+        started: bool = True,
+    ) -> None:
+        name = item.name.removeprefix("test_")
+        if bug is not None:
+            known = next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
+            if known is not None:
+                message = f"{known.title}. {message}"
+        self.checks.append(
+            Check(
+                name=name,
+                part=item.obj.kata_part,
+                outcome=outcome,
+                message=harmless(message)[:4000],
+                bug=bug,
+                started=started,
+            )
+        )
+
+
+class Examiner:
+    """Grades submissions, one after another, in one process.
+
+        with Examiner() as examiner:
+            verdict = examiner.grade("lora_linear", source)
+
+    Enter it early: the nursery is forked here, before any suite is imported.
+    accelerator: the torch device type for gpu checks; None asks the machine.
+    """
+
+    def __init__(self, accelerator: str | None = None) -> None:
+        torch.set_num_threads(1)
+        self._nursery: Nursery | None = Nursery.fork()
+        self._accelerator = accelerator
+
+    def __enter__(self) -> "Examiner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
+
+    def nursery(self) -> Nursery:
+        if self._nursery is None:
+            raise GraderError("The process that runs submissions is gone; run `kata` again.")
+        return self._nursery
+
+    def accelerator(self) -> str:
+        """The device type gpu checks run on, or '' where there is none."""
+        if self._accelerator is None:
+            self._accelerator = self.nursery().accelerator()
+        return self._accelerator
+
+    def grade(
+        self,
+        slug: str,
+        source: bytes | Trouble,
+        filename: str | None = None,
+        seed: int | None = None,
+        part: Part | None = None,
+    ) -> Verdict:
+        """Judge one file. `filename` is how messages call it. Raises GraderError if the
+        suite itself is broken or the grader cannot run."""
+        started = time.monotonic()
+        seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+        run = self._pass(_Run(self, slug, source, filename or f"{slug}.py", seed, part))
+        if run.faults and isinstance(source, bytes):
+            self._blame_suite(run)
+        return Verdict(
+            slug=slug,
+            seed=seed,
+            seconds=time.monotonic() - started,
+            checks=tuple(run.checks),
+            error=None
+            if run.error is None
+            else Trouble(run.error.kind, harmless(run.error.message)[:4000]),
+            only=part,
+            output=harmless(run.output),
+        )
+
+    def _blame_suite(self, run: _Run) -> None:
+        """A check met something it did not foresee. If the solution makes it stumble too, the
+        suite is broken; otherwise the submission's evidence was unusable, which is no pass."""
+        source = content.solution(run.slug).read_bytes()
+        names = frozenset(run.faults)
+        again = self._pass(_Run(self, run.slug, source, "solution.py", run.seed, None, names))
+        broken = {**again.faults, **{n: t for n, t in run.faults.items() if "catalogue" in t}}
+        if broken:
+            name, text = next(iter(broken.items()))
+            raise GraderError(f"The suite of {run.slug} failed in {name}:\n{text.rstrip()}")
+
+    def _pass(self, run: _Run) -> _Run:
+        try:
+            if isinstance(run.source, bytes):
+                run.open()  # loads the file while pytest is imported here
+            import pytest
+
+            suite = content.suite(run.slug)
+            kept = {k: os.environ.pop(k, None) for k in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            try:
+                off = [word for name in _PLUGINS_OFF for word in ("-p", f"no:{name}")]
+                status = pytest.main(
+                    [
+                        str(suite), *off, "-c", os.devnull, f"--rootdir={suite.parent}",
+                        "--assert=plain", "--noconftest", "--import-mode=importlib",
+                    ],
+                    plugins=[run],
+                )
+            finally:
+                os.environ.update({k: v for k, v in kept.items() if v is not None})
+        except NurseryGone as gone:
+            raise GraderError("The process that runs submissions was killed.") from gone
+        except StageDied as died:
+            run.error, status = died.trouble, 0
+        finally:
+            run._session, session = None, run._session
+            if session is not None:
+                session.close()
+        if not run.checks and run.error is None:
+            raise GraderError(f"The suite of {run.slug} ran no check (pytest status {int(status)}).")
+        return run
+
