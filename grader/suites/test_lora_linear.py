@@ -1,0 +1,557 @@
+"""What is checked of `lora_linear`. Contract: LoRA (Hu et al. 2021), section 4.1."""
+
+import torch
+from torch import nn
+
+from grader.exam.checks import blame, near, part, rejects, require, same
+from grader.exam.kit import copy, count, linear, need, set_, trainable
+
+OUT, IN, RANK, ALPHA = 12, 18, 3, 10.5  # alpha / rank = 3.5
+
+
+def make(kata, weight, bias, A, B, alpha=ALPHA, **extra):
+    layer = kata.LoRALinear(linear(weight, bias), rank=A.shape[0], alpha=alpha, **extra)
+    set_(layer, lora_A=A, lora_B=B)
+    return layer
+
+
+def pieces(draw, dtype=torch.float32, rank=RANK):
+    """weight, bias, A, B: the update is as large as the base."""
+    return (
+        draw(OUT, IN, std=0.5, dtype=dtype),
+        draw(OUT, std=2.0, dtype=dtype),
+        draw(rank, IN, std=0.4, dtype=dtype),
+        draw(OUT, rank, std=0.6, dtype=dtype),
+    )
+
+
+def oracle(x, weight, bias, A, B, scale=ALPHA / RANK):
+    """base, update: both float64."""
+    x, weight, A, B = (t.double() for t in (x, weight, A, B))
+    base = x @ weight.T
+    return base if bias is None else base + bias.double(), scale * (x @ A.T @ B.T)
+
+
+def slips(base, update, bias, scale=ALPHA / RANK):
+    """What known mistakes make of the output."""
+    return {
+        "scale-missing": base + update / scale,
+        "scale-is-alpha": base + update / scale * ALPHA,
+        "scale-inverted": base + update / scale**2,
+        "scale-alpha-over-sqrt-rank": base + update / scale * ALPHA / RANK**0.5,
+        "scale-twice": base + update * scale,
+        "base-dropped": update,
+        "bias-dropped": base - bias.double() + update,
+        "bias-twice": base + bias.double() + update,
+        "update-subtracted": base - update,
+        "update-missing": base,
+    }
+
+
+# shape
+
+
+def run(kata, weight, bias, A, B, x, alpha=ALPHA):
+    layer = make(kata, weight, bias, A, B, alpha)
+    return layer(x)
+
+
+@part("shape")
+def test_any_leading_dimensions(stage, draw):
+    """Inputs are (..., in_features): two, three and four dimensions, batches of one too."""
+    W, b, A, B = pieces(draw)
+    for lead in [(5,), (2, 7), (2, 3, 4), (1, 1), (1,)]:
+        x = draw(*lead, IN)
+        with blame("flattens-leading-dims"):
+            y = stage(run, W, b, A, B, x)
+        want = sum(oracle(x, W, b, A, B))
+        if y is not None and tuple(getattr(y, "shape", ())) != (*lead, OUT):
+            near(y, want, what=f"the output for x {tuple(x.shape)}", bug="flattens-leading-dims")
+        near(
+            y, want, what=f"the output for x {tuple(x.shape)}",
+            unless=slips(*oracle(x, W, b, A, B), b),
+        )
+
+
+@part("shape")
+def test_single_vector(stage, draw):
+    """A single vector (in_features,) gives (out_features,)."""
+    W, b, A, B = pieces(draw)
+    x = draw(IN)
+    with blame("one-d-input-fails"):
+        y = stage(run, W, b, A, B, x)
+    if tuple(getattr(y, "shape", ())) != (OUT,):
+        near(y, sum(oracle(x, W, b, A, B)), bug="one-d-input-fails")
+    near(y, sum(oracle(x, W, b, A, B)), unless=slips(*oracle(x, W, b, A, B), b))
+
+
+def run_strided(kata, weight, bias, A, B, x):
+    layer = make(kata, weight, bias, A, B)
+    return layer(x.transpose(0, 1)), layer(x[:, ::2])
+
+
+@part("shape")
+def test_non_contiguous_input(stage, draw):
+    """Inputs need not be contiguous."""
+    W, b, A, B = pieces(draw)
+    x = draw(4, 6, IN)
+    with blame("flattens-leading-dims"):
+        turned, skipped = stage(run_strided, W, b, A, B, x)
+    for y, v in ((turned, x.transpose(0, 1)), (skipped, x[:, ::2])):
+        bug = "flattens-leading-dims" if y.shape != (*v.shape[:-1], OUT) else None
+        near(y, sum(oracle(v, W, b, A, B)), unless=slips(*oracle(v, W, b, A, B), b), bug=bug)
+
+
+def factor_shapes(kata, weight, bias):
+    layer = kata.LoRALinear(linear(weight, bias), rank=3, alpha=10.5)
+    return tuple(need(layer, "lora_A").shape), tuple(need(layer, "lora_B").shape)
+
+
+@part("shape")
+def test_factor_shapes(stage, draw):
+    """lora_A is (rank, in_features), lora_B is (out_features, rank)."""
+    W, b, *_ = pieces(draw)
+    a_shape, b_shape = stage(factor_shapes, W, b)
+    require(a_shape == (3, IN), f"lora_A has shape {a_shape}, expected (3, {IN})")
+    require(b_shape == (OUT, 3), f"lora_B has shape {b_shape}, expected ({OUT}, 3)")
+
+
+# init
+
+
+def start(kata, weight, bias, x):
+    layer = kata.LoRALinear(linear(weight, bias), rank=4, alpha=6.0)
+    return layer(x)
+
+
+@part("init")
+def test_starts_as_the_base(stage, draw):
+    """At the start the layer computes what the base does."""
+    W, b, *_ = pieces(draw)
+    x = draw(5, IN)
+    y = stage(start, W, b, x)
+    base = x.double() @ W.double().T + b.double()
+    unless = {"base-dropped": torch.zeros_like(base), "bias-dropped": base - b}
+    near(y, base, what="the output at the start", unless={**unless, "bias-twice": base + b})
+
+
+def fresh_factors(kata, weight, bias, rank):
+    first = kata.LoRALinear(linear(weight, bias), rank=rank)
+    second = kata.LoRALinear(linear(weight, bias), rank=rank)
+    return first.lora_A, first.lora_B, second.lora_A
+
+
+@part("init")
+def test_b_starts_at_zero(stage, draw):
+    """lora_B starts at exactly zero."""
+    W = draw(40, 64)
+    _, B, _ = stage(fresh_factors, W, None, 8)
+    require(bool((B == 0).all()), f"lora_B should start at zero; its std is {_std(B)}", "b-random")
+
+
+@part("init")
+def test_a_starts_random(stage, draw):
+    """lora_A starts random: 0 < std < 1.5, full row rank, not the same every time."""
+    W = draw(40, 64)
+    A, _, other = stage(fresh_factors, W, None, 8)
+    require(bool(torch.isfinite(A).all()), "lora_A holds values that are not finite")
+    require(bool((A != 0).any()), "lora_A starts at zero: lora_B never gets a gradient", "a-zero")
+    values = A.double()
+    constant = bool((values == values.reshape(-1)[0]).all())
+    require(not constant, "lora_A starts constant", "a-constant")
+    require(float(values.std()) < 1.5, f"lora_A starts with std {_std(A)}, expected below 1.5")
+    singular = torch.linalg.svdvals(values)
+    full = bool(singular[-1] > 1e-4 * singular[0])
+    require(full, "lora_A does not start with full row rank: its rows depend on each other")
+    require(not torch.equal(A, other), "two layers start with the same lora_A: it is not random")
+
+
+def _std(values):
+    return f"{float(values.double().std()):.3g}"
+
+
+def defaults(kata, weight, bias):
+    layer = kata.LoRALinear(linear(weight, bias))
+    by_place = kata.LoRALinear(linear(weight, bias), 4, 6.0, 0.0)
+    wide = kata.LoRALinear(linear(weight, bias), rank=8, alpha=2.0)
+    return {
+        "rank": layer.lora_A.shape[0],
+        "scale": float(need(layer, "scale")),
+        "placed": (by_place.lora_A.shape[0], float(by_place.scale)),
+        "wide": float(wide.scale),
+        "merged": bool(need(layer, "merged")),
+    }
+
+
+@part("init")
+def test_defaults_and_attributes(stage, draw):
+    """rank 8, alpha 16, scale = alpha / rank, not merged; arguments by place or by name."""
+    got = stage(defaults, draw(30, 20), None)
+    require(got["rank"] == 8, f"rank should default to 8, not {got['rank']}")
+    near(
+        got["scale"], 2.0, what="scale with the default rank 8 and alpha 16",
+        unless={
+            "scale-missing": 1.0, "scale-is-alpha": 16.0, "scale-inverted": 0.5,
+            "scale-alpha-over-sqrt-rank": 16 / 8**0.5,
+        },
+    )
+    require(got["placed"][0] == 4, "the second argument is the rank")
+    near(
+        got["placed"][1], 1.5, what="scale with rank 4 and alpha 6",
+        unless={
+            "scale-missing": 1.0, "scale-is-alpha": 6.0, "scale-inverted": 4 / 6,
+            "scale-alpha-over-sqrt-rank": 3.0,
+        },
+    )
+    near(got["wide"], 0.25, what="scale with rank 8 and alpha 2")
+    require(not got["merged"], "a new layer is not merged")
+
+
+def base_untouched(kata, weight, bias):
+    base = linear(weight, bias)
+    kept, kept_bias = base.weight, base.bias
+    layer = kata.LoRALinear(base, rank=3)
+    inside = need(layer, "base")
+    return {
+        "same": inside is base and base.weight is kept and base.bias is kept_bias,
+        "weight": base.weight,
+        "bias": base.bias,
+        "inside": inside.weight,
+    }
+
+
+@part("init")
+def test_base_is_the_layer_passed_in(stage, draw):
+    """`base` is the very layer passed in, its values untouched."""
+    W, b, *_ = pieces(draw)
+    got = stage(base_untouched, W, b)
+    same(got["inside"], W, "base.weight", "base-reinitialised")
+    same(got["weight"], W, "the weight of the layer passed in", "base-reinitialised")
+    same(got["bias"], b, "the bias of the layer passed in", "base-reinitialised")
+    require(got["same"], "`base` should be the very layer passed in, not a copy", "base-copied")
+
+
+# freeze
+
+
+def after_backward(kata, weight, bias, A, B, x, merge):
+    base = linear(weight, bias)
+    layer = kata.LoRALinear(base, rank=A.shape[0], alpha=10.5)
+    set_(layer, lora_A=A, lora_B=B)
+    if merge:
+        layer.merge()
+        layer.unmerge()
+    layer(x).square().sum().backward()
+    ours = {id(layer.lora_A): "lora_A", id(layer.lora_B): "lora_B"}
+    inside = {id(p) for p in layer.parameters()}
+    return {
+        "weight": base.weight.requires_grad,
+        "weight_grad": base.weight.grad,
+        "bias": base.bias is not None and base.bias.requires_grad,
+        "bias_grad": None if base.bias is None else base.bias.grad,
+        "extra": [n for n, p in layer.named_parameters() if p.requires_grad and id(p) not in ours],
+        "trains": [layer.lora_A.requires_grad, layer.lora_B.requires_grad],
+        "registered": [id(layer.lora_A) in inside, id(layer.lora_B) in inside],
+    }
+
+
+def _frozen(got, weight_bug):
+    require(not got["weight"], "base.weight is not frozen (requires_grad is True)", weight_bug)
+    require(not got["bias"], "base.bias is not frozen (requires_grad is True)", "bias-not-frozen")
+    require(got["weight_grad"] is None, "base.weight receives a gradient", weight_bug)
+    require(got["bias_grad"] is None, "base.bias receives a gradient", "bias-not-frozen")
+
+
+@part("freeze")
+def test_base_is_frozen(stage, draw):
+    """Weight and bias of the base do not require and never receive a gradient."""
+    W, b, A, B = pieces(draw)
+    _frozen(stage(after_backward, W, b, A, B, draw(5, IN), False), "base-not-frozen")
+
+
+@part("freeze")
+def test_base_stays_frozen_after_unmerge(stage, draw):
+    """The base is still frozen after merge() and unmerge()."""
+    W, b, A, B = pieces(draw)
+    got = stage(after_backward, W, b, A, B, draw(5, IN), True)
+    before = stage(after_backward, W, b, A, B, draw(5, IN), False)
+    known = "base-not-frozen" if before["weight"] else "base-weight-trains-after-unmerge"
+    _frozen(got, known)
+
+
+@part("freeze")
+def test_only_the_factors_train(stage, draw):
+    """lora_A and lora_B are registered parameters, and no other parameter trains."""
+    W, b, A, B = pieces(draw)
+    got = stage(after_backward, W, b, A, B, draw(5, IN), False)
+    for name, trains, inside in zip(("lora_A", "lora_B"), got["trains"], got["registered"]):
+        require(inside, f"{name} is not among parameters(): no optimizer will see it")
+        require(trains, f"{name} does not train (requires_grad is False)")
+    others = [n for n in got["extra"] if not n.endswith(("base.weight", "base.bias"))]
+    require(not others, f"another parameter trains: {', '.join(others)}", "extra-trainable")
+    require(not got["extra"], f"another parameter trains: {', '.join(got['extra'])}")
+
+
+# forward
+
+
+@part("forward")
+def test_adds_the_scaled_low_rank_update(stage, draw):
+    """forward(x) = base(x) + alpha / rank * (x @ lora_A.T @ lora_B.T)."""
+    W, b, A, B = pieces(draw)
+    x = draw(3, 4, IN)
+    y = stage(run, W, b, A, B, x)
+    near(y, sum(oracle(x, W, b, A, B)), unless=slips(*oracle(x, W, b, A, B), b))
+    square = draw(IN, IN), draw(IN), draw(RANK, IN), draw(IN, RANK)
+    base, update = oracle(x, *square)
+    y = stage(run, *square, x)
+    turned = x.double() @ (square[3].double() @ square[2].double()) * ALPHA / RANK
+    near(
+        y, base + update, what="the output of a square layer",
+        unless={**slips(base, update, square[1]), "delta-transposed": base + turned},
+    )
+
+
+@part("forward")
+def test_without_a_bias(stage, draw):
+    """A base without bias works."""
+    W, _, A, B = pieces(draw)
+    x = draw(5, IN)
+    y = stage(run, W, None, A, B, x)
+    zero = torch.zeros(OUT)
+    known = {k: v for k, v in slips(*oracle(x, W, None, A, B), zero).items() if "bias" not in k}
+    near(y, sum(oracle(x, W, None, A, B)), what="the output without bias", unless=known)
+
+
+@part("forward")
+def test_alpha_below_rank(stage, draw):
+    """Also where alpha is smaller than rank."""
+    W, b, A, B = pieces(draw)
+    x = draw(5, IN)
+    base, update = oracle(x, W, b, A, B, 2.0 / RANK)
+    near(
+        stage(run, W, b, A, B, x, 2.0), base + update, what="the output with rank 3, alpha 2",
+        unless={
+            "scale-missing": base + update * RANK / 2.0,
+            "scale-is-alpha": base + update * RANK,
+            "scale-inverted": base + update * (RANK / 2.0) ** 2,
+            "scale-alpha-over-sqrt-rank": base + update * RANK**0.5,
+            "scale-twice": base + update * 2.0 / RANK,
+            "base-dropped": update,
+            "update-missing": base,
+            "bias-dropped": base - b + update,
+            "bias-twice": base + b + update,
+        },
+    )
+
+
+def keeps_input(kata, weight, bias, A, B, x, p, train):
+    layer = make(kata, weight, bias, A, B, dropout=p).train(train)
+    layer(x)
+    return x
+
+
+@part("forward")
+def test_input_unchanged(stage, draw):
+    """The input is not changed in place."""
+    W, b, A, B = pieces(draw)
+    x = draw(5, IN)
+    for p, train in ((0.0, True), (0.3, True), (0.3, False)):
+        same(stage(keeps_input, W, b, A, B, x, p, train), x, "the input", "changes-input-in-place")
+
+
+def live(kata, weight, bias, A, B, weight2, A2, B2, x):
+    layer = make(kata, weight, bias, A, B)
+    layer(x)
+    set_(layer, lora_A=A2, lora_B=B2)
+    first = layer(x)
+    set_(layer.base, weight=weight2)
+    return first, layer(x)
+
+
+@part("forward")
+def test_follows_its_parameters(stage, draw):
+    """Each forward uses the values that factors and base have now."""
+    W, b, A, B = pieces(draw)
+    W2, _, A2, B2 = pieces(draw)
+    x = draw(5, IN)
+    first, second = stage(live, W, b, A, B, W2, A2, B2, x)
+    for y, weight in ((first, W), (second, W2)):
+        base, update = oracle(x, weight, b, A2, B2)
+        stale = oracle(x, W, b, A, B)
+        near(
+            y, base + update, what="the output after the parameters changed",
+            unless={
+                **slips(base, update, b),
+                "weight-cached": sum(stale) if weight is W else base + stale[1],
+            },
+            bug="weight-cached" if weight is W2 and torch.equal(y, first) else None,
+        )
+
+
+def dropped(kata, weight, bias, A, B, x, p, train):
+    layer = make(kata, weight, bias, A, B, dropout=p)
+    layer.train(train)
+    return layer(x)
+
+
+@part("forward")
+def test_dropout_is_off_in_eval(stage, draw):
+    """In eval mode, and with dropout 0, the output is exact."""
+    W, b, A, B = pieces(draw)
+    x = draw(6, IN)
+    base, update = oracle(x, W, b, A, B)
+    known = slips(base, update, b)
+    y = stage(dropped, W, b, A, B, x, 0.4, False)
+    bug = "eval-disables-adapter" if _like(y, base) else "dropout-in-eval"
+    full = stage(dropped, W, b, A, B, x, 0.0, True)
+    if _like(full, base + update):
+        known = {}
+    near(y, base + update, what="the output in eval mode", unless=known, bug=bug)
+    near(full, base + update, what="the output with dropout 0", unless=slips(base, update, b))
+
+
+def _like(got, want):
+    return got.shape == want.shape and bool(torch.allclose(got.double(), want, 1e-3, 1e-4))
+
+
+@part("forward")
+def test_dropout_on_the_branch_input(stage, draw):
+    """In training, dropout acts on the input of the low-rank branch, and on nothing else."""
+    wide, p = 24, 0.25
+    W, b = draw(wide, wide), draw(wide)
+    A, B = draw.orthonormal(wide, wide), draw.orthonormal(wide, wide)
+    x = draw(40, wide)
+    x = x + x.sign() * 0.5  # away from zero, so that a dropped entry shows
+    scale = ALPHA / wide
+    base = x.double() @ W.double().T + b.double()
+    update = scale * (x.double() @ A.double().T @ B.double().T)
+    y = stage(dropped, W, b, A, B, x, p, True).double()
+    require(y.shape == base.shape, "the output in training has the wrong shape")
+    # A and B are rotations: what went into the branch can be read from what came out.
+    branch = (y - base) / scale
+    ratio = branch @ B.double() @ A.double() / x.double()
+    if _like(y, base + update):
+        require(False, "dropout 0.25 changes nothing in training", "dropout-ignored")
+    keep = {0.0, 1 / (1 - p)}
+    if not _two_valued(ratio, keep):
+        hidden = branch @ B.double() / (x.double() @ A.double().T)
+        output = branch / (update / scale)
+        without = y / (base + update)
+        if _two_valued(hidden, keep):
+            require(False, "dropout acts after lora_A", "dropout-on-hidden")
+        if _two_valued(output, keep):
+            require(False, "dropout acts on the branch's output", "dropout-on-output")
+        if _two_valued(without, keep):
+            require(False, "dropout acts on the sum of base and branch", "dropout-on-base-too")
+        if _two_valued(ratio, {0.0, 1.0}):
+            require(False, "what dropout keeps must be divided by 1 - p")
+        if _two_valued(ratio, {0.0, 1 / p}):
+            require(False, "dropout 0.25 drops three quarters: p is the share to drop")
+        whole = torch.linalg.lstsq(x.double(), y - b.double()).residuals
+        del whole
+        bug = "dropout-on-base-too" if _base_dropped(y, x, W, b, A, B, scale) else None
+        require(False, "in training, the output is not base(x) + the branch of dropout(x)", bug)
+    share = float((ratio.abs() < 0.1).double().mean())
+    require(0.15 < share < 0.36, f"dropout 0.25 drops {share:.0%} of the input")
+    rows = (ratio.abs() < 0.1).double()
+    mixed = bool(((rows.mean(1) > 0) & (rows.mean(1) < 1)).any())
+    columns = bool(((rows.mean(0) > 0) & (rows.mean(0) < 1)).any())
+    require(mixed and columns, "dropout must drop single entries, not whole rows or columns")
+
+
+def _two_valued(ratio, values):
+    near_any = torch.stack([(ratio - v).abs() < 0.02 for v in values]).any(0)
+    return bool(near_any.double().mean() > 0.97) and bool((ratio.abs() < 0.02).any())
+
+
+def _base_dropped(y, x, W, b, A, B, scale):
+    """Whether y is the layer's output for an input with entries dropped, base and all."""
+    total = W.double() + scale * B.double() @ A.double()
+    went_in = torch.linalg.solve(total, (y - b.double()).T).T
+    return _two_valued(went_in / x.double(), {0.0, 4 / 3})
+
+
+# gradient
+
+
+def gradients(kata, weight, bias, A, B, x, g, state):
+    layer = make(kata, weight, bias, A, B)
+    if state == "eval":
+        layer.eval()
+    if state in ("merged", "unmerged"):
+        layer.merge()
+    if state == "unmerged":
+        layer.unmerge()
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    if y.requires_grad:
+        y.backward(g)
+    return x.grad, layer.lora_A.grad, layer.lora_B.grad
+
+
+def _gradients(stage, draw, state):
+    W, b, A, B = pieces(draw)
+    x, g = draw(2, 3, IN), draw(2, 3, OUT)
+    with blame("merge-tracks-gradients"):
+        got = stage(gradients, W, b, A, B, x, g, state)
+    s = ALPHA / RANK
+    gd, xd, Wd, Ad, Bd = (t.double() for t in (g, x, W, A, B))
+    flat_g, flat_x = gd.reshape(-1, OUT), xd.reshape(-1, IN)
+    through_base, through_branch = gd @ Wd, s * gd @ Bd @ Ad
+    to_a = s * (flat_g @ Bd).T @ flat_x
+    to_b = s * flat_g.T @ (flat_x @ Ad.T)
+    return got, (through_base, through_branch, to_a, to_b), s
+
+
+def _scales(value, s):
+    return {
+        "scale-missing": value / s, "scale-is-alpha": value / s * ALPHA,
+        "scale-inverted": value / s**2, "scale-twice": value * s,
+        "scale-alpha-over-sqrt-rank": value / s * ALPHA / RANK**0.5,
+    }
+
+
+@part("gradient")
+def test_gradients_of_the_factors(stage, draw):
+    """lora_A and lora_B get the exact gradients, in training and in eval mode."""
+    for state in ("train", "eval"):
+        (_, a, b), (_, _, to_a, to_b), s = _gradients(stage, draw, state)
+        off = "eval-disables-adapter" if state == "eval" else "factors-get-no-gradient"
+        for name, got, want in (("lora_A", a, to_a), ("lora_B", b, to_b)):
+            require(got is not None, f"{name} gets no gradient ({state} mode)", off)
+            near(got, want, what=f"the gradient of {name}", unless=_scales(want, s))
+
+
+@part("gradient")
+def test_gradient_to_the_input(stage, draw):
+    """The gradient flows to the input, through the frozen base and through the branch."""
+    for state in ("train", "eval"):
+        (x, _, _), (base, branch, _, _), s = _gradients(stage, draw, state)
+        require(x is not None, "no gradient reaches the input", "input-gradient-cut")
+        known = {k: base + v for k, v in _scales(branch, s).items()}
+        if state == "train":
+            known |= {"base-dropped": branch, "input-gradient-cut": branch}
+            known |= {"branch-input-detached": base}
+        else:
+            known |= {"input-gradient-cut": branch, "eval-disables-adapter": base}
+        near(x, base + branch, what="the gradient to the input", unless=known)
+
+
+@part("gradient")
+def test_training_goes_on_after_unmerge(stage, draw):
+    """After unmerge() factors and input get the same gradients as before."""
+    got, (base, branch, to_a, to_b), s = _gradients(stage, draw, "unmerged")
+    for name, value, want in (("lora_A", got[1], to_a), ("lora_B", got[2], to_b)):
+        require(value is not None, f"{name} gets no gradient after unmerge()", "unmerge-flag-stays")
+        near(value, want, what=f"the gradient of {name} after unmerge()", unless=_scales(want, s))
+    require(got[0] is not None, "no gradient reaches the input after unmerge()")
+    near(got[0], base + branch, what="the gradient to the input after unmerge()", rtol=2e-4)
+
+
+@part("merge")
+def test_gradient_to_the_input_while_merged(stage, draw):
+    """While merged the gradient still flows to the input."""
+    got, (base, branch, _, _), _ = _gradients(stage, draw, "merged")
+    require(got[0] is not None, "no gradient reaches the input while merged", "input-gradient-cut")
+    near(got[0], base + branch, what="the gradient to the input while merged", rtol=2e-4)
