@@ -108,11 +108,11 @@ def _probe(probe: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
         while queue:
             function = queue.pop()
             pieces[function.__name__] = textwrap.dedent(inspect.getsource(function))
-            for name in _names(function.__code__):
+            for name in set(re.findall(r"\w+", pieces[function.__name__])):
                 value = function.__globals__.get(name)
                 if name in pieces or name in kit.__all__:
                     continue
-                if isinstance(value, types.FunctionType):
+                if isinstance(value, types.FunctionType) and not hasattr(value, "kata_part"):
                     queue.append(value)
                 elif isinstance(value, (int, float, str, tuple)):
                     values[name] = value
@@ -121,14 +121,6 @@ def _probe(probe: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
 
 
 _sources: dict[Callable[..., Any], tuple[str, dict[str, Any]]] = {}
-
-
-def _names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-    return names
 
 
 class _Run:
