@@ -112,7 +112,7 @@ def _probe(probe: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
                 value = function.__globals__.get(name)
                 if name in pieces or name in kit.__all__:
                     continue
-                if isinstance(value, types.FunctionType) and not hasattr(value, "kata_part"):
+                if isinstance(value, types.FunctionType) and value.__module__ == probe.__module__:
                     queue.append(value)
                 elif isinstance(value, (int, float, str, tuple)):
                     values[name] = value

@@ -76,7 +76,7 @@ class _Pristine:
         torch.set_grad_enabled(True)
         torch.set_autocast_enabled("cpu", False)
         torch.autograd.set_detect_anomaly(False)
-        torch.use_deterministic_algorithms(False)
+        torch._C._set_deterministic_algorithms(False)  # the public one imports the compiler
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
         torch.manual_seed(seed)
