@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from grader.exam.checks import blame, near, part, rejects, require, same
-from grader.exam.kit import copy, count, linear, need, set_, trainable
+from grader.exam.kit import count, linear, need, set_
 
 OUT, IN, RANK, ALPHA = 12, 18, 3, 10.5  # alpha / rank = 3.5
 
@@ -68,7 +68,9 @@ def test_any_leading_dimensions(stage, draw):
         if y is not None and tuple(getattr(y, "shape", ())) != (*lead, OUT):
             near(y, want, what=f"the output for x {tuple(x.shape)}", bug="flattens-leading-dims")
         near(
-            y, want, what=f"the output for x {tuple(x.shape)}",
+            y,
+            want,
+            what=f"the output for x {tuple(x.shape)}",
             unless=slips(*oracle(x, W, b, A, B), b),
         )
 
@@ -189,17 +191,25 @@ def test_defaults_and_attributes(stage, draw):
     got = stage(defaults, draw(30, 20), None)
     require(got["rank"] == 8, f"rank should default to 8, not {got['rank']}")
     near(
-        got["scale"], 2.0, what="scale with the default rank 8 and alpha 16",
+        got["scale"],
+        2.0,
+        what="scale with the default rank 8 and alpha 16",
         unless={
-            "scale-missing": 1.0, "scale-is-alpha": 16.0, "scale-inverted": 0.5,
+            "scale-missing": 1.0,
+            "scale-is-alpha": 16.0,
+            "scale-inverted": 0.5,
             "scale-alpha-over-sqrt-rank": 16 / 8**0.5,
         },
     )
     require(got["placed"][0] == 4, "the second argument is the rank")
     near(
-        got["placed"][1], 1.5, what="scale with rank 4 and alpha 6",
+        got["placed"][1],
+        1.5,
+        what="scale with rank 4 and alpha 6",
         unless={
-            "scale-missing": 1.0, "scale-is-alpha": 6.0, "scale-inverted": 4 / 6,
+            "scale-missing": 1.0,
+            "scale-is-alpha": 6.0,
+            "scale-inverted": 4 / 6,
             "scale-alpha-over-sqrt-rank": 3.0,
         },
     )
@@ -307,7 +317,9 @@ def test_adds_the_scaled_low_rank_update(stage, draw):
     y = stage(run, *square, x)
     turned = x.double() @ (square[3].double() @ square[2].double()) * ALPHA / RANK
     near(
-        y, base + update, what="the output of a square layer",
+        y,
+        base + update,
+        what="the output of a square layer",
         unless={**slips(base, update, square[1]), "delta-transposed": base + turned},
     )
 
@@ -330,7 +342,9 @@ def test_alpha_below_rank(stage, draw):
     x = draw(5, IN)
     base, update = oracle(x, W, b, A, B, 2.0 / RANK)
     near(
-        stage(run, W, b, A, B, x, 2.0), base + update, what="the output with rank 3, alpha 2",
+        stage(run, W, b, A, B, x, 2.0),
+        base + update,
+        what="the output with rank 3, alpha 2",
         unless={
             "scale-missing": base + update * RANK / 2.0,
             "scale-is-alpha": base + update * RANK,
@@ -380,7 +394,9 @@ def test_follows_its_parameters(stage, draw):
         base, update = oracle(x, weight, b, A2, B2)
         stale = oracle(x, W, b, A, B)
         near(
-            y, base + update, what="the output after the parameters changed",
+            y,
+            base + update,
+            what="the output after the parameters changed",
             unless={
                 **slips(base, update, b),
                 "weight-cached": sum(stale) if weight is W else base + stale[1],
@@ -506,8 +522,10 @@ def _gradients(stage, draw, state):
 
 def _scales(value, s):
     return {
-        "scale-missing": value / s, "scale-is-alpha": value / s * ALPHA,
-        "scale-inverted": value / s**2, "scale-twice": value * s,
+        "scale-missing": value / s,
+        "scale-is-alpha": value / s * ALPHA,
+        "scale-inverted": value / s**2,
+        "scale-twice": value * s,
         "scale-alpha-over-sqrt-rank": value / s * ALPHA / RANK**0.5,
     }
 
@@ -555,3 +573,470 @@ def test_gradient_to_the_input_while_merged(stage, draw):
     got, (base, branch, _, _), _ = _gradients(stage, draw, "merged")
     require(got[0] is not None, "no gradient reaches the input while merged", "input-gradient-cut")
     near(got[0], base + branch, what="the gradient to the input while merged", rtol=2e-4)
+
+
+# merge
+
+
+def delta(kata, weight, bias, A, B):
+    return make(kata, weight, bias, A, B).delta_weight()
+
+
+def _delta(A, B, scale=ALPHA / RANK):
+    return scale * (B.double() @ A.double())
+
+
+@part("merge")
+def test_delta_weight(stage, draw):
+    """delta_weight() is scale * lora_B @ lora_A, of shape (out, in)."""
+    W, b, A, B = pieces(draw)
+    got, want = stage(delta, W, b, A, B), _delta(A, B)
+    s = ALPHA / RANK
+    transposed = tuple(getattr(got, "shape", ())) == (IN, OUT)
+    near(
+        got,
+        want,
+        what="delta_weight()",
+        bug="delta-transposed" if transposed else None,
+        unless={
+            "delta-scale-missing": want / s,
+            "scale-is-alpha": want / s * ALPHA,
+            "scale-inverted": want / s**2,
+            "scale-twice": want * s,
+            "scale-alpha-over-sqrt-rank": want / s * ALPHA / RANK**0.5,
+        },
+    )
+
+
+def merging(kata, weight, bias, A, B, x, steps):
+    base = linear(weight, bias)
+    kept = base.weight
+    layer = kata.LoRALinear(base, rank=A.shape[0], alpha=10.5, dropout=0.0)
+    set_(layer, lora_A=A, lora_B=B)
+    seen = []
+    for step in steps:
+        getattr(layer, step)()
+        seen.append(
+            {
+                "weight": base.weight,
+                "bias": base.bias,
+                "merged": bool(need(layer, "merged")),
+                "same": base.weight is kept and layer.base is base,
+                "y": layer(x),
+                "A": layer.lora_A,
+                "B": layer.lora_B,
+                "leaf": base.weight.is_leaf,
+                "grad": base.weight.requires_grad,
+            }
+        )
+    return seen
+
+
+def _merged(stage, draw, *steps):
+    """Evidence after each step, with what is right while merged and while not."""
+    W, b, A, B = pieces(draw)
+    x = draw(5, IN)
+    with blame("merge-tracks-gradients", "leaf", "grad"):
+        seen = stage(merging, W, b, A, B, x, list(steps))
+    return seen, (W, b, A, B, x), (W.double(), W.double() + _delta(A, B))
+
+
+@part("merge")
+def test_merge_folds_the_update_into_the_weight(stage, draw):
+    """merge() adds delta_weight() to base.weight; the output stays the same."""
+    (got,), (W, b, A, B, x), (plain, folded) = _merged(stage, draw, "merge")
+    near(
+        got["weight"],
+        folded,
+        what="base.weight after merge()",
+        unless={"merge-scale-missing": plain + _delta(A, B, 1.0), "merge-missing": plain},
+    )
+    near(got["bias"], b, what="base.bias after merge()")
+    base, update = oracle(x, W, b, A, B)
+    near(
+        got["y"],
+        base + update,
+        what="the output after merge()",
+        unless={"merge-without-flag": base + 2 * update, "merge-missing": base},
+        rtol=2e-4,
+    )
+    near(got["A"], A.double(), what="lora_A after merge()")
+    near(got["B"], B.double(), what="lora_B after merge()")
+    require(got["merged"], "`merged` should be true after merge()")
+
+
+@part("merge")
+def test_merge_keeps_the_parameter(stage, draw):
+    """In place: base.weight is the same Parameter afterwards, a leaf, and still frozen."""
+    (merged, back), *_ = _merged(stage, draw, "merge", "unmerge")
+    for got in (merged, back):
+        tracked = not got["leaf"]
+        require(not tracked, "base.weight carries a gradient graph", "merge-tracks-gradients")
+        require(got["same"], "base.weight is another object afterwards", "merge-new-parameter")
+    require(not merged["grad"], "base.weight is no longer frozen after merge()")
+
+
+@part("merge")
+def test_merging_twice_changes_nothing(stage, draw):
+    """A second merge() changes nothing."""
+    (first, second), _, (plain, folded) = _merged(stage, draw, "merge", "merge")
+    twice = 2 * folded - plain
+    near(
+        second["weight"],
+        first["weight"].double(),
+        what="base.weight after a second merge()",
+        unless={"merge-not-idempotent": first["weight"].double() + folded - plain},
+        bug="merge-not-idempotent",
+    )
+    del twice
+    require(second["merged"], "`merged` should still be true after a second merge()")
+
+
+@part("merge")
+def test_unmerge_takes_the_update_out(stage, draw):
+    """unmerge() restores weight and output; a second one, or one without merge(), changes nothing."""
+    seen, (W, b, A, B, x), (plain, folded) = _merged(
+        stage, draw, "unmerge", "merge", "unmerge", "unmerge", "merge", "unmerge"
+    )
+    base, update = oracle(x, W, b, A, B)
+    less = plain - (folded - plain)
+    names = (
+        "an unmerge() of an unmerged layer",
+        "",
+        "merge() and unmerge()",
+        "a second unmerge()",
+        "",
+        "merging and unmerging again",
+    )
+    for got, name in zip(seen, names):
+        if not name:
+            require(got["merged"], "`merged` should be true after merge()", "merge-missing")
+            continue
+        near(
+            got["weight"],
+            plain,
+            what=f"base.weight after {name}",
+            unless={"unmerge-not-idempotent": less, "unmerge-missing": folded},
+            rtol=2e-4,
+        )
+        require(not got["merged"], f"`merged` is true after {name}", "unmerge-flag-stays")
+        near(got["y"], base + update, what=f"the output after {name}", rtol=2e-4)
+
+
+def modes(kata, weight, bias, A, B, x):
+    layer = make(kata, weight, bias, A, B, dropout=0.5)
+    states = []
+    for step in ("eval", "train", "merge", "train", "eval", "unmerge", "eval"):
+        getattr(layer, step)()
+        states.append((bool(layer.merged), layer.base.weight))
+    layer.merge()
+    return states, layer.eval()(x)
+
+
+@part("merge")
+def test_modes_do_not_merge(stage, draw):
+    """train() and eval() neither merge nor unmerge; merging works in both modes."""
+    W, b, A, B = pieces(draw)
+    x = draw(5, IN)
+    states, y = stage(modes, W, b, A, B, x)
+    plain, folded = W.double(), W.double() + _delta(A, B)
+    inside = (False, False, True, True, True, False, False)
+    for (merged, weight), want in zip(states, inside):
+        right, wrong = (folded, plain) if want else (plain, folded)
+        near(
+            weight,
+            right,
+            what="base.weight after train(), eval(), merge() and unmerge()",
+            unless={"eval-merges": wrong},
+            rtol=2e-4,
+        )
+        require(merged == want, "`merged` changed with train() or eval()", "eval-merges")
+    near(y, sum(oracle(x, W, b, A, B)), what="the output merged in eval mode", rtol=2e-4)
+
+
+def remerge(kata, weight, bias, A, B, A2, B2, x):
+    layer = make(kata, weight, bias, A, B)
+    layer.merge()
+    layer.unmerge()
+    set_(layer, lora_A=A2, lora_B=B2)
+    layer.merge()
+    merged = layer.base.weight.detach().clone()
+    layer.unmerge()
+    return merged, layer.base.weight
+
+
+@part("merge")
+def test_merges_the_factors_of_the_moment(stage, draw):
+    """After the factors have changed, merge() uses the new ones and a moved base keeps its place."""
+    W, b, A, B = pieces(draw)
+    _, _, A2, B2 = pieces(draw)
+    merged, back = stage(remerge, W, b, A, B, A2, B2, draw(5, IN))
+    near(
+        merged,
+        W.double() + _delta(A2, B2),
+        what="base.weight merged with new factors",
+        rtol=2e-4,
+        unless={"weight-cached": W.double() + _delta(A, B)},
+    )
+    near(back, W.double(), what="base.weight after that unmerge()", rtol=2e-4)
+
+
+def moved_base(kata, weight, bias, A, B, weight2):
+    layer = make(kata, weight, bias, A, B)
+    set_(layer.base, weight=weight2)
+    layer.merge()
+    layer.unmerge()
+    return layer.base.weight
+
+
+@part("merge")
+def test_unmerge_restores_the_weight_of_the_merge(stage, draw):
+    """unmerge() gives back the weight that was there when merge() was called."""
+    W, b, A, B = pieces(draw)
+    W2 = draw(OUT, IN)
+    got = stage(moved_base, W, b, A, B, W2)
+    near(
+        got,
+        W2.double(),
+        what="base.weight (changed before merge()) after unmerge()",
+        rtol=2e-4,
+        unless={"weight-cached": W.double()},
+    )
+
+
+# state
+
+
+def state_names(kata, weight, bias):
+    layer = kata.LoRALinear(linear(weight, bias), rank=3)
+    return list(layer.state_dict())
+
+
+@part("state")
+def test_state_names(stage, draw):
+    """lora_A, lora_B and the base's tensors are in the state dict under these names."""
+    names = stage(state_names, draw(OUT, IN), draw(OUT))
+    for name in ("lora_A", "lora_B", "base.weight", "base.bias"):
+        require(name in names, f"`{name}` is not in the state dict; it holds: {', '.join(names)}")
+
+
+def round_trip(kata, weight, bias, A, B, weight2, bias2, x):
+    first = make(kata, weight, bias, A, B)
+    second = kata.LoRALinear(linear(weight2, bias2), rank=A.shape[0], alpha=10.5)
+    second(x)
+    second.load_state_dict(first.state_dict())
+    return second(x)
+
+
+@part("state")
+def test_state_round_trip(stage, draw):
+    """load_state_dict of another instance's state reproduces its outputs."""
+    W, b, A, B = pieces(draw)
+    x = draw(5, IN)
+    y = stage(round_trip, W, b, A, B, draw(OUT, IN), draw(OUT), x)
+    near(
+        y,
+        sum(oracle(x, W, b, A, B)),
+        what="the output after load_state_dict",
+        unless=slips(*oracle(x, W, b, A, B), b),
+    )
+
+
+# dtype and device
+
+
+def in_dtype(kata, weight, bias, A, B, x, merge):
+    layer = kata.LoRALinear(linear(weight, bias), rank=A.shape[0], alpha=10.5)
+    kinds = layer.lora_A.dtype, layer.lora_B.dtype
+    set_(layer, lora_A=A, lora_B=B)
+    y = layer(x)
+    (y * y).sum().backward()
+    gradient = layer.lora_B.grad
+    if merge:
+        layer.merge()
+    return kinds, y, layer.delta_weight(), layer.base.weight, gradient, layer(x)
+
+
+def _dtype(stage, draw, dtype):
+    W, b, A, B = pieces(draw, dtype)
+    x = draw(5, IN, dtype=dtype)
+    with blame("float32-factors", "dtype"):
+        kinds, y, change, weight, gradient, merged = stage(in_dtype, W, b, A, B, x, True)
+    for name, kind in zip(("lora_A", "lora_B"), kinds):
+        require(kind == dtype, f"{name} is {kind}, the base is {dtype}", "float32-factors")
+    base, update = oracle(x, W, b, A, B)
+    near(y, base + update, dtype=dtype, unless=slips(base, update, b), bug="float32-factors")
+    near(change, _delta(A, B), what="delta_weight()", dtype=dtype)
+    near(weight, W.double() + _delta(A, B), what="base.weight after merge()", dtype=dtype)
+    near(merged, base + update, what="the output after merge()", dtype=dtype)
+    require(gradient is not None, "lora_B gets no gradient", "factors-get-no-gradient")
+    require(gradient.dtype == dtype, f"the gradient of lora_B is {gradient.dtype}, not {dtype}")
+
+
+@part("dtype")
+def test_float64(stage, draw):
+    """A float64 base gives float64 factors and outputs, exact to 1e-9."""
+    _dtype(stage, draw, torch.float64)
+
+
+@part("dtype")
+def test_bfloat16(stage, draw):
+    """A bfloat16 base gives bfloat16 factors and outputs."""
+    _dtype(stage, draw, torch.bfloat16)
+
+
+def train_dropout(kata, weight, bias, A, B, x):
+    layer = make(kata, weight, bias, A, B, dropout=0.5)
+    return layer(x)
+
+
+@part("dtype")
+def test_dropout_keeps_the_dtype(stage, draw):
+    """In training with dropout the output has the base's dtype too."""
+    for dtype in (torch.float64, torch.bfloat16):
+        W, b, A, B = pieces(draw, dtype)
+        with blame("float32-factors", "dtype"):
+            y = stage(train_dropout, W, b, A, B, draw(5, IN, dtype=dtype))
+        require(y.dtype == dtype, f"the output in training is {y.dtype}, expected {dtype}")
+
+
+def on_meta(kata):
+    base = nn.Linear(18, 12, device="meta", dtype=torch.bfloat16)
+    layer = kata.LoRALinear(base, rank=3)
+    x = torch.empty(2, 5, 18, device="meta", dtype=torch.bfloat16)
+    devices = layer.lora_A.device.type, layer.lora_B.device.type
+    if devices != ("meta", "meta"):
+        return devices, layer.lora_A.dtype, None
+    return devices, layer.lora_A.dtype, layer(x)
+
+
+@part("device")
+def test_meta_device(stage):
+    """A base on the meta device gives factors and outputs there."""
+    devices, dtype, y = stage(on_meta)
+    for name, device in zip(("lora_A", "lora_B"), devices):
+        where = f"{name} is on {device}; the base is on meta"
+        require(device == "meta", where, "cpu-factors")
+    require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
+    require(tuple(y.shape) == (2, 5, 12), f"the output has shape {tuple(y.shape)}")
+    require(dtype == torch.bfloat16, f"lora_A is {dtype}; the base is bfloat16", "float32-factors")
+
+
+# errors
+
+
+def bad_rank(kata, weight, rank):
+    kata.LoRALinear(linear(weight), rank=rank)
+
+
+def after_bad_rank(kata, weight, rank):
+    base = linear(weight)
+    try:
+        kata.LoRALinear(base, rank=rank)
+    except ValueError:
+        pass
+    return base.weight.requires_grad, base.weight
+
+
+@part("errors")
+def test_rank_below_one(stage, draw):
+    """rank < 1 raises ValueError naming rank, before anything is changed."""
+    W = draw(OUT, IN)
+    for rank in (0, -1):
+        rejects(
+            stage.attempt(bad_rank, W, rank),
+            "ValueError",
+            "rank",
+            what=f"rank={rank}",
+            bug="rank-unchecked",
+        )
+        trains, weight = stage(after_bad_rank, W, rank)
+        require(
+            trains, "the base was frozen before ValueError was raised", "rank-checked-after-freeze"
+        )
+        same(weight, W, "the base's weight after the ValueError")
+
+
+def bad_base(kata, which):
+    made = {
+        "conv": lambda: nn.Conv1d(6, 6, 1),
+        "embedding": lambda: nn.Embedding(6, 6),
+        "look-alike": look_alike,
+    }[which]()
+    kata.LoRALinear(made, rank=2)
+
+
+def look_alike():
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.zeros(6, 6))
+    module.bias = None
+    module.in_features = module.out_features = 6
+    return module
+
+
+@part("errors")
+def test_base_must_be_linear(stage):
+    """A base that is no nn.Linear raises TypeError naming base."""
+    for which in ("look-alike", "conv", "embedding"):
+        rejects(
+            stage.attempt(bad_base, which),
+            "TypeError",
+            "base",
+            what=f"a base of type {which}",
+            bug="base-type-unchecked",
+        )
+
+
+# cost
+
+
+def merged_cost(kata, weight, bias, A, B, x):
+    layer = make(kata, weight, bias, A, B).eval()
+    layer.merge()
+    with torch.no_grad():
+        return count(lambda: layer(x)), count(lambda: nn.functional.linear(x, weight, bias))
+
+
+@part("cost")
+def test_merged_forward_is_the_base_matmul_alone(stage, draw):
+    """While merged, forward does the base matmul and no other."""
+    got, plain = stage(merged_cost, *pieces(draw), draw(40, IN))
+    require(
+        got["flops"] <= plain["flops"],
+        f"a merged forward takes {got['flops']} FLOPs; the base matmul takes {plain['flops']}",
+        "merged-runs-branch-anyway",
+    )
+
+
+# gpu
+
+
+def on_device(kata, weight, bias, A, B, x, device):
+    weight, bias, A, B, x = (t.to(device) for t in (weight, bias, A, B, x))
+    layer = make(kata, weight, bias, A, B)
+    x = x.requires_grad_()
+    y = layer(x)
+    (y * y).sum().backward()
+    places = {t.device.type for t in (layer.lora_A, layer.lora_B, y, layer.delta_weight())}
+    layer.merge()
+    return sorted(places), y, x.grad, layer.lora_A.grad, layer.lora_B.grad, layer(x)
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """Outputs and gradients on the accelerator are those of the CPU, and nothing stays behind."""
+    W, b, A, B = pieces(draw)
+    x = draw(4, 5, IN)
+    with blame("cpu-factors", "device"):
+        places, y, gx, ga, gb, merged = stage(on_device, W, b, A, B, x, stage.device)
+    require(places == [stage.device], f"tensors are on {', '.join(places)}", "cpu-factors")
+    base, update = oracle(x, W, b, A, B)
+    g = 2 * (base + update)
+    s = ALPHA / RANK
+    Wd, Ad, Bd, xd = (t.double() for t in (W, A, B, x))
+    flat_g, flat_x = g.reshape(-1, OUT), xd.reshape(-1, IN)
+    near(y, base + update, rtol=1e-3, atol=1e-3)
+    near(gx, g @ (Wd + s * Bd @ Ad), what="the gradient to the input", rtol=1e-3, atol=1e-3)
+    near(ga, s * (flat_g @ Bd).T @ flat_x, what="the gradient of lora_A", rtol=1e-3, atol=1e-3)
+    near(gb, s * flat_g.T @ (flat_x @ Ad.T), what="the gradient of lora_B", rtol=1e-3, atol=1e-3)
+    near(merged, base + update, what="the output after merge()", rtol=1e-3, atol=1e-3)
