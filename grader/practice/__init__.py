@@ -1,0 +1,1 @@
+"""What the learner works with: stubs, the workspace, snapshots and progress."""

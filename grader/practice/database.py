@@ -1,0 +1,216 @@
+"""The SQLite file that holds a learner's progress: opening it, its schema, its errors.
+
+Timestamps are UTC text, `2026-03-01T09:30:00.000000+00:00`: they sort as text. A new schema
+version is a new entry at the end of `_MIGRATIONS`; the ones before it never change.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from grader.errors import KataError
+
+_BUSY_S = 5.0
+
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # A version of the learner's file. The same bytes twice in a row are one snapshot.
+        """CREATE TABLE snapshots (
+            id INTEGER PRIMARY KEY,
+            slug TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            source BLOB NOT NULL,
+            sha256 TEXT NOT NULL,
+            at TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            UNIQUE (slug, number))""",
+        # A round begins with a blank stub (`start`, `reset`) and ends with the next round.
+        # `timed` is cleared when work from before the round is brought back into it.
+        """CREATE TABLE rounds (
+            id INTEGER PRIMARY KEY,
+            slug TEXT NOT NULL,
+            at TEXT NOT NULL,
+            timed INTEGER NOT NULL DEFAULT 1)""",
+        # `seconds` is what grading took; `part` is NULL when the whole kata was graded.
+        """CREATE TABLE attempts (
+            id INTEGER PRIMARY KEY,
+            slug TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            round INTEGER REFERENCES rounds (id),
+            snapshot INTEGER REFERENCES snapshots (id),
+            at TEXT NOT NULL,
+            seconds REAL NOT NULL,
+            seed INTEGER NOT NULL,
+            part TEXT,
+            passed INTEGER NOT NULL,
+            level TEXT NOT NULL,
+            verdict BLOB NOT NULL,
+            UNIQUE (slug, number))""",
+        """CREATE TABLE hints_seen (
+            id INTEGER PRIMARY KEY,
+            slug TEXT NOT NULL,
+            round INTEGER REFERENCES rounds (id),
+            rung INTEGER NOT NULL,
+            at TEXT NOT NULL)""",
+        """CREATE TABLE solutions_seen (
+            id INTEGER PRIMARY KEY,
+            slug TEXT NOT NULL,
+            round INTEGER REFERENCES rounds (id),
+            at TEXT NOT NULL)""",
+        "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        "CREATE INDEX rounds_by_slug ON rounds (slug)",
+        "CREATE INDEX hints_by_slug ON hints_seen (slug)",
+    ),
+)
+
+
+class StoreError(KataError):
+    """The progress file cannot be used; the message says why and what to do."""
+
+
+def file() -> Path:
+    """Where progress is kept: in KATA_HOME, or else where this system keeps a user's data."""
+    if home := os.environ.get("KATA_HOME"):
+        return Path(home).expanduser() / "progress.db"
+    import platformdirs  # costs as much as a quarter of `kata list`
+
+    return platformdirs.user_data_path("lora-kata") / "progress.db"
+
+
+class Database:
+    """One open progress file. Every sqlite3 error leaves it as a StoreError."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        """Open it and bring its schema up to date.
+
+        Without `create` a missing file stands for an empty one, and nothing is written.
+        Raises StoreError if it is damaged, newer than this program, or cannot be opened.
+        """
+        self.path = path
+        with self._plain():
+            self._connection = self._open(create)
+            try:
+                self._migrate()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _open(self, create: bool) -> sqlite3.Connection:
+        if create:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(
+                    f"The data folder {self.path.parent} cannot be made: {error.strerror}.\n"
+                    "KATA_HOME names another folder."
+                ) from error
+            connection = self._connect(self.path.as_uri())
+            connection.execute("PRAGMA journal_mode = WAL")
+            return connection
+        if not self.path.exists():
+            return self._connect(":memory:")
+        connection = self._connect(self.path.as_uri() + "?mode=rw")
+        try:
+            connection.execute("PRAGMA user_version")
+        except sqlite3.OperationalError:
+            # In a folder that cannot be written to, WAL has no place for its index. If nothing
+            # waits in a log either, the file alone is all there is.
+            if Path(f"{self.path}-wal").exists() or os.access(self.path.parent, os.W_OK):
+                raise
+            connection.close()
+            connection = self._connect(self.path.as_uri() + "?immutable=1")
+        return connection
+
+    def _connect(self, uri: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def _migrate(self) -> None:
+        if self._version() == len(_MIGRATIONS):
+            return
+        with self.transaction():
+            version = self._version()  # again: another process may have been first
+            if version > len(_MIGRATIONS):
+                raise StoreError(
+                    f"The progress file {self.path} was written by a newer kata.\n"
+                    "Update this one (pip install -U lora-kata), or set KATA_HOME to another folder."
+                )
+            for statements in _MIGRATIONS[version:]:
+                for statement in statements:
+                    self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a query, or of a statement inside a transaction."""
+        with self._plain():
+            return self._connection.execute(sql, values).fetchall()
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """The first row, or None."""
+        found = self.rows(sql, values)
+        return found[0] if found else None
+
+    def insert(self, sql: str, values: Sequence[Any]) -> int:
+        """Run an INSERT inside a transaction; returns the new row's id."""
+        with self._plain():
+            return int(self._connection.execute(sql, values).lastrowid or 0)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of what is written inside, or nothing. It waits for another writer first."""
+        with self._plain():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _plain(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(self._message(error)) from error
+
+    def _message(self, error: sqlite3.Error) -> str:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return (
+                f"The progress file {self.path} is damaged.\n"
+                "Move it away to begin a new one; your kata files are not touched."
+            )
+        if name.startswith("SQLITE_FULL"):
+            return f"No space is left for the progress file {self.path}."
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return f"The progress file {self.path} is in use by another program. Try again."
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+            return (
+                f"The progress file {self.path} cannot be opened for writing.\n"
+                "Check its permissions, or name another folder with KATA_HOME."
+            )
+        return f"The progress file {self.path} cannot be used: {error}."
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> "Database":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

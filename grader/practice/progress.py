@@ -1,0 +1,275 @@
+"""What a learner has done: snapshots, attempts, rounds against the clock, hints, settings.
+
+Times come in as arguments (aware, UTC); nothing here asks the clock.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from grader.exam.verdict import Level, Outcome, Verdict
+from grader.practice.database import Database, file
+
+
+class Reason(StrEnum):
+    """Which command kept a snapshot."""
+
+    RUN = "run"
+    START = "start"
+    RESET = "reset"
+    RESTORE = "restore"
+    STUBS = "stubs"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A kept version of a learner's file. `number` counts per kata, from 1."""
+
+    id: int
+    number: int
+    at: datetime
+    reason: Reason
+    sha256: str
+    source: bytes
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A graded version. `snapshot` is its number, or None where there were no bytes to keep;
+    `part` the one part that was run, or None; `checks` those that passed and those that ran."""
+
+    number: int
+    at: datetime
+    snapshot: int | None
+    part: str | None
+    passed: bool
+    level: Level
+    seed: int
+    seconds: float
+    checks: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What storing an attempt tells: its number, and the seconds since the round began (None
+    without a clock)."""
+
+    number: int
+    elapsed_s: float | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one kata is. `best_s` is the shortest time from a blank stub to all passed."""
+
+    level: Level = Level.NONE
+    attempts: int = 0
+    best_s: float | None = None
+
+
+class Progress:
+    """The learner's record over an open database."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @classmethod
+    def open(cls, *, create: bool) -> "Progress":
+        """The user's own record. Without `create` nothing is written where there is none."""
+        return cls(Database(file(), create=create))
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Snapshots
+
+    def keep(self, slug: str, source: bytes, reason: Reason, now: datetime) -> Snapshot:
+        """Keep a version, unless it is the one kept last; either way returns it."""
+        digest = hashlib.sha256(source).hexdigest()
+        with self._db.transaction():
+            last = self._db.row(
+                "SELECT * FROM snapshots WHERE slug = ? ORDER BY number DESC LIMIT 1", (slug,)
+            )
+            if last is not None and last["sha256"] == digest:
+                return _snapshot(last)
+            number = 1 if last is None else last["number"] + 1
+            id = self._db.insert(
+                "INSERT INTO snapshots (slug, number, source, sha256, at, reason)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (slug, number, source, digest, _text(now), reason),
+            )
+        return Snapshot(id, number, now, reason, digest, source)
+
+    def snapshots(self, slug: str) -> list[Snapshot]:
+        """All kept versions, oldest first."""
+        rows = self._db.rows("SELECT * FROM snapshots WHERE slug = ? ORDER BY number", (slug,))
+        return [_snapshot(row) for row in rows]
+
+    # Rounds
+
+    def begin_round(self, slug: str, now: datetime) -> None:
+        """The stub is blank: start the clock."""
+        with self._db.transaction():
+            self._db.insert("INSERT INTO rounds (slug, at) VALUES (?, ?)", (slug, _text(now)))
+
+    def untime_round(self, slug: str, snapshot: Snapshot) -> bool:
+        """Stop the clock if `snapshot`, now brought back, is older than the round."""
+        with self._db.transaction():
+            row = self._round(slug)
+            if row is None or not row["timed"] or _text(snapshot.at) >= row["at"]:
+                return False
+            self._db.rows("UPDATE rounds SET timed = 0 WHERE id = ?", (row["id"],))
+            return True
+
+    def _round(self, slug: str) -> Any:
+        return self._db.row("SELECT * FROM rounds WHERE slug = ? ORDER BY id DESC LIMIT 1", (slug,))
+
+    def _round_id(self, slug: str) -> int | None:
+        row = self._round(slug)
+        return None if row is None else row["id"]
+
+    # Attempts
+
+    def record(self, verdict: Verdict, snapshot: Snapshot | None, taken: datetime) -> Recorded:
+        """Store the verdict on a file that was read at `taken`."""
+        with self._db.transaction():
+            round = self._round(verdict.slug)
+            row = self._db.row(
+                "SELECT coalesce(max(number), 0) + 1 AS next FROM attempts WHERE slug = ?",
+                (verdict.slug,),
+            )
+            number = 1 if row is None else int(row["next"])
+            self._db.insert(
+                "INSERT INTO attempts (slug, number, round, snapshot, at, seconds, seed, part,"
+                " passed, level, verdict) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    verdict.slug,
+                    number,
+                    None if round is None else round["id"],
+                    None if snapshot is None else snapshot.id,
+                    _text(taken),
+                    verdict.seconds,
+                    verdict.seed,
+                    verdict.only,
+                    verdict.passed,
+                    verdict.level,
+                    msgspec.json.encode(verdict),
+                ),
+            )
+        timed = round is not None and round["timed"]
+        return Recorded(number, _elapsed(round["at"], _text(taken)) if timed else None)
+
+    def attempts(self, slug: str) -> list[Attempt]:
+        """All attempts, oldest first."""
+        rows = self._db.rows(
+            "SELECT attempts.*, snapshots.number AS version FROM attempts"
+            " LEFT JOIN snapshots ON snapshots.id = attempts.snapshot"
+            " WHERE attempts.slug = ? ORDER BY attempts.number",
+            (slug,),
+        )
+        return [_attempt(row) for row in rows]
+
+    def standings(self) -> dict[str, Standing]:
+        """How far every kata is that was ever attempted."""
+        found: dict[str, Standing] = {}
+        for row in self._db.rows(
+            "SELECT slug, count(*) AS attempts, max(passed AND part IS NULL) AS passed,"
+            " max(level = 'core' AND part IS NULL) AS core FROM attempts GROUP BY slug"
+        ):
+            level = Level.COMPLETE if row["passed"] else Level.CORE if row["core"] else Level.NONE
+            found[row["slug"]] = Standing(level, row["attempts"])
+        for row in self._db.rows(
+            "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended FROM attempts"
+            " JOIN rounds ON rounds.id = attempts.round"
+            " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
+            " GROUP BY rounds.id"
+        ):
+            before = found[row["slug"]]
+            took = _elapsed(row["began"], row["ended"])
+            if took is not None and (before.best_s is None or took < before.best_s):
+                found[row["slug"]] = Standing(before.level, before.attempts, took)
+        return found
+
+    # Hints and solutions
+
+    def next_hint(self, slug: str, rungs: int, now: datetime) -> int | None:
+        """Which rung of the ladder, from 1, is seen now; None when all have been this round."""
+        with self._db.transaction():
+            round = self._round_id(slug)
+            row = self._db.row(
+                "SELECT coalesce(max(rung), 0) + 1 AS next FROM hints_seen"
+                " WHERE slug = ? AND round IS ?",
+                (slug, round),
+            )
+            rung = 1 if row is None else int(row["next"])
+            if rung > rungs:
+                return None
+            self._db.insert(
+                "INSERT INTO hints_seen (slug, round, rung, at) VALUES (?, ?, ?, ?)",
+                (slug, round, rung, _text(now)),
+            )
+        return rung
+
+    def saw_solution(self, slug: str, now: datetime) -> None:
+        with self._db.transaction():
+            self._db.insert(
+                "INSERT INTO solutions_seen (slug, round, at) VALUES (?, ?, ?)",
+                (slug, self._round_id(slug), _text(now)),
+            )
+
+    # Settings
+
+    def setting(self, key: str) -> str | None:
+        row = self._db.row("SELECT value FROM settings WHERE key = ?", (key,))
+        return None if row is None else str(row["value"])
+
+    def set(self, key: str, value: str) -> None:
+        with self._db.transaction():
+            self._db.insert("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _elapsed(began: str, ended: str) -> float | None:
+    """Seconds between two stored times; None if the system's clock was set back meanwhile."""
+    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+    return seconds if seconds >= 0 else None
+
+
+def _snapshot(row: Any) -> Snapshot:
+    return Snapshot(
+        row["id"],
+        row["number"],
+        datetime.fromisoformat(row["at"]),
+        Reason(row["reason"]),
+        row["sha256"],
+        row["source"],
+    )
+
+
+def _attempt(row: Any) -> Attempt:
+    verdict = msgspec.json.decode(row["verdict"], type=Verdict)
+    ran = [c.outcome for c in verdict.checks if c.outcome is not Outcome.SKIPPED]
+    return Attempt(
+        row["number"],
+        datetime.fromisoformat(row["at"]),
+        row["version"],
+        row["part"],
+        bool(row["passed"]),
+        Level(row["level"]),
+        row["seed"],
+        row["seconds"],
+        (ran.count(Outcome.PASSED), len(ran)),
+    )
