@@ -108,7 +108,12 @@ def blame(bug: str, *texts: str) -> Iterator[None]:
 
 
 def rejects(
-    outcome: Any, error: str, names: str | tuple[str, ...] = (), *, what: str, bug: str | None = None
+    outcome: Any,
+    error: str,
+    names: str | tuple[str, ...] = (),
+    *,
+    what: str,
+    bug: str | None = None,
 ) -> None:
     """The attempt must have ended in exception `error` with a message naming one of `names`."""
     if not isinstance(outcome, Raised):
@@ -175,7 +180,9 @@ def near(
     right = close(got, expected, rtol, atol)
     if right and not (_strict and unless) and (dtype is None or got.dtype == dtype):
         return
-    values = {name: torch.as_tensor(v() if callable(v) else v) for name, v in (unless or {}).items()}
+    values = {
+        name: torch.as_tensor(v() if callable(v) else v) for name, v in (unless or {}).items()
+    }
     for name, value in values.items():
         if _strict and close(value, expected, rtol, atol):
             raise SuiteFault(f"{what}: the value of '{name}' is within tolerance of what is right")

@@ -127,8 +127,14 @@ class _Run:
     """One suite against one source: a pytest plugin that records an outcome per check."""
 
     def __init__(
-        self, examiner: "Examiner", slug: str, source: bytes | Trouble, filename: str, seed: int,
-        part: Part | None, only: frozenset[str] | None = None,
+        self,
+        examiner: "Examiner",
+        slug: str,
+        source: bytes | Trouble,
+        filename: str,
+        seed: int,
+        part: Part | None,
+        only: frozenset[str] | None = None,
     ) -> None:
         self.examiner, self.slug, self.source, self.filename = examiner, slug, source, filename
         self.seed, self.part, self.only = seed, part, only
@@ -261,7 +267,12 @@ class _Run:
             self._keep_output(session)
 
     def _record(
-        self, item: Any, outcome: Outcome, message: str = "", bug: str | None = None, *,
+        self,
+        item: Any,
+        outcome: Outcome,
+        message: str = "",
+        bug: str | None = None,
+        *,
         started: bool = True,
     ) -> None:
         name = item.name.removeprefix("test_")
@@ -366,8 +377,14 @@ class Examiner:
                 off = [word for name in _PLUGINS_OFF for word in ("-p", f"no:{name}")]
                 status = pytest.main(
                     [
-                        str(suite), *off, "-c", os.devnull, f"--rootdir={suite.parent}",
-                        "--assert=plain", "--noconftest", "--import-mode=importlib",
+                        str(suite),
+                        *off,
+                        "-c",
+                        os.devnull,
+                        f"--rootdir={suite.parent}",
+                        "--assert=plain",
+                        "--noconftest",
+                        "--import-mode=importlib",
                     ],
                     plugins=[run],
                 )
@@ -382,6 +399,7 @@ class Examiner:
             if session is not None:
                 session.close()
         if not run.checks and run.error is None:
-            raise GraderError(f"The suite of {run.slug} ran no check (pytest status {int(status)}).")
+            raise GraderError(
+                f"The suite of {run.slug} ran no check (pytest status {int(status)})."
+            )
         return run
-

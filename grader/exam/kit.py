@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
+    "CheapMeta",
     "F",
     "Missing",
     "copy",
@@ -94,15 +95,38 @@ class _Counter(TorchDispatchMode):
         self.ops = 0
         self.largest = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.ops += 1
         for item in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(item, torch.Tensor):
                 self.largest = max(self.largest, item.numel())
         return out
+
+
+class CheapMeta(TorchDispatchMode):
+    """While inside, matrix products on the meta device run on CPU zeros of the same shapes.
+
+    The answer is the same; torch's own meta kernels for them first import for a second.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _PRODUCTS or not any(_is_meta(a) for a in args):
+            return func(*args, **(kwargs or {}))
+        if not all(_is_meta(a) for a in args if isinstance(a, torch.Tensor)):
+            raise RuntimeError("Expected all tensors to be on the same device: meta and cpu met")
+        zeros = [torch.zeros(a.shape, dtype=a.dtype) if _is_meta(a) else a for a in args]
+        return func(*zeros, **(kwargs or {})).to("meta")
+
+
+_PRODUCTS = {
+    getattr(torch.ops.aten, name).default
+    for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot")
+}
+
+
+def _is_meta(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type == "meta"
 
 
 def count(call: Callable[[], Any]) -> dict[str, int]:

@@ -224,7 +224,11 @@ class _Keeper:
         """Ask in a throwaway child: once a process has touched CUDA, its forks cannot."""
         import torch
 
-        if torch.version.cuda is None and torch.version.hip is None and not torch.xpu._is_compiled():
+        if (
+            torch.version.cuda is None
+            and torch.version.hip is None
+            and not torch.xpu._is_compiled()
+        ):
             return 0
         pid = os.fork()
         if pid == 0:

@@ -59,10 +59,10 @@ def _rejected(verdict: Verdict) -> str:
 def _unnamed(verdict: Verdict, bug: str) -> str:
     if verdict.passed:
         return "the suite passes it"
-    named = {check.bug for check in verdict.checks} - {None}
+    named = [check.bug for check in verdict.checks if check.bug is not None]
     if bug not in named:
         failing = [c.name for c in verdict.checks if c.outcome not in ("passed", "skipped")]
         return f"fails ({', '.join(failing[:4])}) but is not named"
-    if others := named - {bug}:
-        return f"is also called {', '.join(sorted(map(str, others)))}"
+    if named[0] != bug:  # what the screen shows first is what the learner acts on
+        return f"is first called {named[0]}"
     return ""

@@ -85,7 +85,6 @@ class _Pristine:
             numpy.random.seed(seed % 2**32)
 
 
-
 def serve(sock: socket.socket, memory_bytes: int | None) -> None:
     """Answer requests until the examiner hangs up."""
     torch.set_num_threads(1)
@@ -175,7 +174,11 @@ class _Stage:
         return {"evidence": None}
 
     def _probe(
-        self, name: str, source: str, values: dict[str, Any], args: tuple[Any, ...],
+        self,
+        name: str,
+        source: str,
+        values: dict[str, Any],
+        args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
         lines = source.splitlines(keepends=True)

@@ -59,9 +59,7 @@ class _Encoder:
             items = [self.tree(item, depth + 1) for item in tuple.__iter__(value)]
             return {_TAG: "tuple", "v": items}
         if isinstance(value, Mapping):
-            pairs = [
-                [self.tree(k, depth + 1), self.tree(v, depth + 1)] for k, v in value.items()
-            ]
+            pairs = [[self.tree(k, depth + 1), self.tree(v, depth + 1)] for k, v in value.items()]
             return {_TAG: "dict", "v": pairs}
         if kind.__module__ == "numpy":
             return self._numpy(value)
