@@ -179,9 +179,9 @@ class _Keeper:
         os.environ.update(HOME=self.folder, TMPDIR=self.folder, PYTHONSTARTUP="")
         tempfile.tempdir = None
         os.chdir(self.folder)
-        sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115
-        sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: PTH123, SIM115
-        sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
         from grader.exam import stage
 

@@ -239,7 +239,7 @@ def _call(frame: types.FrameType, number: int) -> list[str]:
     return [f"  called as: {code}", *(["  with " + ", ".join(shapes)] if shapes else [])]
 
 
-_BRACKETS = str.maketrans({c: " " for c in "()[]{},=*:+-/@"})
+_BRACKETS = str.maketrans(dict.fromkeys("()[]{},=*:+-/@", " "))
 
 
 def _describe(value: Any) -> str:

@@ -1,0 +1,1 @@
+"""What the terminal shows. Knows results, not where they come from."""
