@@ -13,7 +13,7 @@ from grader.practice.progress import Progress
 from grader.practice.workspace import Workspace
 
 
-class Slug(click.ParamType):
+class Slug(click.ParamType[str]):
     """A kata's slug, or what only one begins with."""
 
     name = "slug"

@@ -12,7 +12,7 @@ from grader.errors import KataError, UsageFault
 from grader.exam.verdict import Part, Verdict
 
 
-class _Part(click.ParamType):
+class _Part(click.ParamType[Part]):
     name = "part"
 
     def convert(self, value: str, param: object, ctx: object) -> Part:

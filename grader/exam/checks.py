@@ -81,7 +81,7 @@ class Draw:
     def orthonormal(self, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A matrix (rows, columns) whose shorter side is orthonormal."""
         wide = torch.randn(max(rows, columns), min(rows, columns), generator=self.generator)
-        q = torch.linalg.qr(wide.double())[0].to(dtype)
+        q: Tensor = torch.linalg.qr(wide.double())[0].to(dtype)
         return q if rows >= columns else q.T.contiguous()
 
 
@@ -101,9 +101,9 @@ def blame(bug: str, *texts: str) -> Iterator[None]:
     try:
         yield
     except LearnerRaised as error:
-        if error.started and error.bug is None:
-            if not texts or any(text in error.text for text in texts):
-                error.bug = bug
+        named = not texts or any(text in error.text for text in texts)
+        if named and error.started and error.bug is None:
+            error.bug = bug
         raise
 
 
@@ -224,7 +224,7 @@ def _difference(got: Tensor, want: Tensor, what: str) -> str:
         return f"{what} ({shape}) holds {bad} values that are not finite numbers"
     off = (got.double() - want.double()).abs().reshape(-1)
     at = int(off.argmax())
-    index = []
+    index: list[int] = []
     rest = at
     for size in reversed(got.shape):
         index.insert(0, rest % size)

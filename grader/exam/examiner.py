@@ -28,7 +28,28 @@ from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
 _LOAD_S = 10.0
 _GPU_FACTOR = 6
 _MAX_TIMEOUTS, _MAX_DEATHS = 2, 3
-_PLUGINS_OFF = ["terminal", "cacheprovider", "faulthandler", "logging", "doctest", "unittest", "warnings", "pastebin", "junitxml", "tmpdir", "monkeypatch", "recwarn", "stepwise", "setuponly", "setupplan", "debugging", "threadexception", "unraisableexception", "legacypath", "capture"]
+_PLUGINS_OFF = [
+    "terminal",
+    "cacheprovider",
+    "faulthandler",
+    "logging",
+    "doctest",
+    "unittest",
+    "warnings",
+    "pastebin",
+    "junitxml",
+    "tmpdir",
+    "monkeypatch",
+    "recwarn",
+    "stepwise",
+    "setuponly",
+    "setupplan",
+    "debugging",
+    "threadexception",
+    "unraisableexception",
+    "legacypath",
+    "capture",
+]
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 
 

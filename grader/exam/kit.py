@@ -89,22 +89,31 @@ def grad_of(tensor: torch.Tensor) -> torch.Tensor | None:
     return tensor.grad
 
 
-class _Counter(TorchDispatchMode):
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True would import the compiler at the first operator: a second
+
+
+class _Counter(_Mode):
     def __init__(self) -> None:
-        super().__init__()
-        self.ops = 0
-        self.largest = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ops = self.flops = self.largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from torch.utils.flop_counter import flop_registry
+
         out = func(*args, **(kwargs or {}))
         self.ops += 1
+        if (formula := flop_registry.get(func.overloadpacket)) is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
         for item in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(item, torch.Tensor):
                 self.largest = max(self.largest, item.numel())
         return out
 
 
-class CheapMeta(TorchDispatchMode):
+class CheapMeta(_Mode):
     """While inside, matrix products on the meta device run on CPU zeros of the same shapes.
 
     The answer is the same; torch's own meta kernels for them first import for a second.
@@ -131,9 +140,7 @@ def _is_meta(value: Any) -> bool:
 
 def count(call: Callable[[], Any]) -> dict[str, int]:
     """What a call costs: dispatched operators, the numel of its largest result, FLOPs."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter, flops = _Counter(), FlopCounterMode(display=False)
-    with flops, counter:
+    counter = _Counter()
+    with counter:
         call()
-    return {"ops": counter.ops, "largest": counter.largest, "flops": flops.get_total_flops()}
+    return {"ops": counter.ops, "largest": counter.largest, "flops": counter.flops}

@@ -32,18 +32,18 @@ def children(pid: int) -> list[int]:
     """Living children of a process (Linux; elsewhere none are seen)."""
     found: list[int] = []
     try:
-        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+        tasks = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return found
     for task in tasks:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:  # noqa: PTH123
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
             found += [int(word) for word in file.read().split()]
     return [pid for pid in found if _running(pid)]
 
 
 def _running(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
@@ -51,7 +51,8 @@ def _running(pid: int) -> bool:
 
 def descendants(pid: int) -> list[int]:
     """Living processes below one, nearest first."""
-    found, queue = [], [pid]
+    found: list[int] = []
+    queue = [pid]
     while queue and len(found) < 10_000:
         below = children(queue.pop(0))
         found += below
@@ -182,7 +183,7 @@ class _Keeper:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-        sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+        vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
         from grader.exam import stage
 
         with socket.socket(fileno=3) as sock:

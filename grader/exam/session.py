@@ -111,11 +111,11 @@ class Session:
     def _wait(self, deadline: float, seconds: float, write: bool = False) -> None:
         """Until the socket is ready; watches output, memory, processes and the clock."""
         while True:
-            outs = [self.sock] if write else []
-            ready, writable, _ = select.select([self.sock, self.pipe], outs, [], _POLL_S)
+            outs = [self.sock.fileno()] if write else []
+            ready, writable, _ = select.select([self.sock.fileno(), self.pipe], outs, [], _POLL_S)
             if self.pipe in ready:
                 self._drain()
-            if writable or self.sock in ready:
+            if writable or self.sock.fileno() in ready:
                 return
             if time.monotonic() > deadline:
                 self.close()
@@ -176,7 +176,7 @@ def _resident(pids: list[int]) -> int:
     total = 0
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/statm") as file:  # noqa: PTH123
+            with open(f"/proc/{pid}/statm") as file:
                 total += int(file.read().split()[1]) * _PAGE
         except (OSError, IndexError):
             continue

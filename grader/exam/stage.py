@@ -50,7 +50,7 @@ class _Pristine:
         self.builtins = dict(vars(builtins))
         self.path, self.meta_path = list(sys.path), list(sys.meta_path)
         self.environ = dict(os.environ)
-        self.cwd = os.getcwd()  # noqa: PTH109
+        self.cwd = os.getcwd()
         self.recursion = sys.getrecursionlimit()
         self.streams = sys.stdout, sys.stderr
 
@@ -90,8 +90,8 @@ def serve(sock: socket.socket, memory_bytes: int | None) -> None:
     torch.set_num_threads(1)
     for name in [n for n in sys.modules if n.partition(".")[0] in ("grader", "solutions")]:
         del sys.modules[name]
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
-    sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here]  # noqa: PTH100
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here]
     sys.meta_path.insert(0, _NoGrader())
     sys.argv[:] = [""]
     _limit(memory_bytes)
@@ -112,7 +112,7 @@ def _limit(memory_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     if memory_bytes is not None and sys.platform == "linux":
-        with open("/proc/self/statm") as file:  # noqa: PTH123
+        with open("/proc/self/statm") as file:
             start = int(file.read().split()[0]) * resource.getpagesize()
         limit = start + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -65,7 +65,7 @@ class _Encoder:
             return self._numpy(value)
         if isinstance(value, (bool, int, str, float)):  # subclasses: their plain value
             plain = next(t for t in (bool, int, str, float) if isinstance(value, t))
-            return plain.__new__(plain, value)  # type: ignore[arg-type]
+            return plain.__new__(plain, value)  # type: ignore[type-var]
         return {_TAG: "foreign", "v": kind.__name__}
 
     def _tensor(self, value: torch.Tensor) -> Any:

@@ -138,7 +138,7 @@ class Database:
             if version > len(_MIGRATIONS):
                 raise StoreError(
                     f"The progress file {self.path} was written by a newer kata.\n"
-                    "Update this one (pip install -U lora-kata), or set KATA_HOME to another folder."
+                    "Update it (pip install -U lora-kata), or set KATA_HOME to another folder."
                 )
             for statements in _MIGRATIONS[version:]:
                 for statement in statements:
