@@ -69,7 +69,7 @@ def _torch() -> _Line:
         import torch
     except ImportError as error:
         return "torch", False, True, str(error)
-    return "torch", True, True, torch.__version__
+    return "torch", True, True, str(torch.__version__)
 
 
 def _accelerator() -> _Line:

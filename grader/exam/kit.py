@@ -113,7 +113,7 @@ class _Counter(_Mode):
         return out
 
 
-class CheapMeta(_Mode):
+class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
     """While inside, matrix products on the meta device run on CPU zeros of the same shapes.
 
     The answer is the same; torch's own meta kernels for them first import for a second.

@@ -1,0 +1,105 @@
+"""The commands, through the real `kata`."""
+
+import json
+from pathlib import Path
+
+from conftest import Kata
+
+from grader import content
+
+
+def test_a_round_from_start_to_pass(kata: Kata, tmp_path: Path) -> None:
+    """start, run the stub, solve, run, history, reset, restore: and nothing is lost."""
+    file = tmp_path / "work" / "lora_linear.py"
+    assert kata("start", "lora_linear").returncode == 0
+    stub = kata("run")
+    assert stub.returncode == 1
+    assert "not started" in stub.stdout
+    file.write_bytes(content.solution("lora_linear").read_bytes())
+    solved = kata("run", "lora_l")
+    assert solved.returncode == 0, solved.stdout + solved.stderr
+    assert "passed, complete" in solved.stdout
+    assert "attempt 2" in solved.stdout
+    assert json.loads(kata("list", "--json").stdout)["katas"][0]["level"] == "complete"
+    file.write_bytes(b"mine \xff")
+    assert kata("reset", "lora_linear").returncode == 0
+    assert b"NotImplementedError" in file.read_bytes()
+    versions = json.loads(kata("history", "lora_linear", "--json").stdout)["versions"]
+    last = versions[-1]["number"]
+    assert kata("restore", "lora_linear", str(last)).returncode == 0
+    assert file.read_bytes() == b"mine \xff"
+    assert kata("restore", "lora_linear", "99").returncode == 2
+
+
+def test_json_is_the_agreed_object(kata: Kata, tmp_path: Path) -> None:
+    """--json prints one object and nothing else; --file leaves progress alone."""
+    other = tmp_path / "other.py"
+    other.write_text("class LoRALinear: pass\n")
+    done = kata("run", "lora_linear", "--file", str(other), "--json", "--seed", "5")
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert set(answer) == {"slug", "passed", "level", "seed", "seconds", "checks", "error"}
+    assert answer["seed"] == 5
+    assert set(answer["checks"][0]) == {"name", "part", "outcome", "message", "bug"}
+    assert json.loads(kata("history", "lora_linear", "--json").stdout)["attempts"] == []
+
+
+def test_wrong_usage(kata: Kata) -> None:
+    """Wrong usage ends with exit code 2 and one plain line."""
+    unknown = kata("run", "lora_lineer")
+    assert unknown.returncode == 2
+    assert unknown.stderr == "error: No kata is called 'lora_lineer'. Did you mean lora_linear?\n"
+    part = kata("run", "lora_linear", "--part", "colour")
+    assert part.returncode == 2
+    assert "There is no part 'colour'" in part.stderr
+    gone = kata("run", "lora_linear", "--file", "gone.py")
+    assert gone.returncode == 2
+    assert "There is no file gone.py" in gone.stderr
+    assert kata("run", "lora_linear").returncode == 2  # no file in this workspace yet
+
+
+def test_hints_climb_the_ladder(kata: Kata) -> None:
+    """Each call shows the next hint; the last says where the solution is."""
+    assert "Hint 1 of 4" in kata("hint", "lora_linear").stdout
+    assert "Hint 2 of 4" in kata("hint", "lora_linear").stdout
+
+
+def test_pages_need_no_torch(kata: Kata, tmp_path: Path) -> None:
+    """Commands that do not grade never import torch."""
+    (tmp_path / "torch.py").write_text("raise RuntimeError('torch was imported')\n")
+    for command in (
+        ["--help"],
+        ["list"],
+        ["show", "lora_linear"],
+        ["hint", "lora_linear"],
+        ["start", "lora_linear"],
+        ["history", "lora_linear"],
+        ["solution", "lora_linear"],
+        ["completion", "bash"],
+    ):
+        done = kata(*command, PYTHONPATH=f"{tmp_path}:{Path(__file__).parent.parent}")
+        assert done.returncode == 0, done.stderr
+
+
+def test_show_tells_the_task_and_not_the_answer(kata: Kata) -> None:
+    """The page has the contract and the rules, and no line of the solution's body."""
+    page = kata("show", "lora_linear").stdout
+    assert "lora_A" in page
+    assert "The input is not changed in place." in page
+    assert "kaiming" not in page
+
+
+def test_init_lays_out_stubs(kata: Kata, tmp_path: Path) -> None:
+    """init writes every stub and never overwrites a file."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / "lora_linear.py").write_text("mine")
+    assert kata("init", str(folder)).returncode == 0
+    assert (folder / "lora_linear.py").read_text() == "mine"
+
+
+def test_doctor(kata: Kata) -> None:
+    """doctor finds what grading needs."""
+    done = kata("doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["ok"]

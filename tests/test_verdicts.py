@@ -1,0 +1,205 @@
+"""Right files pass, wrong files fail and are named, hostile files get a clean verdict."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from grader import catalog, content
+from grader.exam import submission
+from grader.exam.examiner import Examiner
+from grader.exam.verdict import Kind, Outcome, Part, Trouble
+from grader.practice import stubs
+
+FILES = Path(__file__).parent / "files"
+KATAS = sorted(content.solutions().glob("*.py"))
+SOLUTION = content.solution("lora_linear").read_text()
+
+
+@pytest.fixture(scope="module")
+def examiner() -> Iterator[Examiner]:
+    with Examiner() as examiner:
+        yield examiner
+
+
+@pytest.mark.parametrize("path", sorted(FILES.glob("*/right/*.py")), ids=lambda p: p.stem)
+def test_right_files_pass(examiner: Examiner, path: Path) -> None:
+    """A correct file passes in whatever style it is written."""
+    verdict = examiner.grade(path.parent.parent.name, path.read_bytes())
+    assert verdict.passed, [c for c in verdict.checks if c.outcome is not Outcome.PASSED]
+
+
+@pytest.mark.parametrize("path", sorted(FILES.glob("*/wrong/*.py")), ids=lambda p: p.stem)
+def test_wrong_files_fail(examiner: Examiner, path: Path) -> None:
+    """A wrong file fails; where its second line names a catalogued bug, so does the verdict."""
+    verdict = examiner.grade(path.parent.parent.name, path.read_bytes())
+    assert not verdict.passed
+    bug = path.read_text().splitlines()[1].removeprefix("# bug:").strip()
+    if bug != "-":
+        assert bug in {check.bug for check in verdict.checks}
+
+
+@pytest.mark.parametrize("path", KATAS, ids=lambda p: p.stem)
+def test_solutions_pass(examiner: Examiner, path: Path) -> None:
+    """Every reference passes its own suite, gpu checks included, tried on the CPU."""
+    with Examiner(accelerator="cpu") as on_cpu:
+        verdict = on_cpu.grade(path.stem, path.read_bytes())
+    assert [c for c in verdict.checks if c.outcome is not Outcome.PASSED] == []
+
+
+@pytest.mark.parametrize(
+    ("slug", "bug"),
+    [(p.stem, bug) for p in KATAS for bug in catalog.entry(p.stem).bugs],
+    ids=lambda value: getattr(value, "id", value),
+)
+def test_bugs_are_named(examiner: Examiner, slug: str, bug: catalog.Bug) -> None:
+    """Every catalogued bug fails, and the first mistake named is that one."""
+    wrong = catalog.planted(slug, bug, content.solution(slug).read_text())
+    verdict = examiner.grade(slug, wrong.encode())
+    assert [check.bug for check in verdict.checks if check.bug][:1] == [bug.id]
+
+
+@pytest.mark.parametrize("path", KATAS, ids=lambda p: p.stem)
+def test_stubs_are_not_started(examiner: Examiner, path: Path) -> None:
+    """The stub is its solution without the answers, and reads as not started."""
+    slug = path.stem
+    assert (content.solutions().parent / "katas" / path.name).read_text() == stubs.stub(slug)
+    verdict = examiner.grade(slug, stubs.stub(slug).encode())
+    assert not verdict.passed
+    assert not verdict.started
+
+
+# Hostile files: what each does, and the kind of trouble it must end in.
+HOSTILE = {
+    "syntax": ("class LoRALinear(:\n", Kind.SYNTAX, "line 1"),
+    "not-utf-8": (b"x = '\xff\xfe'\n", Kind.SYNTAX, "UTF-8"),
+    "null-bytes": (b"x = 1\0\n", Kind.SYNTAX, ""),
+    "empty": ("", Kind.MISSING, "empty"),
+    "missing-name": ("class LoraLinear: pass\n", Kind.MISSING, "Is it your `LoraLinear`?"),
+    "import-error": ("import nonexistent_module\n", Kind.IMPORT, "nonexistent_module"),
+    "raises": ("1 / 0\n", Kind.IMPORT, "line 1"),
+    "imports-grader": ("import grader\n", Kind.IMPORT, "cannot import"),
+    "imports-solutions": ("import solutions.lora_linear\n", Kind.IMPORT, "cannot import"),
+    "exit": ("raise SystemExit(0)\n", Kind.CRASH, "SystemExit"),
+    "os-exit": ("import os; os._exit(0)\n", Kind.CRASH, "exit code 0"),
+    "killed": ("import os; os.kill(os.getpid(), 9)\n", Kind.CRASH, "SIGKILL"),
+    "memory": ("x = [0] * (1 << 34)\n", Kind.MEMORY, ""),
+    "memory-torch": ("import torch; x = torch.ones(1 << 34)\n", Kind.MEMORY, ""),
+    "flood": ("while True: print('x' * 1000)\n", Kind.OUTPUT, "1 MiB"),
+    "thread": (
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n" + SOLUTION,
+        Kind.CRASH,
+        "threads",
+    ),
+    "child": (
+        "import subprocess\nsubprocess.Popen(['sleep', '60'])\n" + SOLUTION,
+        Kind.CRASH,
+        "proc",
+    ),
+    "fork-bomb": ("import os\nwhile True: os.fork()\n", Kind.CRASH, "processes"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_get_a_clean_verdict(examiner: Examiner, name: str) -> None:
+    """Whatever a file does when loaded, the verdict says what, and the next one is unharmed."""
+    source, kind, text = HOSTILE[name]
+    verdict = examiner.grade("lora_linear", source.encode() if isinstance(source, str) else source)
+    assert not verdict.passed
+    assert verdict.error is not None
+    assert verdict.error.kind is kind
+    assert text in verdict.error.message
+    after = examiner.grade("lora_linear", SOLUTION.encode(), part=Part.INIT)
+    assert after.passed
+
+
+def test_endless_loop(examiner: Examiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that never finishes loading is given up after the limit."""
+    monkeypatch.setattr("grader.exam.examiner._LOAD_S", 0.5)
+    verdict = examiner.grade("lora_linear", b"while True: pass\n")
+    assert verdict.error is not None
+    assert verdict.error.kind is Kind.TIMEOUT
+
+
+IN_FORWARD = {
+    "exits": ("raise SystemExit(0)", Kind.CRASH),
+    "os-exit": ("import os; os._exit(0)", Kind.CRASH),
+    "memory": ("torch.ones(1 << 34)", Kind.MEMORY),
+    "flood": ("print('x' * (2 << 20))", Kind.OUTPUT),
+}
+
+
+@pytest.mark.parametrize("name", IN_FORWARD)
+def test_death_in_a_check(examiner: Examiner, name: str) -> None:
+    """A stage that dies in one check fails that one; checks before and after are judged."""
+    line, kind = IN_FORWARD[name]
+    source = SOLUTION.replace(
+        "out = self.base(x)", f"if x.dim() == 1:\n            {line}\n        out = self.base(x)"
+    )
+    verdict = examiner.grade("lora_linear", source.encode())
+    assert verdict.error is not None
+    assert verdict.error.kind is kind
+    outcomes = {check.name: check.outcome for check in verdict.checks}
+    assert outcomes["single_vector"] is Outcome.ERROR
+    assert outcomes["any_leading_dimensions"] is Outcome.PASSED
+    assert outcomes["adds_the_scaled_low_rank_update"] is Outcome.PASSED
+
+
+def test_state_does_not_leak(examiner: Examiner) -> None:
+    """What a file changes around itself when loaded is put back before each check."""
+    source = (
+        "import os, sys, torch, random\n"
+        "torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)\n"
+        "torch.set_default_device('meta'); os.chdir('/'); sys.modules['math'] = None\n" + SOLUTION
+    )
+    before = os.getcwd()
+    verdict = examiner.grade(
+        "lora_linear",
+        source.replace("import math\n", "").replace("math.sqrt(5)", "5 ** 0.5").encode(),
+    )
+    assert verdict.passed, verdict.checks
+    assert os.getcwd() == before
+
+
+def test_control_characters_are_harmless(examiner: Examiner) -> None:
+    """Escapes in what a file prints or raises never reach the terminal."""
+    source = SOLUTION.replace(
+        "out = self.base(x)", "print('\\x1b[2Jboo'); raise ValueError('\\x1b]0;title\\x07\\x08')"
+    )
+    verdict = examiner.grade("lora_linear", source.encode())
+    text = verdict.output + "".join(check.message for check in verdict.checks)
+    assert "boo" in text
+    assert not [c for c in text if ord(c) < 32 and c not in "\n\t"]
+
+
+def test_exception_shows_frames_and_call(examiner: Examiner) -> None:
+    """The message has the learner's line, the probe's call and the shapes, and no path of ours."""
+    source = SOLUTION.replace(
+        "low = F.linear(self.dropout(x), self.lora_A)", "low = x @ self.lora_A"
+    )
+    verdict = examiner.grade("lora_linear", source.encode(), part=Part.SHAPE)
+    message = next(c.message for c in verdict.checks if c.name == "single_vector")
+    assert "in forward: low = x @ self.lora_A" in message
+    assert "called as: return layer(x)" in message
+    assert "x: (18,) float32" in message
+    assert "grader/" not in message
+
+
+def test_odd_files(tmp_path: Path) -> None:
+    """A folder, a FIFO and a huge file are told from a file to grade."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "huge.py").write_bytes(b"#" * (2 << 20))
+    for name, kind in (("", Kind.MISSING), ("pipe", Kind.MISSING), ("huge.py", Kind.IMPORT)):
+        trouble = submission.read(tmp_path / name)
+        assert isinstance(trouble, Trouble)
+        assert trouble.kind is kind
+
+
+def test_same_seed_same_verdict(examiner: Examiner) -> None:
+    """A seed replays the same inputs."""
+    wrong = SOLUTION.replace("alpha / rank", "alpha").encode()
+    one, two = (examiner.grade("lora_linear", wrong, seed=7) for _ in range(2))
+    assert one.checks == two.checks
+    assert one.seed == 7
