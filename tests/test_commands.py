@@ -1,11 +1,13 @@
 """The commands, through the real `kata`."""
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Kata
-
 from grader import content
+
+Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def test_a_round_from_start_to_pass(kata: Kata, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_stubs_are_not_started(examiner: Examiner, path: Path) -> None:
 
 
 # Hostile files: what each does, and the kind of trouble it must end in.
-HOSTILE = {
+HOSTILE: dict[str, tuple[str | bytes, Kind, str]] = {
     "syntax": ("class LoRALinear(:\n", Kind.SYNTAX, "line 1"),
     "not-utf-8": (b"x = '\xff\xfe'\n", Kind.SYNTAX, "UTF-8"),
     "null-bytes": (b"x = 1\0\n", Kind.SYNTAX, ""),

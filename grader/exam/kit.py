@@ -13,6 +13,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = [
     "CheapMeta",
@@ -114,24 +115,27 @@ class _Counter(_Mode):
 
 
 class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
-    """While inside, matrix products on the meta device run on CPU zeros of the same shapes.
+    """While inside, operators on meta tensors run on CPU zeros of the same shapes.
 
-    The answer is the same; torch's own meta kernels for them first import for a second.
+    Shapes, dtypes and errors are the same; torch's own meta kernels first import for a second.
+    Operators that alias or change an argument, or read a value, are torch's own all the same.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in _PRODUCTS or not any(_is_meta(a) for a in args):
-            return func(*args, **(kwargs or {}))
-        if not all(_is_meta(a) for a in args if isinstance(a, torch.Tensor)):
+        kwargs = kwargs or {}
+        tensors = [v for v in tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
+        own = func in _OWN or func._schema.is_mutable or func.is_view
+        if own or not any(map(_is_meta, tensors)):
+            return func(*args, **kwargs)
+        if any(t.ndim and not _is_meta(t) for t in tensors):
             raise RuntimeError("Expected all tensors to be on the same device: meta and cpu met")
-        zeros = [torch.zeros(a.shape, dtype=a.dtype) if _is_meta(a) else a for a in args]
-        return func(*zeros, **(kwargs or {})).to("meta")
+        zeros = tree_map(lambda v: torch.zeros(v.shape, dtype=v.dtype) if _is_meta(v) else v, args)
+        return tree_map(
+            lambda v: v.to("meta") if isinstance(v, torch.Tensor) else v, func(*zeros, **kwargs)
+        )
 
 
-_PRODUCTS = {
-    getattr(torch.ops.aten, name).default
-    for name in ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot")
-}
+_OWN = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten._to_copy.default}
 
 
 def _is_meta(value: Any) -> bool:
