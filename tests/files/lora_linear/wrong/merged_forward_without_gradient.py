@@ -1,5 +1,5 @@
 # wrong: While merged, forward runs under no_grad, and x gets no gradient.
-# bug: -
+# bug: input-gradient-cut
 import torch
 import torch.nn as nn
 

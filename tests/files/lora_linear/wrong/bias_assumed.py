@@ -1,4 +1,4 @@
-# wrong: alpha is divided by in_features and not by the rank.
+# wrong: A base without bias fails, since base.bias is None.
 # bug: -
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,10 @@ class LoRALinear(nn.Module):
     def __init__(self, base: nn.Linear, rank: int = 8, alpha: float = 16.0, dropout: float = 0.0) -> None:
         super().__init__()
         self._check(base, rank)
-        self.base = base.requires_grad_(False)
-        self.scale = alpha / base.in_features
+        self.base = base
+        base.weight.requires_grad_(False)
+        base.bias.requires_grad_(False)
+        self.scale = alpha / rank
         self.drop = nn.Dropout(dropout)
         self.merged = False
         weight = base.weight

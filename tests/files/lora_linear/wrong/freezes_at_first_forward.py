@@ -1,5 +1,5 @@
-# wrong: While merged, the branch is computed and multiplied by zero.
-# bug: merged-runs-branch-anyway
+# wrong: base is frozen by the first forward and not when the layer is made.
+# bug: -
 import math
 
 import torch
@@ -15,7 +15,7 @@ class LoRALinear(nn.Module):
         if rank < 1:
             raise ValueError(f"rank is {rank}, expected 1 or more")
         factory = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.base = base.requires_grad_(False)
+        self.base = base
         self.lora_A = nn.Parameter(torch.empty(rank, base.in_features, **factory))
         self.lora_B = nn.Parameter(torch.empty(base.out_features, rank, **factory))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
@@ -27,10 +27,14 @@ class LoRALinear(nn.Module):
         self.merged = False
 
     def forward(self, x):
+        self.base.requires_grad_(False)
         y = F.linear(x, self.base.weight, self.base.bias)
-        z = F.dropout(x, self.p, self.training)
-        z = F.linear(F.linear(z, self.lora_A), self.lora_B)
-        return y + z * self.scale * (1 - int(self.merged))
+        if not self.merged:
+            z = F.dropout(x, self.p, self.training)
+            z = F.linear(z, self.lora_A)
+            z = F.linear(z, self.lora_B)
+            y = y + z * self.scale
+        return y
 
     def delta_weight(self):
         return torch.mm(self.lora_B, self.lora_A) * self.scale

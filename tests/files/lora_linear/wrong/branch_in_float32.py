@@ -1,5 +1,5 @@
-# wrong: x @ base.weight.T stands for the base, bias and all.
-# bug: bias-dropped
+# wrong: The branch is computed in float32, too coarse for a float64 layer.
+# bug: -
 import torch
 import torch.nn as nn
 
@@ -24,7 +24,8 @@ class LoRALinear(nn.Module):
     def forward(self, x):
         if self.merged:
             return self.base(x)
-        return x @ self.base.weight.T + self.scale * (self.dropout(x) @ self.lora_A.T @ self.lora_B.T)
+        update = self.dropout(x).float() @ self.lora_A.float().T @ self.lora_B.float().T
+        return self.base(x) + self.scale * update.to(x.dtype)
 
     def delta_weight(self):
         return self.scale * (self.lora_B @ self.lora_A)

@@ -1,5 +1,5 @@
-# wrong: Both matmuls of the branch multiply by the scale.
-# bug: scale-twice
+# wrong: Dropout is applied twice in a row: the mean is right, the rate is not.
+# bug: -
 import torch
 import torch.nn as nn
 
@@ -33,7 +33,7 @@ class LoRALinear(nn.Module):
     def forward(self, x):
         result = self.base(x)
         if not self.merged:
-            after_A = self.lora_dropout(x) @ self.lora_A.transpose(0, 1) * self.scale
+            after_A = self.lora_dropout(self.lora_dropout(x)) @ self.lora_A.transpose(0, 1)
             result = result + (after_A @ self.lora_B.transpose(0, 1)) * self.scale
         return result
 
