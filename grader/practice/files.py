@@ -26,7 +26,7 @@ def read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise UsageFault(f"{path} cannot be read: {error.strerror}.") from error
-    with open(handle, "rb") as file:
+    with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
@@ -62,7 +62,7 @@ def replace(path: Path, source: bytes, keep: Callable[[bytes], None]) -> None:
             if now is not None:
                 keep(now)
             there = now
-        os.replace(temporary, target)
+        temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
         raise UsageFault(f"{path} cannot be written: {error.strerror}.") from error

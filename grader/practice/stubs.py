@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from grader import content
@@ -96,45 +97,50 @@ def _tidy(lines: list[str]) -> str:
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 
-def write_all(folder: Path, *, check: bool) -> list[str]:
-    """Bring `folder` in line with the solutions, or only compare. Returns what differed."""
-    changes = []
-    wanted = {path.name: stub(path.stem) for path in sorted(content.solutions().glob("*.py"))}
-    for name, text in wanted.items():
-        path = folder / name
-        there = path.read_text(encoding="utf-8") if path.is_file() else None
-        if there != text:
-            changes.append(f"{name}: {'new' if there is None else 'differs from its solution'}")
-            if not check:
-                path.write_text(text, encoding="utf-8")
+def differing(folder: Path) -> dict[str, str]:
+    """What in `folder` is not as the solutions have it: slug and, in words, how it differs."""
+    found = {}
+    slugs = [path.stem for path in sorted(content.solutions().glob("*.py"))]
+    for slug in slugs:
+        path = folder / f"{slug}.py"
+        if not path.exists():
+            found[slug] = "is missing"
+        elif path.read_bytes() != stub(slug).encode():
+            found[slug] = "differs from its solution"
     for path in sorted(folder.glob("*.py")):
-        if path.name not in wanted:
-            changes.append(f"{path.name}: has no solution")
-            if not check:
-                path.unlink()
-    return changes
+        if path.stem not in slugs:
+            found[path.stem] = "has no solution"
+    return found
 
 
 def main(arguments: list[str]) -> int:
-    """0 when katas/ agrees with the solutions, or was made to; 1 when --check finds more."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python -m grader.practice.stubs [--check]", file=sys.stderr)
-        return 2
+    """0 when katas/ agrees with the solutions, or was made to; 1 when something still differs."""
+    # A contributor may have an answer of their own in katas/: it is kept like in every `reset`.
+    from grader.practice.progress import Progress, Reason
+    from grader.practice.workspace import put
+
     clone = content.clone()
-    if clone is None:
-        print("error: There is no clone here, so no katas/ to write.", file=sys.stderr)
+    if arguments not in ([], ["--check"]) or clone is None:
+        print("usage, in a clone: python -m grader.practice.stubs [--check]", file=sys.stderr)
         return 2
-    check = bool(arguments)
+    left = 0
     try:
-        changes = write_all(clone / "katas", check=check)
+        for slug, how in differing(clone / "katas").items():
+            path = clone / "katas" / f"{slug}.py"
+            if arguments or not content.solution(slug).exists():
+                left += 1
+                print(f"katas/{slug}.py {how}")
+                continue
+            with Progress.open(create=True) as progress:
+                kept = put(
+                    path, slug, stub(slug).encode(), Reason.STUBS, progress, datetime.now(UTC)
+                )
+            undo = f", was kept: `kata restore {slug} {kept.number}`" if kept else ""
+            print(f"katas/{slug}.py written{undo}")
     except KataError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    for change in changes:
-        print(f"katas/{change}{'' if check else ' (written)'}")
-    if not changes:
-        print("Every stub agrees with its solution.")
-    return 1 if check and changes else 0
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

@@ -121,4 +121,4 @@ def shown(path: Path) -> str:
         relative = os.path.relpath(path)
     except (OSError, ValueError):
         return str(path)
-    return relative if not relative.startswith(os.path.join("..", "..")) else str(path)
+    return relative if not relative.startswith("../..") else str(path)
