@@ -51,9 +51,9 @@ def test_wrong_usage(kata: Kata) -> None:
     unknown = kata("run", "lora_lineer")
     assert unknown.returncode == 2
     assert unknown.stderr == "error: No kata is called 'lora_lineer'. Did you mean lora_linear?\n"
-    part = kata("run", "lora_linear", "--part", "colour")
+    part = kata("run", "lora_linear", "--solution", "--part", "colour")
     assert part.returncode == 2
-    assert "There is no part 'colour'" in part.stderr
+    assert "lora_linear has no part 'colour'. Its parts: shape, init" in part.stderr
     gone = kata("run", "lora_linear", "--file", "gone.py")
     assert gone.returncode == 2
     assert "There is no file gone.py" in gone.stderr

@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from grader import __version__
+from grader.cli import terminal
 from grader.errors import KataError
 
 # command -> (module of grader.cli, the line that --help shows)
@@ -20,8 +21,8 @@ _COMMANDS = {
     "reset": ("files", "Back to the stub. The old file is kept."),
     "history": ("files", "Attempts and kept versions of a kata."),
     "restore": ("files", "Bring back a kept version."),
-    "verify": ("grade", "The suites check themselves: solutions pass, bugs are named."),
-    "doctor": ("setup", "Python, torch, accelerator, sandbox, data folder."),
+    "verify": ("check", "The suites check themselves: solutions pass, bugs are named."),
+    "doctor": ("check", "Python, torch, accelerator, sandbox, data folder."),
     "init": ("setup", "Lay out a workspace of stubs in a folder."),
     "completion": ("setup", "Shell completion for bash, zsh or fish."),
 }
@@ -51,30 +52,47 @@ def kata() -> None:
 
 def main() -> None:
     """Run the command line; ends the process with DESIGN's exit codes."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # an ASCII terminal shows ? and goes on
+    terminal.prepare()
+    status = _status()
     try:
-        status = kata(prog_name="kata", standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        status = end.exit_code
-    except click.ClickException as error:
-        error.show()
-        status = 2
-    except (click.Abort, KeyboardInterrupt):
-        status = 130
-    except KataError as error:
-        click.echo(f"error: {error}", err=True)
-        status = error.exit_code
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = 0
+        terminal.hang_up(sys.stdout)
+    except OSError as error:
+        status = _fail(f"The output cannot be written: {error.strerror}.", 3)
+        terminal.hang_up(sys.stdout)
+    sys.exit(status)
+
+
+def _status() -> int:
+    try:
+        # Commands return their exit code; None is 0.
+        return kata(prog_name="kata", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        terminal.note(error.format_message())
+        return 2
+    except click.UsageError as error:
+        help_ = f"{error.ctx.command_path} --help" if error.ctx else "kata --help"
+        return _fail(f"{error.format_message()}\nSee `{help_}`.", 2)
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except KataError as error:
+        return _fail(str(error), error.exit_code)
+    except SystemExit as end:  # Click, when a reader of --help has hung up
+        return 0 if end.code == 1 else int(end.code or 0)
     except Exception as error:
         if os.environ.get("KATA_DEBUG"):
-            raise
-        text = " ".join(str(error).split())
-        click.echo(f"error: kata itself failed ({type(error).__name__}: {text}).", err=True)
-        click.echo("KATA_DEBUG=1 shows where.", err=True)
-        status = 3
-    sys.exit(status or 0)
+            import traceback
+
+            terminal.note(traceback.format_exc().rstrip())
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        where = "" if os.environ.get("KATA_DEBUG") else " (KATA_DEBUG=1 shows where)"
+        return _fail(f"kata itself failed{where}. {text}", 3)
+
+
+def _fail(text: str, status: int) -> int:
+    terminal.note(f"error: {text}")
+    return status

@@ -1,6 +1,7 @@
 """What several commands share: the slug argument, the workspace, the clock."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import click
 
 from grader import catalog
+from grader.cli import terminal
 from grader.practice import workspace as workspaces
+from grader.practice.database import StoreError
 from grader.practice.progress import Progress
 from grader.practice.workspace import Workspace
 
@@ -30,8 +33,9 @@ class Slug(click.ParamType[str]):
 slug = click.argument("slug", type=Slug())
 in_workspace = click.option(
     "--workspace",
+    metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The folder of your katas.",
+    help="The folder of your katas (also: KATA_WORKSPACE).",
 )
 as_json = click.option("--json", "json_", is_flag=True, help="One JSON object on stdout.")
 
@@ -41,6 +45,8 @@ def now() -> datetime:
 
 
 def find_workspace(option: Path | None) -> Workspace:
+    """The workspace of a command; see `practice.workspace.find`."""
+
     def remembered() -> str | None:
         with Progress.open(create=False) as progress:
             return progress.setting(workspaces.SETTING)
@@ -48,7 +54,10 @@ def find_workspace(option: Path | None) -> Workspace:
     return workspaces.find(option, os.environ, Path.cwd(), remembered)
 
 
-def minutes(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}" if seconds < 36_000 else "10 h+"
+def try_to_store(what: str, store: Callable[[Progress], None]) -> None:
+    """Write to the progress file; if that fails, say so beside the result and go on."""
+    try:
+        with Progress.open(create=True) as progress:
+            store(progress)
+    except StoreError as error:
+        terminal.note(f"note: {what} is not stored. {error}")

@@ -1,172 +1,113 @@
-"""run, verify: the commands that grade."""
+"""run: grade one file."""
 
-import sys
 from pathlib import Path
 
 import click
-import msgspec
 
-from grader import catalog
-from grader.cli import common
-from grader.errors import KataError, UsageFault
-from grader.exam.verdict import Part, Verdict
-
-
-class _Part(click.ParamType[Part]):
-    name = "part"
-
-    def convert(self, value: str, param: object, ctx: object) -> Part:
-        try:
-            return Part(value.lower())
-        except ValueError:
-            raise UsageFault(
-                f"There is no part '{value}'. The parts are {', '.join(Part)}."
-            ) from None
+from grader import catalog, content
+from grader.cli import common, terminal
+from grader.errors import UsageFault
+from grader.exam import submission
+from grader.exam.verdict import Level, Part, Verdict
+from grader.practice.database import StoreError
+from grader.practice.journal import Journal
+from grader.practice.progress import Progress, Recorded
+from grader.practice.workspace import shown
 
 
 @click.command("run")
 @click.argument("slug", type=common.Slug(), required=False)
-@click.option("--file", "file", type=click.Path(path_type=Path), help="Grade this file instead.")
-@click.option("--part", type=_Part(), help="Only this part.")
-@click.option("--seed", type=click.IntRange(0), help="Replay the inputs of an earlier run.")
+@click.option("--file", metavar="PATH", type=click.Path(path_type=Path), help="Grade this file.")
+@click.option("--part", metavar="PART", help="Run this part alone.")
+@click.option("--seed", type=click.IntRange(0), help="Draw the inputs of an earlier run again.")
 @click.option("--solution", is_flag=True, help="Grade the reference solution.")
 @common.as_json
 @common.in_workspace
 def run_command(
     slug: str | None,
     file: Path | None,
-    part: Part | None,
+    part: str | None,
     seed: int | None,
     solution: bool,
     json_: bool,
     workspace: Path | None,
-) -> None:
-    """Grade SLUG, or the kata edited last."""
-    from grader import content
-    from grader.exam import submission
-    from grader.practice import contract
-    from grader.practice.workspace import shown
-
-    if solution and file is not None:
-        raise UsageFault("--solution and --file exclude each other.")
-    own: Path | None = None
-    if slug is None:
-        if file is not None or solution:
-            raise UsageFault("Say which kata it is: kata run SLUG --file PATH.")
-        slug = common.find_workspace(workspace).latest(catalog.slugs())
-    if part is not None and part not in (there := contract.rules(slug)):
-        raise UsageFault(f"{slug} has no part '{part}'. It has {', '.join(there)}.")
-    if solution:
-        path = content.solution(slug)
-    else:
-        try:
-            own = common.find_workspace(workspace).path(slug)
-        except UsageFault:
-            if file is None:
-                raise
-        path = file or common.find_workspace(workspace).existing(slug)
-        if own is not None and file is not None and not _same(own, file):
-            own = None
+) -> int:
+    """Grade SLUG, or the kata whose file was edited last."""
+    slug, path, own = _target(slug, file, solution, workspace)
+    only = None if part is None else _part(slug, part)
     source = submission.read(path)
-    taken = common.now()
-    note = _Notes()
-    snapshot = note.keep(slug, source, taken) if own is not None else None
+    journal = Journal(slug, source, common.now()) if own else None
 
-    from grader.exam.examiner import Examiner
+    from grader.exam.examiner import Examiner  # imports torch
 
     with Examiner() as examiner:
-        verdict = examiner.grade(slug, source, shown(path), seed, part)
-    if own is not None:
-        note.record(verdict, snapshot, taken)
+        verdict = examiner.grade(slug, source, shown(path), seed, only)
+    recorded = journal.close(verdict) if journal else None
     if json_:
-        click.echo(verdict.as_json())
+        terminal.say_json(verdict.as_json())
     else:
-        _screen(verdict, shown(path) if not solution else "the solution", note)
-    if note.text:
-        click.echo(f"note: {note.text}", err=True)
-    sys.exit(0 if verdict.passed else 1)
+        _say(verdict, "the reference solution" if solution else shown(path), recorded)
+    if journal and journal.trouble:
+        terminal.note(f"note: this attempt is not stored. {journal.trouble}")
+    return 0 if verdict.passed else 1
 
 
-def _same(one: Path, other: Path) -> bool:
+def _target(
+    slug: str | None, file: Path | None, solution: bool, workspace: Path | None
+) -> tuple[str, Path, bool]:
+    """Kata, file, and whether that is the learner's own file, whose attempts count."""
+    if solution and file is not None:
+        raise UsageFault("--solution and --file exclude each other.")
+    if slug is None:
+        if solution or file is not None:
+            raise UsageFault("Which kata? Say `kata run SLUG` with --file and --solution.")
+        slug = common.find_workspace(workspace).latest(catalog.slugs())
+    if solution:
+        return slug, content.solution(slug), False
+    if file is None:
+        return slug, common.find_workspace(workspace).existing(slug), True
     try:
-        return one.samefile(other)
-    except OSError:
-        return False
+        own = file.samefile(common.find_workspace(workspace).path(slug))
+    except (OSError, UsageFault):  # no workspace, or no such file in it
+        own = False
+    return slug, file, own
 
 
-class _Notes:
-    """Progress around one run; where it cannot be written the grading goes on without."""
+def _part(slug: str, text: str) -> Part:
+    from grader.practice import contract
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.attempt: int | None = None
-        self.elapsed_s: float | None = None
-
-    def keep(self, slug: str, source: object, taken: object) -> object:
-        from grader.practice.progress import Progress, Reason
-
-        if not isinstance(source, bytes):
-            return None
-        try:
-            with Progress.open(create=True) as progress:
-                return progress.keep(slug, source, Reason.RUN, taken)  # type: ignore[arg-type]
-        except KataError as error:
-            self.text = f"this run is not stored. {error}"
-            return None
-
-    def record(self, verdict: Verdict, snapshot: object, taken: object) -> None:
-        from grader.practice.progress import Progress
-
-        if self.text:
-            return
-        try:
-            with Progress.open(create=True) as progress:
-                recorded = progress.record(verdict, snapshot, taken)  # type: ignore[arg-type]
-            self.attempt, self.elapsed_s = recorded.number, recorded.elapsed_s
-        except KataError as error:
-            self.text = f"this run is not stored. {error}"
+    there = contract.rules(slug)
+    try:
+        part = Part(text.lower())
+    except ValueError:
+        part = None
+    if part not in there:
+        raise UsageFault(f"{slug} has no part '{text}'. Its parts: {', '.join(there)}.")
+    return part
 
 
-def _screen(verdict: Verdict, file: str, note: _Notes) -> None:
-    from rich.console import Console
-
+def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
     from grader.render import result
 
-    slugs = [card.slug for card in catalog.cards()]
-    place = slugs.index(verdict.slug) + 1
     around = result.Around(
         card=catalog.card(verdict.slug),
         bugs={bug.id: bug for bug in catalog.entry(verdict.slug).bugs},
         file=file,
-        attempt=note.attempt,
-        elapsed_s=note.elapsed_s,
-        next_slug=slugs[place] if place < len(slugs) else None,
+        attempt=recorded.number if recorded else None,
+        elapsed_s=recorded.elapsed_s if recorded else None,
+        next_slug=_next(verdict.slug) if verdict.passed else None,
     )
-    result.show(Console(highlight=False, soft_wrap=False), verdict, around)
+    terminal.say(*result.page(verdict, around, terminal.width(), terminal.colour()))
 
 
-@click.command("verify")
-@click.argument("slugs", type=common.Slug(), nargs=-1)
-@common.as_json
-def verify_command(slugs: tuple[str, ...], json_: bool) -> None:
-    """Check that each suite passes its solution and names every catalogued bug."""
-    from grader.exam.selfcheck import Finding, verify
-
-    findings: list[Finding] = []
-
-    def report(finding: Finding) -> None:
-        findings.append(finding)
-        if not json_:
-            what = finding.bug or "the solution"
-            word = "ok   " if finding.ok else "WRONG"
-            click.echo(
-                f"{word} {finding.slug}: {what}" + (f" – {finding.message}" * (not finding.ok))
-            )
-
-    good = verify(list(slugs) or [card.slug for card in catalog.cards()], report)
-    if json_:
-        click.echo(msgspec.json.encode({"ok": good, "findings": findings}))
-    else:
-        wrong = sum(not f.ok for f in findings)
-        click.echo(f"{len(findings) - wrong} of {len(findings)} as they should be.")
-    sys.exit(0 if good else 1)
+def _next(slug: str) -> str | None:
+    """The nearest kata after this one, in teaching order and round again, not passed yet."""
+    try:
+        with Progress.open(create=False) as progress:
+            standings = progress.standings()
+    except StoreError:
+        standings = {}
+    done = {slug, *(s for s, standing in standings.items() if standing.level is Level.COMPLETE)}
+    order = [card.slug for card in catalog.cards()]
+    place = order.index(slug)
+    return next((s for s in order[place:] + order[:place] if s not in done), None)

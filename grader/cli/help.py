@@ -1,47 +1,51 @@
 """hint, solution: help, noted as seen."""
 
+import difflib
 from pathlib import Path
 
 import click
 
 from grader import catalog
-from grader.cli import common
-from grader.practice import stubs
+from grader.cli import common, terminal
+from grader.practice import files, stubs
 from grader.practice.progress import Progress
 from grader.practice.workspace import shown
+from grader.render.plain import harmless, wrapped
 
 
 @click.command("hint")
 @common.slug
 def hint_command(slug: str) -> None:
-    """The next hint of SLUG's ladder."""
+    """The next hint for SLUG; a new round begins the ladder anew."""
     hints = catalog.entry(slug).hints
     with Progress.open(create=True) as progress:
         rung = progress.next_hint(slug, len(hints), common.now())
-    if rung is None:
-        for number, text in enumerate(hints, 1):
-            click.echo(f"{number}. {text}")
-        click.echo(f"\nThese were all. kata solution {slug} shows the reference.")
+    if rung is not None:
+        terminal.say(*wrapped(f"Hint {rung} of {len(hints)}: {hints[rung - 1]}", terminal.width()))
         return
-    click.echo(f"Hint {rung} of {len(hints)}: {hints[rung - 1]}")
+    for number, text in enumerate(hints, 1):
+        terminal.say(*wrapped(text, terminal.width(), f"{number}. "))
+    terminal.say("", f"These were all. `kata solution {slug}` shows the reference.")
 
 
 @click.command("solution")
 @common.slug
-@click.option("--diff", is_flag=True, help="The changes from your file to the reference.")
+@click.option("--diff", is_flag=True, help="What leads from your file to the reference.")
 @common.in_workspace
 def solution_command(slug: str, diff: bool, workspace: Path | None) -> None:
     """The reference solution of SLUG (noted as seen)."""
     text = stubs.solution(slug)
     if diff:
-        import difflib
+        text = _diff(slug, common.find_workspace(workspace).existing(slug), text)
+    common.try_to_store(
+        "that you saw it", lambda progress: progress.saw_solution(slug, common.now())
+    )
+    terminal.say(text.rstrip("\n"))
 
-        path = common.find_workspace(workspace).existing(slug)
-        yours = path.read_text(encoding="utf-8", errors="replace")
-        lines = difflib.unified_diff(
-            yours.splitlines(), text.splitlines(), shown(path), f"solution of {slug}", lineterm=""
-        )
-        text = "\n".join(lines) + "\n"
-    with Progress.open(create=True) as progress:
-        progress.saw_solution(slug, common.now())
-    click.echo(text, nl=False)
+
+def _diff(slug: str, path: Path, reference: str) -> str:
+    yours = (files.read(path) or b"").decode(errors="replace")
+    lines = difflib.unified_diff(
+        yours.splitlines(), reference.splitlines(), shown(path), f"solution of {slug}", lineterm=""
+    )
+    return harmless("\n".join(lines)) or "Your file is the reference, line by line."

@@ -296,7 +296,7 @@ class _Run:
         if bug is not None:
             known = next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
             if known is not None:
-                message = f"{known.title}. {message}"
+                message = f"{known.title}: {message}"
         self.checks.append(
             Check(
                 name=name,

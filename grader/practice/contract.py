@@ -1,37 +1,90 @@
-"""What may be told of a kata before it is solved: its contract and the rules that are checked."""
+"""What a kata asks for, read from its files without running them: the contract and the rules.
+
+Nothing here shows an answer: of functions only the signature and the docstring are taken, of
+checks only the first paragraph of the docstring.
+"""
 
 import ast
+from dataclasses import dataclass
 
 from grader import content
+from grader.errors import ContentError
+from grader.exam.verdict import Part
 from grader.practice import stubs
 
 
-def outline(slug: str) -> str:
-    """Signatures and docstrings of the stub, without imports and bodies."""
-    tree = ast.parse(stubs.stub(slug))
-    tree.body = [
-        node
-        for node in tree.body
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) or _is_text(node)
-    ]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.body = [n for n in node.body if _is_text(n)] or [ast.Expr(ast.Constant(...))]
-    return ast.unparse(tree)
+@dataclass(frozen=True)
+class Task:
+    """`intro` is what the solution's module says first; `contract` the classes and functions
+    to write, as Python without bodies; `rules` what is checked, by part, in the suite's order."""
+
+    intro: str
+    contract: str
+    rules: dict[Part, list[str]]
 
 
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+def task(slug: str) -> Task:
+    """What may be told of a kata before it is solved. Raises ContentError if a file is broken."""
+    text = stubs.stub(slug)
+    tree = ast.parse(text)
+    pieces = _outline(tree.body, text.splitlines())
+    return Task(ast.get_docstring(tree) or "", "\n".join(pieces).strip("\n"), rules(slug))
 
 
-def rules(slug: str) -> dict[str, list[str]]:
-    """The checked rules by part, read from the suite's docstrings without running it."""
-    found: dict[str, list[str]] = {}
-    for node in ast.parse(content.suite(slug).read_text(encoding="utf-8")).body:
-        if not isinstance(node, ast.FunctionDef):
-            continue
-        for mark in node.decorator_list:
-            match mark:
-                case ast.Call(func=ast.Name(id="part"), args=[ast.Constant(value=str(name))]):
-                    found.setdefault(name, []).append(ast.get_docstring(node) or node.name)
-    return found
+def rules(slug: str) -> dict[Part, list[str]]:
+    """The promise of every check, by part, in the order of the parts."""
+    path = content.suite(slug)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ContentError(f"suites/{path.name}: {error}") from error
+    found: dict[Part, list[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            promise = (ast.get_docstring(node) or _words(node.name)).partition("\n\n")[0]
+            found.setdefault(_part(node, path.name), []).append(" ".join(promise.split()))
+    return {part: found[part] for part in Part if part in found}
+
+
+def _part(node: ast.FunctionDef, name: str) -> Part:
+    for mark in node.decorator_list:
+        match mark:
+            case ast.Call(func=ast.Name(id="part"), args=[ast.Constant(value=str(part)), *_]):
+                if part in list(Part):
+                    return Part(part)
+    raise ContentError(f'suites/{name}:{node.lineno}: {node.name} has no @part("...").')
+
+
+def _words(name: str) -> str:
+    return name.removeprefix("test_").replace("_", " ")
+
+
+def _outline(body: list[ast.stmt], lines: list[str]) -> list[str]:
+    """Signatures, docstrings and fields of a module's or a class's body, as source lines."""
+    kept: list[str] = []
+    for node in body:
+        match node:
+            case ast.ClassDef():
+                kept += ["", *_head(node, lines), *_outline(node.body, lines)]
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                kept += ["", *_head(node, lines)]
+            case ast.AnnAssign() | ast.Assign():
+                kept += lines[node.lineno - 1 : node.end_lineno]
+    return kept
+
+
+def _head(
+    node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]
+) -> list[str]:
+    """Decorators, signature and docstring, as they stand in the source."""
+    first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
+    start = node.body[0]
+    if ast.get_docstring(node) is not None:
+        return lines[first - 1 : start.end_lineno]
+    last = start.lineno - 1
+    if isinstance(start, (ast.ClassDef, ast.FunctionDef)):
+        last = min([start.lineno, *(mark.lineno for mark in start.decorator_list)]) - 1
+    head = lines[first - 1 : max(last, node.lineno)]
+    while head and (not head[-1].strip() or head[-1].strip().startswith("#")):
+        head.pop()
+    return head

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
-from rich.text import Text
-
 from grader.catalog import Bug, Card
-from grader.exam.verdict import CORE, Check, Level, Outcome, Part, Verdict
+from grader.exam.verdict import CORE, Level, Outcome, Part, Verdict
+from grader.render.plain import clock, counted, paint, wrapped
 
 _SHOWN_FAILURES = 2
 _SHOWN_LINES = 8
+_SHOWN_OUTPUT = 5
+_SHOWN_REST = 4
 
 
 @dataclass(frozen=True)
@@ -26,107 +24,118 @@ class Around:
     next_slug: str | None = None
 
 
-def show(console: Console, verdict: Verdict, around: Around) -> None:
-    """Print the verdict: parts, first failures with their diagnosis, what to do next."""
-    title = Text(f"{verdict.slug} ", style="bold")
-    title.append(f"· {around.file}", style="dim")
-    console.print(title)
+def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
+    """The verdict: parts, first failures with their diagnosis, what to do next."""
+    ink = _Ink(width, colour)
+    lines = [ink.paint(verdict.slug, "bold") + ink.paint(f" · {around.file}", "dim")]
     if verdict.error is not None:
-        console.print(f"[bold red]{verdict.error.kind.upper()}[/] ", end="")
-        console.print(Text(verdict.error.message))
-    ran = [c for c in verdict.checks if c.outcome is not Outcome.ERROR]
-    if ran or verdict.error is None:
-        _parts(console, verdict)
-    _failures(console, verdict, around)
+        lines += ["", *ink.text(f"{verdict.error.kind.upper()}: {verdict.error.message}", "red")]
+    if verdict.error is None or any(c.outcome is not Outcome.ERROR for c in verdict.checks):
+        lines += _parts(verdict, ink)
+    lines += _failures(verdict, around.bugs, ink)
     if not verdict.passed and verdict.output.strip():
-        _output(console, verdict.output)
-    _footer(console, verdict, around)
+        lines += _output(verdict.output, ink)
+    return [*lines, "", *_footer(verdict, around, ink)]
 
 
-def _parts(console: Console, verdict: Verdict) -> None:
-    for core in (True, False):
-        for part in Part:
-            checks = [c for c in verdict.checks if c.part is part]
-            if not checks or (part in CORE) is not core:
-                continue
-            passed = sum(c.outcome is Outcome.PASSED for c in checks)
-            if all(c.outcome is Outcome.SKIPPED for c in checks):
-                mark, word, style = "–", f"skipped: {checks[0].message}", "dim"
-            elif passed == len(checks):
-                mark, word, style = "✓", "passed", "green"
-            elif not any(c.started for c in checks if c.outcome is not Outcome.PASSED):
-                mark, word, style = "·", "not started", "yellow"
-            else:
-                mark, word, style = "✗", "failed", "red"
-            line = f"  {mark} {part:9} {passed}/{len(checks)}  {word}"
-            console.print(Text(line, style=style))
+@dataclass(frozen=True)
+class _Ink:
+    width: int
+    colour: bool
+
+    def paint(self, text: str, style: str) -> str:
+        return paint(text, style, self.colour)
+
+    def text(self, text: str, style: str = "", indent: str = "") -> list[str]:
+        """Wrapped and painted, each line of the text for itself; its own indents stay."""
+        lines: list[str] = []
+        for line in text.splitlines():
+            own = indent + line[: len(line) - len(line.lstrip())]
+            lines += wrapped(line.strip(), self.width, own) if line.strip() else [""]
+        return [self.paint(line, style) if style else line for line in lines]
 
 
-def _failures(console: Console, verdict: Verdict, around: Around) -> None:
+def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
+    lines = []
+    for part in sorted(Part, key=lambda part: part not in CORE):
+        checks = [c for c in verdict.checks if c.part is part]
+        if not checks:
+            continue
+        passed = sum(c.outcome is Outcome.PASSED for c in checks)
+        if all(c.outcome is Outcome.SKIPPED for c in checks):
+            mark, word, style = "–", f"skipped: {checks[0].message}", "dim"
+        elif passed == len(checks):
+            mark, word, style = "✓", "passed", "green"
+        elif not any(c.started for c in checks if c.outcome is not Outcome.PASSED):
+            mark, word, style = "·", "not started", "yellow"
+        else:
+            mark, word, style = "✗", "failed", "red"
+        lines.append(ink.paint(f"  {mark} {part:9} {passed}/{len(checks)}  {word}", style))
+    return lines
+
+
+def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
     if verdict.error is None:
         failed += [c for c in verdict.checks if c.outcome is Outcome.ERROR]
     # A named mistake says more than the same mistake's unnamed consequences.
-    failed.sort(key=lambda c: c.bug is None)
-    seen: set[str] = set()
-    shown: list[Check] = []
-    for check in failed:
-        if check.bug is None or check.bug not in seen:
-            shown.append(check)
-            seen.add(check.bug or check.name)
-    for check in shown[:_SHOWN_FAILURES]:
-        console.print()
-        console.print(f"[bold]{check.part}[/]: {escape(check.name.replace('_', ' '))}")
-        lines = check.message.splitlines()[:_SHOWN_LINES]
-        console.print(Padding(Text("\n".join(lines)), (0, 0, 0, 2)))
-        if check.bug in around.bugs:
-            bug = around.bugs[check.bug]
+    shown = list({c.bug: c for c in reversed(failed) if c.bug}.values())[::-1] or failed
+    shown = shown[:_SHOWN_FAILURES]
+    lines = []
+    for check in shown:
+        lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
+        lines += ink.text("\n".join(check.message.splitlines()[:_SHOWN_LINES]), indent="  ")
+        if check.bug in bugs:
+            bug = bugs[check.bug]
             for word, text in (("why", bug.cause), ("shows as", bug.symptom), ("mend", bug.fix)):
-                console.print(Padding(Text(f"{word}: {text}", style="cyan"), (0, 0, 0, 2)))
-    if len(failed) > len(shown[:_SHOWN_FAILURES]):
-        rest = len(failed) - len(shown[:_SHOWN_FAILURES])
-        console.print(f"\n[dim]and {rest} more failed checks (kata run --json shows all)[/]")
+                lines += ink.text(text, "cyan", f"  {word + ':':9} ")
+    rest = [check for check in failed if check not in shown]
+    if rest:
+        names = ", ".join(f"{c.part}: {c.name.replace('_', ' ')}" for c in rest[:_SHOWN_REST])
+        more = f" and {len(rest) - _SHOWN_REST} more" if len(rest) > _SHOWN_REST else ""
+        lines += ["", *ink.text(f"Also failed, perhaps for the same reason: {names}{more}.", "dim")]
+    return lines
 
 
-def _output(console: Console, output: str) -> None:
-    lines = output.rstrip().splitlines()
-    console.print("\n[bold]It printed:[/]")
-    for line in lines[:5]:
-        console.print(Padding(Text(line[:200], style="dim"), (0, 0, 0, 2)))
-    if len(lines) > 5:
-        console.print(f"[dim]  and {len(lines) - 5} more lines[/]")
+def _output(output: str, ink: _Ink) -> list[str]:
+    printed = output.rstrip().splitlines()
+    lines = ["", ink.paint("It printed:", "bold")]
+    lines += [ink.paint(f"  {line[:200]}", "dim") for line in printed[:_SHOWN_OUTPUT]]
+    if len(printed) > _SHOWN_OUTPUT:
+        more = counted(len(printed) - _SHOWN_OUTPUT, "more line")
+        lines.append(ink.paint(f"  and {more}", "dim"))
+    return lines
 
 
-def _footer(console: Console, verdict: Verdict, around: Around) -> None:
+def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     slug = verdict.slug
-    console.print()
     facts = [f"graded in {verdict.seconds:.2f} s"]
     if around.attempt is not None:
         facts.insert(0, f"attempt {around.attempt}")
     if around.elapsed_s is not None:
-        clock = f"{int(around.elapsed_s // 60)}:{int(around.elapsed_s % 60):02d}"
-        facts.append(f"{clock} since the start (par {around.card.minutes} min)")
+        facts.append(f"{clock(around.elapsed_s)} since the start (par {around.card.minutes} min)")
     if not verdict.passed:
         facts.append(f"--seed {verdict.seed} replays it")
-    console.print(f"[dim]{' · '.join(facts)}[/]")
+    lines = [ink.paint(" · ".join(facts), "dim")]
     if verdict.passed:
         word = f"part {verdict.only} passed" if verdict.only else "passed, complete"
         after = f"kata show {around.next_slug}" if around.next_slug else "kata list"
-        console.print(f"[bold green]✓ {slug}: {word}.[/] Next: {after}")
-    elif not verdict.started:
-        console.print(
-            f"[bold yellow]· {slug}: not started.[/] Next: kata show {slug}, then edit it"
-        )
+        return [*lines, f"{ink.paint(f'✓ {slug}: {word}.', 'bold green')} Next: `{after}`."]
+    if not verdict.started:
+        word, style = "not started", "bold yellow"
+        after = f"`kata show {slug}`, then edit the file and run it again"
     elif verdict.level is Level.CORE:
-        ups = {c.part for c in verdict.checks if c.part not in CORE}
-        left = {
-            c.part
-            for c in verdict.checks
-            if c.part in ups and c.outcome not in (Outcome.PASSED, Outcome.SKIPPED)
-        }
-        console.print(
-            f"[bold yellow]✗ {slug}: core complete, {len(left)} of {len(ups)} follow-ups left.[/]"
-            f" Next: mend it and kata run {slug}"
-        )
+        left, of = _follow_ups(verdict)
+        word, style = f"core complete, {left} of {of} follow-ups left", "bold yellow"
+        after = f"mend it, then `kata run {slug}`"
     else:
-        console.print(f"[bold red]✗ {slug}: not passed.[/] Next: mend it, or kata hint {slug}")
+        word, style, after = "not passed", "bold red", f"mend it, or `kata hint {slug}`"
+    mark = "✗" if verdict.started else "·"
+    return [*lines, f"{ink.paint(f'{mark} {slug}: {word}.', style)} Next: {after}."]
+
+
+def _follow_ups(verdict: Verdict) -> tuple[int, int]:
+    """How many of the parts beyond the core are not passed yet, and of how many."""
+    ran = [c for c in verdict.checks if c.part not in CORE and c.outcome is not Outcome.SKIPPED]
+    left = {c.part for c in ran if c.outcome is not Outcome.PASSED}
+    return len(left), len({c.part for c in ran})

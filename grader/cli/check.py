@@ -1,0 +1,49 @@
+"""verify, doctor: whether the suites and this machine are as they should be."""
+
+from pathlib import Path
+
+import click
+
+from grader import catalog
+from grader.cli import common, terminal
+
+
+@click.command("verify")
+@click.argument("slugs", type=common.Slug(), nargs=-1, metavar="[SLUG]...")
+@common.as_json
+def verify_command(slugs: tuple[str, ...], json_: bool) -> int:
+    """Check that each suite passes its solution and catches and names every catalogued bug."""
+    from grader.exam.selfcheck import Finding, verify
+    from grader.render import findings
+
+    chosen = list(dict.fromkeys(slugs)) or [card.slug for card in catalog.cards()]
+    found: list[Finding] = []
+    good = True
+    for slug in chosen:
+        mine: list[Finding] = []
+        good = verify([slug], mine.append) and good
+        found += mine
+        if not json_:
+            terminal.say(*findings.of_kata(slug, mine, terminal.colour()))
+    if json_:
+        terminal.say_json({"passed": good, "findings": found})
+    else:
+        terminal.say(findings.total(found))
+    return 0 if good else 1
+
+
+@click.command("doctor")
+@common.as_json
+@common.in_workspace
+def doctor_command(json_: bool, workspace: Path | None) -> int:
+    """Whether this machine has what grading needs."""
+    from grader.practice import machine
+    from grader.render import findings
+
+    symptoms = machine.examine(lambda: common.find_workspace(workspace))
+    good = all(symptom.ok for symptom in symptoms if symptom.needed)
+    if json_:
+        terminal.say_json({"ok": good, "checks": symptoms})
+    else:
+        terminal.say(*findings.machine(symptoms, terminal.colour()))
+    return 0 if good else 1

@@ -1,0 +1,73 @@
+"""Where commands write: results to stdout, notes and errors to stderr.
+
+A reader that has hung up (`kata list | head -1`) is no error: the rest goes nowhere, and the
+command keeps its exit code.
+"""
+
+import os
+import shutil
+import sys
+from typing import Any, TextIO
+
+from grader.render.plain import ENCODING_ERRORS
+
+_WIDEST = 100
+
+
+def prepare() -> None:
+    """Make both streams accept every character, whatever their encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=ENCODING_ERRORS)
+
+
+def colour() -> bool:
+    """Whether stdout is a terminal that wants colours."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def width() -> int:
+    """Columns to write in: the terminal's or COLUMNS, at most 100 so that lines read well."""
+    return max(40, min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST))
+
+
+def say(*lines: str) -> None:
+    """Lines of a result, on stdout."""
+    _write(sys.stdout, "\n".join(lines) + "\n")
+
+
+def say_json(value: Any) -> None:
+    """The one JSON object of `--json`, as UTF-8; `value` may be encoded already."""
+    if not isinstance(value, bytes):
+        import msgspec
+
+        value = msgspec.json.encode(value)
+    _write(sys.stdout, value + b"\n")
+
+
+def note(text: str) -> None:
+    """Something beside the result, on stderr."""
+    _write(sys.stderr, text + "\n")
+
+
+def _write(stream: TextIO | None, text: str | bytes) -> None:
+    if stream is None:  # closed before we began
+        return
+    try:
+        if isinstance(text, bytes):
+            stream.flush()
+            stream.buffer.write(text)
+        else:
+            stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        hang_up(stream)
+
+
+def hang_up(stream: TextIO) -> None:
+    """Send what is still to come, and what waits in the buffer, nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

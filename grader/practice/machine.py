@@ -1,0 +1,120 @@
+"""Whether this machine can grade: Python, torch, accelerator, sandbox, data folder, workspace.
+
+Torch is asked in a child process: an installation so broken that importing it crashes, or a
+driver that hangs, is then a finding and not our own end.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from grader.errors import KataError
+from grader.practice import database
+from grader.practice.progress import Progress
+from grader.practice.workspace import Workspace
+
+_TORCH_S = 60.0
+_SANDBOX_S = 10.0
+_ASK_TORCH = """
+import torch
+print(torch.__version__)
+device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+print("" if device is None else device.type)
+"""
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """One thing looked at. Without a `needed` one grading does not work; the others add to it."""
+
+    name: str
+    ok: bool
+    needed: bool
+    found: str
+
+
+def examine(find_workspace: Callable[[], Workspace]) -> list[Symptom]:
+    """All of them, in the order they are to be mended."""
+    return [
+        _python(),
+        *_torch(),
+        _sandbox(),
+        _data(),
+        _workspace(find_workspace),
+    ]
+
+
+def _python() -> Symptom:
+    good = sys.version_info >= (3, 11) and hasattr(os, "fork")
+    return Symptom("python", good, True, f"{platform.python_version()} on {platform.system()}")
+
+
+def _torch() -> list[Symptom]:
+    answer, trouble = _ask([sys.executable, "-c", _ASK_TORCH], _TORCH_S)
+    if trouble:
+        return [
+            Symptom("torch", False, True, trouble),
+            Symptom("accelerator", False, False, "not known without torch"),
+        ]
+    version, device = answer.split("\n")[:2]
+    without = "none; the gpu parts are skipped"
+    return [
+        Symptom("torch", True, True, version),
+        Symptom("accelerator", bool(device), False, device or without),
+    ]
+
+
+def _sandbox() -> Symptom:
+    path = shutil.which("bwrap")
+    if path is None:
+        text = "no bubblewrap (bwrap); only `kata grade`, for other people's files, asks for it"
+        return Symptom("sandbox", False, False, text)
+    command = [path, "--ro-bind", "/", "/", "--unshare-all", "--", sys.executable, "-c", ""]
+    _, trouble = _ask(command, _SANDBOX_S)
+    found = f"{path} cannot start a sandbox here: {trouble}" if trouble else path
+    return Symptom("sandbox", not trouble, False, found)
+
+
+def _ask(command: list[str], seconds: float) -> tuple[str, str]:
+    """What a command prints, and in a line what went wrong, or ''."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"no answer within {seconds:.0f} seconds"
+    except OSError as error:
+        return "", error.strerror or str(error)
+    if done.returncode == 0:
+        return done.stdout, ""
+    said = done.stderr.strip().splitlines()
+    return "", said[-1] if said else f"ended with status {done.returncode}"
+
+
+def _data() -> Symptom:
+    path = database.file()
+    folder = path.parent
+    try:
+        Progress.open(create=False).close()
+    except KataError as error:
+        return Symptom("data folder", False, True, str(error))
+    there = next(f for f in (folder, *folder.parents) if f.exists())
+    good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    if path.exists():
+        good = good and os.access(path, os.W_OK)
+    found = str(folder) if good else f"{folder} cannot be written to; KATA_HOME names another"
+    return Symptom("data folder", good, True, found)
+
+
+def _workspace(find: Callable[[], Workspace]) -> Symptom:
+    try:
+        workspace = find()
+    except KataError as error:
+        return Symptom("workspace", False, True, str(error))
+    good = os.access(workspace.folder, os.W_OK | os.X_OK)
+    found = f"{workspace.folder} ({workspace.found})"
+    return Symptom("workspace", good, True, found if good else f"{found} cannot be written to")

@@ -1,0 +1,41 @@
+"""The page of `kata history`."""
+
+from collections.abc import Sequence
+
+from grader.practice.progress import Attempt, Snapshot
+from grader.render.plain import columns, counted, paint
+
+_HEAD = ("version", "kept", "by", "lines", "attempts with it")
+
+
+def page(
+    slug: str, snapshots: Sequence[Snapshot], attempts: Sequence[Attempt], colour: bool
+) -> list[str]:
+    """Kept versions, oldest first, each with how it fared."""
+    if not snapshots and not attempts:
+        return [f"Nothing of {slug} is kept yet. `kata start {slug}` begins."]
+    head = f"{slug}: {counted(len(attempts), 'attempt')}, {counted(len(snapshots), 'version')} kept"
+    lines = [paint(head, "bold", colour), ""]
+    if snapshots:
+        rows = [_cells(s, [a for a in attempts if a.snapshot == s.number]) for s in snapshots]
+        table = columns([_HEAD, *rows], right=frozenset({0, 3}))
+        lines += [paint(table[0], "dim", colour), *table[1:]]
+    for attempt in attempts:
+        if attempt.snapshot is None:
+            lines.append(f"{_result(attempt)}; there was no file to keep")
+    return [*lines, "", f"`kata restore {slug} VERSION` brings one back."]
+
+
+def _cells(snapshot: Snapshot, attempts: list[Attempt]) -> tuple[str, ...]:
+    when = snapshot.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    lines = str(len(snapshot.source.splitlines()))
+    more = f" (and {len(attempts) - 1} before)" if len(attempts) > 1 else ""
+    result = _result(attempts[-1]) + more if attempts else "–"
+    return (str(snapshot.number), when, snapshot.reason, lines, result)
+
+
+def _result(attempt: Attempt) -> str:
+    word = "passed" if attempt.passed else "not passed"
+    part = f"part {attempt.part} " if attempt.part else ""
+    passed, ran = attempt.checks
+    return f"{attempt.number}: {part}{word}, {passed} of {ran} checks"

@@ -1,0 +1,76 @@
+"""Text that is safe and readable on any terminal: colours, odd characters, wrapping, times."""
+
+import codecs
+import re
+import textwrap
+from collections.abc import Iterable
+
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
+_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+_ASCII = {"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'"}
+
+ENCODING_ERRORS = "kata-ascii"
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_ASCII.get(c, "?") for c in text), error.end
+
+
+# The streams' error handler: a sign that a terminal lacks becomes its nearest in ASCII.
+codecs.register_error(ENCODING_ERRORS, _nearest)
+
+
+def paint(text: str, style: str, colour: bool) -> str:
+    """The text in a style such as "bold red", or as it is."""
+    if not colour:
+        return text
+    codes = ";".join(str(_CODES[word]) for word in style.split())
+    return f"\x1b[{codes}m{text}\x1b[0m"
+
+
+def harmless(text: str) -> str:
+    """The text without terminal escapes; other control characters become visible."""
+    text = _ESCAPE.sub("", text.replace("\r\n", "\n"))
+    return "".join(c if c in "\n\t" or c.isprintable() else _visible(c) for c in text)
+
+
+def _visible(character: str) -> str:
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else "\ufffd"
+
+
+def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
+    """Lines no wider than `width`, the first after `first`, the others after `rest`."""
+    indent = " " * len(first) if rest is None else rest
+    return textwrap.wrap(
+        text, max(width, len(indent) + 20), initial_indent=first, subsequent_indent=indent
+    ) or [first.rstrip()]
+
+
+def clock(seconds: float) -> str:
+    """A duration as a clock shows it: 4:05, 1:04:05, 3 days."""
+    whole = int(seconds)
+    if whole >= 2 * 86_400:
+        return f"{whole // 86_400} days"
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    short = f"{minutes:02d}:{whole % 60:02d}"
+    return f"{hours}:{short}" if hours else short.removeprefix("0")
+
+
+def counted(number: int, thing: str) -> str:
+    """1 kata, 2 katas."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def columns(rows: Iterable[tuple[str, ...]], right: frozenset[int] = frozenset()) -> list[str]:
+    """Rows as a table: two spaces between columns, those in `right` set to the right."""
+    table = list(rows)
+    wide = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(wide[i]) if i in right else cell.ljust(wide[i]) for i, cell in enumerate(row)
+        ).rstrip()
+        for row in table
+    ]
