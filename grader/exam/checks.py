@@ -96,8 +96,11 @@ def require(condition: Any, message: str, bug: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def blame(bug: str, *texts: str) -> Iterator[None]:
-    """Name the mistake when the submission raises inside (with one of `texts`, if given)."""
+def blame(bug: str | None, *texts: str) -> Iterator[None]:
+    """Name the mistake when the submission raises inside (with one of `texts`, if given).
+
+    Only for a call whose simpler neighbour has just succeeded, so that what raises is known.
+    """
     try:
         yield
     except LearnerRaised as error:
@@ -120,11 +123,15 @@ def rejects(
         raise CheckFailed(f"{what} must raise {error}; nothing was raised.", bug)
     if "builtins.NotImplementedError" in outcome.types:
         raise CheckFailed("Not started yet.", started=False)
+    wanted = (names,) if isinstance(names, str) else names
+    named = any(name in outcome.text for name in wanted)
     if f"builtins.{error}" not in outcome.types:
         got = outcome.types[0].rpartition(".")[2]
-        raise CheckFailed(f"{what} must raise {error}, not {got}: {outcome.text}", bug)
-    wanted = (names,) if isinstance(names, str) else names
-    if wanted and not any(name in outcome.text for name in wanted):
+        # A message about the argument shows that it was checked, and that the type is wrong.
+        checked = named or "builtins.AssertionError" in outcome.types
+        text = f"{what} must raise {error}, not {got}: {outcome.text}"
+        raise CheckFailed(text, None if checked else bug)
+    if wanted and not named:
         raise CheckFailed(
             f"{what} raises {error}, but its message does not name `{wanted[0]}`: "
             f"{outcome.text or 'it is empty'}"

@@ -60,31 +60,35 @@ def run(kata, weight, bias, A, B, x, alpha=ALPHA):
 def test_any_leading_dimensions(stage, draw):
     """Inputs are (..., in_features): two, three and four dimensions, batches of one too."""
     W, b, A, B = pieces(draw)
-    for lead in [(5,), (2, 7), (2, 3, 4), (1, 1), (1,)]:
-        x = draw(*lead, IN)
-        with blame("flattens-leading-dims"):
-            y = stage(run, W, b, A, B, x)
-        want = sum(oracle(x, W, b, A, B))
-        if y is not None and tuple(getattr(y, "shape", ())) != (*lead, OUT):
-            near(y, want, what=f"the output for x {tuple(x.shape)}", bug="flattens-leading-dims")
-        near(
-            y,
-            want,
-            what=f"the output for x {tuple(x.shape)}",
-            unless=slips(*oracle(x, W, b, A, B), b),
-        )
+    _right(stage, (W, b, A, B), draw(5, IN))
+    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,)]:
+        _right(stage, (W, b, A, B), draw(*lead, IN), "flattens-leading-dims")
+
+
+def _right(stage, values, x, bug=None):
+    """The output for x; `bug` if it raises or comes in another shape."""
+    with blame(bug):
+        y = stage(run, *values, x)
+    base, update = oracle(x, *values)
+    if isinstance(y, torch.Tensor) and y.shape != base.shape and y.numel() == base.numel():
+        bug = bug or "flattens-leading-dims"
+    elif isinstance(y, torch.Tensor) and y.shape == base.shape:
+        bug = None
+    near(
+        y,
+        base + update,
+        what=f"the output for x {tuple(x.shape)}",
+        unless=slips(base, update, values[1]),
+        bug=bug,
+    )
 
 
 @part("shape")
 def test_single_vector(stage, draw):
     """A single vector (in_features,) gives (out_features,)."""
     W, b, A, B = pieces(draw)
-    x = draw(IN)
-    with blame("one-d-input-fails"):
-        y = stage(run, W, b, A, B, x)
-    if tuple(getattr(y, "shape", ())) != (OUT,):
-        near(y, sum(oracle(x, W, b, A, B)), bug="one-d-input-fails")
-    near(y, sum(oracle(x, W, b, A, B)), unless=slips(*oracle(x, W, b, A, B), b))
+    _right(stage, (W, b, A, B), draw(5, IN))
+    _right(stage, (W, b, A, B), draw(IN), "one-d-input-fails")
 
 
 def run_strided(kata, weight, bias, A, B, x):
@@ -97,11 +101,9 @@ def test_non_contiguous_input(stage, draw):
     """Inputs need not be contiguous."""
     W, b, A, B = pieces(draw)
     x = draw(4, 6, IN)
-    with blame("flattens-leading-dims"):
-        turned, skipped = stage(run_strided, W, b, A, B, x)
+    turned, skipped = stage(run_strided, W, b, A, B, x)
     for y, v in ((turned, x.transpose(0, 1)), (skipped, x[:, ::2])):
-        bug = "flattens-leading-dims" if y.shape != (*v.shape[:-1], OUT) else None
-        near(y, sum(oracle(v, W, b, A, B)), unless=slips(*oracle(v, W, b, A, B), b), bug=bug)
+        near(y, sum(oracle(v, W, b, A, B)), unless=slips(*oracle(v, W, b, A, B), b))
 
 
 def factor_shapes(kata, weight, bias):
@@ -174,7 +176,7 @@ def _std(values):
 
 def defaults(kata, weight, bias):
     layer = kata.LoRALinear(linear(weight, bias))
-    by_place = kata.LoRALinear(linear(weight, bias), 4, 6.0, 0.0)
+    by_place = kata.LoRALinear(linear(weight, bias), 4, 10.0, 0.0)
     wide = kata.LoRALinear(linear(weight, bias), rank=8, alpha=2.0)
     return {
         "rank": layer.lora_A.shape[0],
@@ -190,29 +192,19 @@ def test_defaults_and_attributes(stage, draw):
     """rank 8, alpha 16, scale = alpha / rank, not merged; arguments by place or by name."""
     got = stage(defaults, draw(30, 20), None)
     require(got["rank"] == 8, f"rank should default to 8, not {got['rank']}")
-    near(
-        got["scale"],
-        2.0,
-        what="scale with the default rank 8 and alpha 16",
-        unless={
-            "scale-missing": 1.0,
-            "scale-is-alpha": 16.0,
-            "scale-inverted": 0.5,
-            "scale-alpha-over-sqrt-rank": 16 / 8**0.5,
-        },
-    )
     require(got["placed"][0] == 4, "the second argument is the rank")
     near(
         got["placed"][1],
-        1.5,
-        what="scale with rank 4 and alpha 6",
+        2.5,
+        what="scale with rank 4 and alpha 10",
         unless={
             "scale-missing": 1.0,
-            "scale-is-alpha": 6.0,
-            "scale-inverted": 4 / 6,
-            "scale-alpha-over-sqrt-rank": 3.0,
+            "scale-is-alpha": 10.0,
+            "scale-inverted": 0.4,
+            "scale-alpha-over-sqrt-rank": 5.0,
         },
     )
+    near(got["scale"], 2.0, what="scale with the default rank 8 and alpha 16")
     near(got["wide"], 0.25, what="scale with rank 8 and alpha 2")
     require(not got["merged"], "a new layer is not merged")
 
@@ -257,8 +249,9 @@ def after_backward(kata, weight, bias, A, B, x, merge):
     inside = {id(p) for p in layer.parameters()}
     return {
         "at_once": at_once,
+        "leaf": base.weight.is_leaf,
         "weight": base.weight.requires_grad,
-        "weight_grad": base.weight.grad,
+        "weight_grad": base.weight.grad if base.weight.is_leaf else None,
         "bias": base.bias is not None and base.bias.requires_grad,
         "bias_grad": None if base.bias is None else base.bias.grad,
         "extra": [n for n, p in layer.named_parameters() if p.requires_grad and id(p) not in ours],
@@ -268,6 +261,7 @@ def after_backward(kata, weight, bias, A, B, x, merge):
 
 
 def _frozen(got, weight_bug):
+    require(got["leaf"], "base.weight carries a gradient graph", "merge-tracks-gradients")
     require(not got["weight"], "base.weight is not frozen (requires_grad is True)", weight_bug)
     require(not got["bias"], "base.bias is not frozen (requires_grad is True)", "bias-not-frozen")
     require(all(got["at_once"]), "the base is not yet frozen when the layer has been made")
@@ -344,22 +338,7 @@ def test_alpha_below_rank(stage, draw):
     W, b, A, B = pieces(draw)
     x = draw(5, IN)
     base, update = oracle(x, W, b, A, B, 2.0 / RANK)
-    near(
-        stage(run, W, b, A, B, x, 2.0),
-        base + update,
-        what="the output with rank 3, alpha 2",
-        unless={
-            "scale-missing": base + update * RANK / 2.0,
-            "scale-is-alpha": base + update * RANK,
-            "scale-inverted": base + update * (RANK / 2.0) ** 2,
-            "scale-alpha-over-sqrt-rank": base + update * RANK**0.5,
-            "scale-twice": base + update * 2.0 / RANK,
-            "base-dropped": update,
-            "update-missing": base,
-            "bias-dropped": base - b + update,
-            "bias-twice": base + b + update,
-        },
-    )
+    near(stage(run, W, b, A, B, x, 2.0), base + update, what="the output with rank 3, alpha 2")
 
 
 def keeps_input(kata, weight, bias, A, B, x, p, train):
@@ -508,7 +487,8 @@ def gradients(kata, weight, bias, A, B, x, g, state):
     y = layer(x)
     if y.requires_grad:
         (y * g).sum().backward()  # y.backward(g) would import sympy
-    return x.grad, layer.lora_A.grad, layer.lora_B.grad
+    trains = layer.lora_A.requires_grad and layer.lora_B.requires_grad
+    return x.grad, layer.lora_A.grad, layer.lora_B.grad, trains
 
 
 def _gradients(stage, draw, state):
@@ -539,10 +519,10 @@ def _scales(value, s):
 def test_gradients_of_the_factors(stage, draw):
     """lora_A and lora_B get the exact gradients, in training and in eval mode."""
     for state in ("train", "eval"):
-        (x, a, b), (base, _, to_a, to_b), s = _gradients(stage, draw, state)
-        off = "factors-get-no-gradient"
-        if state == "eval" and x is not None:
-            off = "eval-disables-adapter" if _like(x, base) else "eval-merges"
+        (x, a, b, trains), (base, _, to_a, to_b), s = _gradients(stage, draw, state)
+        off = "factors-get-no-gradient" if state == "train" and trains else None
+        if state == "eval" and x is not None and _like(x, base):
+            off = "eval-disables-adapter"
         for name, got, want in (("lora_A", a, to_a), ("lora_B", b, to_b)):
             require(got is not None, f"{name} gets no gradient ({state} mode)", off)
             near(got, want, what=f"the gradient of {name}", unless=_scales(want, s))
@@ -552,7 +532,7 @@ def test_gradients_of_the_factors(stage, draw):
 def test_gradient_to_the_input(stage, draw):
     """The gradient flows to the input, through the frozen base and through the branch."""
     for state in ("train", "eval"):
-        (x, _, _), (base, branch, _, _), s = _gradients(stage, draw, state)
+        (x, *_), (base, branch, _, _), s = _gradients(stage, draw, state)
         require(x is not None, "no gradient reaches the input", "input-gradient-cut")
         known = {k: base + v for k, v in _scales(branch, s).items()}
         if state == "train":
@@ -568,7 +548,7 @@ def test_training_goes_on_after_unmerge(stage, draw):
     """After unmerge() factors and input get the same gradients as before."""
     got, (base, branch, to_a, to_b), s = _gradients(stage, draw, "unmerged")
     for name, value, want in (("lora_A", got[1], to_a), ("lora_B", got[2], to_b)):
-        require(value is not None, f"{name} gets no gradient after unmerge()", "unmerge-flag-stays")
+        require(value is not None, f"{name} gets no gradient after unmerge()")
         near(value, want, what=f"the gradient of {name} after unmerge()", unless=_scales(want, s))
     require(got[0] is not None, "no gradient reaches the input after unmerge()")
     near(got[0], base + branch, what="the gradient to the input after unmerge()", rtol=2e-4)
@@ -598,7 +578,7 @@ def test_b_learns_from_the_start(stage, draw):
     x, g = draw(6, IN), draw(6, OUT)
     want = ALPHA / RANK * g.double().T @ (x.double() @ A.double().T)
     got = stage(first_gradient, W, b, A, x, g)
-    require(got is not None, "lora_B gets no gradient at the start", "factors-get-no-gradient")
+    require(got is not None, "lora_B gets no gradient at the start")
     near(got, want, what="the first gradient of lora_B", unless=_scales(want, ALPHA / RANK))
 
 
@@ -640,6 +620,7 @@ def merging(kata, weight, bias, A, B, x, steps):
     kept = base.weight
     layer = kata.LoRALinear(base, rank=A.shape[0], alpha=10.5, dropout=0.0)
     set_(layer, lora_A=A, lora_B=B)
+    born = bool(need(layer, "merged"))
     seen = []
     for step in steps:
         getattr(layer, step)()
@@ -650,13 +631,14 @@ def merging(kata, weight, bias, A, B, x, steps):
                 "merged": bool(need(layer, "merged")),
                 "same": base.weight is kept and layer.base is base,
                 "y": layer(x),
+                "delta": layer.delta_weight(),
                 "A": layer.lora_A.detach().clone(),
                 "B": layer.lora_B.detach().clone(),
                 "leaf": base.weight.is_leaf,
                 "grad": base.weight.requires_grad,
             }
         )
-    return seen
+    return born, seen
 
 
 def _merged(stage, draw, *steps):
@@ -664,7 +646,8 @@ def _merged(stage, draw, *steps):
     W, b, A, B = pieces(draw)
     x = draw(5, IN)
     with blame("merge-tracks-gradients", "leaf", "grad"):
-        seen = stage(merging, W, b, A, B, x, list(steps))
+        born, seen = stage(merging, W, b, A, B, x, list(steps))
+    require(not born, "a new layer says that it is merged, after others have been")
     return seen, (W, b, A, B, x), (W.double(), W.double() + _delta(A, B))
 
 
@@ -676,7 +659,10 @@ def test_merge_folds_the_update_into_the_weight(stage, draw):
         got["weight"],
         folded,
         what="base.weight after merge()",
-        unless={"merge-scale-missing": plain + _delta(A, B, 1.0), "merge-missing": plain},
+        # Another layer or Parameter in the place of the base is another mistake.
+        unless={"merge-scale-missing": plain + _delta(A, B, 1.0), "merge-missing": plain}
+        if got["same"]
+        else {},
     )
     near(got["bias"], b, what="base.bias after merge()")
     base, update = oracle(x, W, b, A, B)
@@ -691,6 +677,7 @@ def test_merge_folds_the_update_into_the_weight(stage, draw):
         },
         rtol=2e-4,
     )
+    near(got["delta"], folded - plain, what="delta_weight() while merged")
     near(got["A"], A.double(), what="lora_A after merge()")
     near(got["B"], B.double(), what="lora_B after merge()")
     require(got["merged"], "`merged` should be true after merge()")
@@ -844,7 +831,6 @@ def test_unmerge_restores_the_weight_of_the_merge(stage, draw):
         W2.double(),
         what="base.weight (changed before merge()) after unmerge()",
         rtol=2e-4,
-        unless={"weight-cached": W.double()},
     )
 
 
@@ -878,27 +864,24 @@ def test_state_round_trip(stage, draw):
     W, b, A, B = pieces(draw)
     x = draw(5, IN)
     y = stage(round_trip, W, b, A, B, draw(OUT, IN), draw(OUT), x)
-    near(
-        y,
-        sum(oracle(x, W, b, A, B)),
-        what="the output after load_state_dict",
-        unless=slips(*oracle(x, W, b, A, B), b),
-    )
+    near(y, sum(oracle(x, W, b, A, B)), what="the output after load_state_dict")
 
 
 # dtype and device
 
 
-def in_dtype(kata, weight, bias, A, B, x, merge):
-    layer = kata.LoRALinear(linear(weight, bias), rank=A.shape[0], alpha=10.0)
-    kinds = layer.lora_A.dtype, layer.lora_B.dtype
-    set_(layer, lora_A=A, lora_B=B)
+def kinds(kata, weight, bias):
+    layer = kata.LoRALinear(linear(weight, bias), rank=3)
+    return str(layer.lora_A.dtype), str(layer.lora_B.dtype)
+
+
+def in_dtype(kata, weight, bias, A, B, x):
+    layer = make(kata, weight, bias, A, B, alpha=10.0)
     y = layer(x)
     (y * y).sum().backward()
-    gradient = layer.lora_B.grad
-    if merge:
-        layer.merge()
-    return kinds, y, layer.delta_weight(), layer.base.weight, gradient, layer(x)
+    change, gradient = layer.delta_weight(), layer.lora_B.grad
+    layer.merge()
+    return y, change, layer.base.weight, gradient, layer(x)
 
 
 def _dtype_slips(base, update, bias):
@@ -911,10 +894,8 @@ def _dtype_slips(base, update, bias):
 def _dtype(stage, draw, dtype):
     W, b, A, B = pieces(draw, dtype)
     x = draw(5, IN, dtype=dtype)
-    with blame("float32-factors", "dtype"):
-        kinds, y, change, weight, gradient, merged = stage(in_dtype, W, b, A, B, x, True)
-    for name, kind in zip(("lora_A", "lora_B"), kinds):
-        require(kind == dtype, f"{name} is {kind}, the base is {dtype}", "float32-factors")
+    _factors_are(stage, W, b, dtype)
+    y, change, weight, gradient, merged = stage(in_dtype, W, b, A, B, x)
     third = 10 / 3  # not exact in any dtype: a scale kept in a coarser one shows
     base, update = oracle(x, W, b, A, B, third)
     near(y, base + update, dtype=dtype, unless=_dtype_slips(base, update, b))
@@ -923,6 +904,11 @@ def _dtype(stage, draw, dtype):
     near(merged, base + update, what="the output after merge()", dtype=dtype)
     require(gradient is not None, "lora_B gets no gradient", "factors-get-no-gradient")
     require(gradient.dtype == dtype, f"the gradient of lora_B is {gradient.dtype}, not {dtype}")
+
+
+def _factors_are(stage, W, b, dtype):
+    for name, kind in zip(("lora_A", "lora_B"), stage(kinds, W, b)):
+        require(kind == str(dtype), f"{name} is {kind}, the base is {dtype}", "float32-factors")
 
 
 @part("dtype")
@@ -947,8 +933,8 @@ def test_dropout_keeps_the_dtype(stage, draw):
     """In training with dropout the output has the base's dtype too."""
     for dtype in (torch.float64, torch.bfloat16):
         W, b, A, B = pieces(draw, dtype)
-        with blame("float32-factors", "dtype"):
-            y = stage(train_dropout, W, b, A, B, draw(5, IN, dtype=dtype))
+        _factors_are(stage, W, b, dtype)
+        y = stage(train_dropout, W, b, A, B, draw(5, IN, dtype=dtype))
         require(y.dtype == dtype, f"the output in training is {y.dtype}, expected {dtype}")
 
 
@@ -1064,15 +1050,19 @@ def test_merged_forward_is_the_base_matmul_alone(stage, draw):
 # gpu
 
 
+def places(kata, weight, bias, device):
+    layer = kata.LoRALinear(linear(weight, bias).to(device), rank=3)
+    return layer.lora_A.device.type, layer.lora_B.device.type
+
+
 def on_device(kata, weight, bias, A, B, x, device):
     weight, bias, A, B, x = (t.to(device) for t in (weight, bias, A, B, x))
     layer = make(kata, weight, bias, A, B)
     x = x.requires_grad_()
     y = layer(x)
     (y * y).sum().backward()
-    places = {t.device.type for t in (layer.lora_A, layer.lora_B, y, layer.delta_weight())}
     layer.merge()
-    return sorted(places), y, x.grad, layer.lora_A.grad, layer.lora_B.grad, layer(x)
+    return y, x.grad, layer.lora_A.grad, layer.lora_B.grad, layer(x)
 
 
 @part("gpu")
@@ -1080,9 +1070,10 @@ def test_same_on_the_accelerator(stage, draw):
     """Outputs and gradients on the accelerator are those of the CPU, and nothing stays behind."""
     W, b, A, B = pieces(draw)
     x = draw(4, 5, IN)
-    with blame("cpu-factors", "device"):
-        places, y, gx, ga, gb, merged = stage(on_device, W, b, A, B, x, stage.device)
-    require(places == [stage.device], f"tensors are on {', '.join(places)}", "cpu-factors")
+    for name, place in zip(("lora_A", "lora_B"), stage(places, W, b, stage.device)):
+        where = f"{name} is on {place}; the base is on {stage.device}"
+        require(place == stage.device, where, "cpu-factors")
+    y, gx, ga, gb, merged = stage(on_device, W, b, A, B, x, stage.device)
     base, update = oracle(x, W, b, A, B)
     g = 2 * (base + update)
     s = ALPHA / RANK

@@ -1,5 +1,5 @@
 # wrong: The hand-written backward pass forgets the scale.
-# bug: -
+# bug: scale-missing
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: In eval mode no gradient is recorded.
-# bug: -
+# bug: input-gradient-cut
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,5 @@
 # wrong: merge() does nothing in training mode.
-# bug: -
+# bug: merge-missing
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,5 @@
 # wrong: merge() puts another nn.Linear in the place of base.
-# bug: -
+# bug: merge-new-parameter
 import copy
 
 import torch

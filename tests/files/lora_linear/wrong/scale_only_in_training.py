@@ -1,5 +1,5 @@
 # wrong: In eval mode the update is added without its scale.
-# bug: -
+# bug: scale-missing
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: squeeze() drops the leading dimensions of size 1.
-# bug: -
+# bug: flattens-leading-dims
 import torch
 from torch import Tensor, nn
 

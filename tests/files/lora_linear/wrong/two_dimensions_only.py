@@ -1,5 +1,5 @@
 # wrong: torch.addmm takes two-dimensional inputs only.
-# bug: -
+# bug: flattens-leading-dims
 import math
 
 import torch

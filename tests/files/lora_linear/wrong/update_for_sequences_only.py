@@ -1,5 +1,5 @@
 # wrong: The update is added to three-dimensional inputs only.
-# bug: -
+# bug: update-missing
 import math
 
 import torch
