@@ -183,7 +183,7 @@ def test_exception_shows_frames_and_call(examiner: Examiner) -> None:
     message = next(c.message for c in verdict.checks if c.name == "single_vector")
     assert "in forward: low = x @ self.lora_A" in message
     assert "called as: return layer(x)" in message
-    assert "x: (18,) float32" in message
+    assert "x: (5, 18) float32" in message
     assert "grader/" not in message
 
 

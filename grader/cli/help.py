@@ -7,10 +7,11 @@ import click
 
 from grader import catalog
 from grader.cli import common, terminal
+from grader.harmless import harmless
 from grader.practice import files, stubs
 from grader.practice.progress import Progress
 from grader.practice.workspace import shown
-from grader.render.plain import harmless, wrapped
+from grader.render.plain import wrapped
 
 
 @click.command("hint")

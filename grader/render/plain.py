@@ -1,11 +1,9 @@
 """Text that is safe and readable on any terminal: colours, odd characters, wrapping, times."""
 
 import codecs
-import re
 import textwrap
 from collections.abc import Iterable
 
-_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _ASCII = {"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'"}
 
@@ -29,16 +27,6 @@ def paint(text: str, style: str, colour: bool) -> str:
         return text
     codes = ";".join(str(_CODES[word]) for word in style.split())
     return f"\x1b[{codes}m{text}\x1b[0m"
-
-
-def harmless(text: str) -> str:
-    """The text without terminal escapes; other control characters become visible."""
-    text = _ESCAPE.sub("", text.replace("\r\n", "\n"))
-    return "".join(c if c in "\n\t" or c.isprintable() else _visible(c) for c in text)
-
-
-def _visible(character: str) -> str:
-    return f"\\x{ord(character):02x}" if ord(character) < 256 else "\ufffd"
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:

@@ -1,0 +1,95 @@
+"""How quick `kata` is, as ratios to plain imports measured side by side in the same run.
+
+    python benchmarks/speed.py [ROUNDS]
+
+Every round runs each command once, in turn, so that a busy moment falls on all alike; the table
+gives medians. Peak memory is that of the largest process of a command's tree.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+from grader import content
+
+PYTHON = sys.executable
+KATA = [PYTHON, "-m", "grader"]
+SECOND = """
+import time
+from grader import content
+from grader.exam.examiner import Examiner
+source = content.solution("lora_linear").read_bytes()
+with Examiner() as examiner:
+    examiner.grade("lora_linear", source)
+    began = time.perf_counter()
+    assert examiner.grade("lora_linear", source).passed
+    print(time.perf_counter() - began)
+"""
+COMMANDS = {
+    "import click, yaml": [PYTHON, "-c", "import click, yaml"],
+    "import torch": [PYTHON, "-c", "import torch"],
+    "kata --help": [*KATA, "--help"],
+    "kata list": [*KATA, "list"],
+    "kata run lora_linear": [*KATA, "run", "lora_linear", "--file"],
+    "second grading": [PYTHON, "-c", SECOND],
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    seconds: float
+    peak_mib: float
+
+
+def measure(name: str, home: str) -> Run:
+    """One run of a command with a data folder of its own; it must end well."""
+    command = COMMANDS[name]
+    if command[-1] == "--file":
+        command = [*command, str(content.solution("lora_linear"))]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "KATA_HOME": home}, text=True
+    )
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    if status:
+        raise SystemExit(f"{name} ended with status {status}")
+    if name == "second grading":
+        seconds = float(said)
+    return Run(seconds, usage.ru_maxrss / 1024)
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    runs: dict[str, list[Run]] = {name: [] for name in COMMANDS}
+    with tempfile.TemporaryDirectory() as home:
+        for number in range(rounds + 1):
+            for name in COMMANDS:
+                run = measure(name, home)
+                if number:  # the first round fills caches
+                    runs[name].append(run)
+    seconds = {name: statistics.median(r.seconds for r in all_) for name, all_ in runs.items()}
+    peak = {name: statistics.median(r.peak_mib for r in all_) for name, all_ in runs.items()}
+    print(f"{'':22} {'seconds':>8} {'peak MiB':>9}   ({rounds} rounds, medians)")
+    for name in COMMANDS:
+        print(f"{name:22} {seconds[name]:8.3f} {peak[name]:9.0f}")
+    print()
+    for what, ratio, aim in (
+        ("kata --help / imports", seconds["kata --help"] / seconds["import click, yaml"], 2.0),
+        ("kata list / imports", seconds["kata list"] / seconds["import click, yaml"], 2.0),
+        ("cold run / torch", seconds["kata run lora_linear"] / seconds["import torch"], 1.35),
+        ("second grading / torch", seconds["second grading"] / seconds["import torch"], 0.25),
+        ("peak of a run / torch", peak["kata run lora_linear"] / peak["import torch"], 1.6),
+    ):
+        word = "ok" if ratio <= aim else "MISSED"
+        print(f"{what:22} {ratio:8.2f}   at most {aim:<4}  {word}")
+
+
+if __name__ == "__main__":
+    main()
