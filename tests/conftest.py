@@ -11,18 +11,28 @@ import pytest
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="write tests/golden anew")
+
+
 @pytest.fixture
-def kata(tmp_path: Path) -> Kata:
-    """Runs `kata` with these arguments, in an empty folder with its own workspace."""
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Variables under which `kata` keeps everything in this test's folder."""
     (tmp_path / "work").mkdir()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("KATA_", "NO_COLOR"))}
-    environment |= {"KATA_HOME": str(tmp_path / "home"), "COLUMNS": "100"}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("KATA_", "NO_COLOR"))}
+    folders = {"KATA_HOME": str(tmp_path / "home"), "KATA_WORKSPACE": str(tmp_path / "work")}
+    return {**kept, **folders, "COLUMNS": "100"}
+
+
+@pytest.fixture
+def kata(tmp_path: Path, environment: dict[str, str]) -> Kata:
+    """Runs `kata` with these arguments, in an empty folder with its own workspace."""
 
     def run(*arguments: str, **extra: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "grader", *arguments],
             cwd=tmp_path / "work",
-            env={**environment, "KATA_WORKSPACE": str(tmp_path / "work"), **extra},
+            env={**environment, **extra},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

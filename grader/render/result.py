@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from grader.catalog import Bug, Card
-from grader.exam.verdict import CORE, Level, Outcome, Part, Verdict
+from grader.exam.verdict import CORE, Check, Level, Outcome, Part, Verdict
 from grader.render.plain import clock, counted, paint, wrapped
 
 _SHOWN_FAILURES = 2
@@ -79,8 +79,10 @@ def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
     if verdict.error is None:
         failed += [c for c in verdict.checks if c.outcome is Outcome.ERROR]
     # A named mistake says more than the same mistake's unnamed consequences.
-    shown = list({c.bug: c for c in reversed(failed) if c.bug}.values())[::-1] or failed
-    shown = shown[:_SHOWN_FAILURES]
+    alike: dict[str, Check] = {}
+    for check in [c for c in failed if c.bug] or failed:
+        alike.setdefault(check.bug or "".join(check.message.splitlines()[1:2]) or check.name, check)
+    shown = list(alike.values())[:_SHOWN_FAILURES]
     lines = []
     for check in shown:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]

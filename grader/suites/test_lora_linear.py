@@ -277,16 +277,6 @@ def test_base_is_frozen(stage, draw):
 
 
 @part("freeze")
-def test_base_stays_frozen_after_unmerge(stage, draw):
-    """The base is still frozen after merge() and unmerge()."""
-    W, b, A, B = pieces(draw)
-    got = stage(after_backward, W, b, A, B, draw(5, IN), True)
-    before = stage(after_backward, W, b, A, B, draw(5, IN), False)
-    known = "base-not-frozen" if before["weight"] else "base-weight-trains-after-unmerge"
-    _frozen(got, known)
-
-
-@part("freeze")
 def test_only_the_factors_train(stage, draw):
     """lora_A and lora_B are registered parameters, and no other parameter trains."""
     W, b, A, B = pieces(draw)
@@ -543,25 +533,6 @@ def test_gradient_to_the_input(stage, draw):
         near(x, base + branch, what="the gradient to the input", unless=known)
 
 
-@part("gradient")
-def test_training_goes_on_after_unmerge(stage, draw):
-    """After unmerge() factors and input get the same gradients as before."""
-    got, (base, branch, to_a, to_b), s = _gradients(stage, draw, "unmerged")
-    for name, value, want in (("lora_A", got[1], to_a), ("lora_B", got[2], to_b)):
-        require(value is not None, f"{name} gets no gradient after unmerge()")
-        near(value, want, what=f"the gradient of {name} after unmerge()", unless=_scales(want, s))
-    require(got[0] is not None, "no gradient reaches the input after unmerge()")
-    near(got[0], base + branch, what="the gradient to the input after unmerge()", rtol=2e-4)
-
-
-@part("merge")
-def test_gradient_to_the_input_while_merged(stage, draw):
-    """While merged the gradient still flows to the input."""
-    got, (base, branch, _, _), _ = _gradients(stage, draw, "merged")
-    require(got[0] is not None, "no gradient reaches the input while merged", "input-gradient-cut")
-    near(got[0], base + branch, what="the gradient to the input while merged", rtol=2e-4)
-
-
 def first_gradient(kata, weight, bias, A, x, g):
     layer = kata.LoRALinear(linear(weight, bias), rank=A.shape[0], alpha=10.5)
     set_(layer, lora_A=A)
@@ -716,6 +687,11 @@ def test_unmerge_takes_the_update_out(stage, draw):
     )
     base, update = oracle(x, W, b, A, B)
     less = plain - (folded - plain)
+    known = {
+        "an unmerge() of an unmerged layer": {"unmerge-not-idempotent": less},
+        "merge() and unmerge()": {"unmerge-missing": folded},
+        "a second unmerge()": {"unmerge-not-idempotent": less},
+    }
     names = (
         "an unmerge() of an unmerged layer",
         "",
@@ -732,7 +708,7 @@ def test_unmerge_takes_the_update_out(stage, draw):
             got["weight"],
             plain,
             what=f"base.weight after {name}",
-            unless={"unmerge-not-idempotent": less, "unmerge-missing": folded},
+            unless=known.get(name, {}),
             rtol=2e-4,
         )
         require(not got["merged"], f"`merged` is true after {name}", "unmerge-flag-stays")
@@ -761,13 +737,13 @@ def test_modes_do_not_merge(stage, draw):
     states, dropping, y = stage(modes, W, b, A, B, x)
     plain, folded = W.double(), W.double() + _delta(A, B)
     inside = (False, False, True, True, True, False, False)
-    for (merged, weight), want in zip(states, inside):
+    for place, ((merged, weight), want) in enumerate(zip(states, inside)):
         right, wrong = (folded, plain) if want else (plain, folded)
         near(
             weight,
             right,
             what="base.weight after train(), eval(), merge() and unmerge()",
-            unless={"eval-merges": wrong},
+            unless={} if place in (2, 5) else {"eval-merges": wrong},
             rtol=2e-4,
         )
         require(merged == want, "`merged` changed with train() or eval()", "eval-merges")
@@ -832,6 +808,35 @@ def test_unmerge_restores_the_weight_of_the_merge(stage, draw):
         what="base.weight (changed before merge()) after unmerge()",
         rtol=2e-4,
     )
+
+
+@part("merge")
+def test_base_stays_frozen_after_unmerge(stage, draw):
+    """The base is still frozen after merge() and unmerge()."""
+    W, b, A, B = pieces(draw)
+    got = stage(after_backward, W, b, A, B, draw(5, IN), True)
+    before = stage(after_backward, W, b, A, B, draw(5, IN), False)
+    known = "base-not-frozen" if before["weight"] else "base-weight-trains-after-unmerge"
+    _frozen(got, known)
+
+
+@part("merge")
+def test_training_goes_on_after_unmerge(stage, draw):
+    """After unmerge() factors and input get the same gradients as before."""
+    got, (base, branch, to_a, to_b), s = _gradients(stage, draw, "unmerged")
+    for name, value, want in (("lora_A", got[1], to_a), ("lora_B", got[2], to_b)):
+        require(value is not None, f"{name} gets no gradient after unmerge()")
+        near(value, want, what=f"the gradient of {name} after unmerge()", unless=_scales(want, s))
+    require(got[0] is not None, "no gradient reaches the input after unmerge()")
+    near(got[0], base + branch, what="the gradient to the input after unmerge()", rtol=2e-4)
+
+
+@part("merge")
+def test_gradient_to_the_input_while_merged(stage, draw):
+    """While merged the gradient still flows to the input."""
+    got, (base, branch, _, _), _ = _gradients(stage, draw, "merged")
+    require(got[0] is not None, "no gradient reaches the input while merged", "input-gradient-cut")
+    near(got[0], base + branch, what="the gradient to the input while merged", rtol=2e-4)
 
 
 # state
