@@ -48,6 +48,7 @@ def test_json_says_the_same(kata: Kata, kind: str) -> None:
     assert verdict["level"] == ("complete" if verdict["passed"] else "none")
     for part in {check["part"] for check in verdict["checks"]} if verdict["error"] is None else ():
         outcomes = [check["outcome"] for check in verdict["checks"] if check["part"] == part]
-        assert f" {part:9} {outcomes.count('passed')}/{len(outcomes)} " in screen
+        score = f"{outcomes.count('passed')}/{len(outcomes)}"
+        assert f" {part:8} {score:>5} " in screen
     if verdict["error"] is not None:
         assert verdict["error"]["kind"].upper() in screen

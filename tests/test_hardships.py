@@ -139,7 +139,7 @@ def test_terminal_without_unicode(kata: Kata) -> None:
     done = kata("run", "lora_linear", "--solution", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert done.stdout.isascii()
-    assert "+ shape" in done.stdout
+    assert "+ shape " in done.stdout
 
 
 def _on_a_terminal(command: list[str], environment: dict[str, str]) -> str:

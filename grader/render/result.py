@@ -70,7 +70,8 @@ def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
             mark, word, style = "·", "not started", "yellow"
         else:
             mark, word, style = "✗", "failed", "red"
-        lines.append(ink.paint(f"  {mark} {part:9} {passed}/{len(checks)}  {word}", style))
+        score = f"{passed}/{len(checks)}"
+        lines.append(ink.paint(f"  {mark} {part:8} {score:>5}  {word}", style))
     return lines
 
 
