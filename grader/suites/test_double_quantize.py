@@ -1,0 +1,508 @@
+"""What is checked of `double_quantize`. Contract: QLoRA (Dettmers et al. 2023), section 3."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from grader.exam.checks import CheckFailed, blame, near, part, require, same, tensor
+
+# What is right, and what known mistakes give
+
+
+def encode(
+    absmax,
+    size,
+    *,
+    centre=lambda a, blocks: a - a.mean(),
+    top=lambda blocks: blocks.abs().amax(1),
+    to_code=torch.round,
+    parts=127,
+):
+    """codes and scales of absmax, float64. The options are ways to get it wrong."""
+    absmax = absmax.double()
+    n = len(absmax)
+    blocks = torch.arange(n) // size
+    x = centre(absmax, blocks)
+    scales = top(F.pad(x, (0, -n % size)).view(-1, size)) / parts
+    steps = torch.where(scales == 0, 1.0, scales)[blocks]
+    return to_code(x / steps), scales
+
+
+def per_block(absmax, blocks):
+    """Each block less its own mean."""
+    total = torch.zeros(int(blocks[-1]) + 1, dtype=absmax.dtype)
+    return absmax - (total.index_add(0, blocks, absmax) / blocks.bincount())[blocks]
+
+
+def padded_first(absmax, size):
+    """The padding of the last block loses the mean too, and so takes part in the maximum."""
+    n, mean = len(absmax), absmax.double().mean()
+    x = F.pad(absmax.double(), (0, -n % size)) - mean
+    scales = x.view(-1, size).abs().amax(1) / 127
+    return (x / scales.repeat_interleave(size)).round()[:n], scales
+
+
+def overall(blocks):
+    return blocks.abs().max().expand(len(blocks))
+
+
+def mistakes(absmax, size):
+    """Bug id -> codes and scales that it gives, in every form it takes."""
+    known = {
+        "mean-not-subtracted": [encode(absmax, size, centre=lambda a, _: a)],
+        "mean-of-each-block": [encode(absmax, size, centre=per_block)],
+        "scale-over-128": [encode(absmax, size, parts=128)],
+        "scale-over-255": [encode(absmax, size, parts=255), encode(absmax, size, parts=256)],
+        "max-without-abs": [encode(absmax, size, top=lambda blocks: blocks.amax(1))],
+        "one-scale-for-all": [encode(absmax, size, top=overall)],
+        "not-rounded": [encode(absmax, size, to_code=f) for f in (torch.trunc, torch.floor)],
+        "block-size-ignored": [encode(absmax, 256)] if size != 256 else [],
+        "padding-in-maximum": [padded_first(absmax, size)] if len(absmax) % size else [],
+    }
+    return {bug: forms for bug, forms in known.items() if forms}
+
+
+def named(got, absmax, size):
+    """The one known mistake whose scales and codes these are, or None."""
+    codes, scales = got[0].double().reshape(-1), got[1].double().reshape(-1)
+    found = []
+    for bug, forms in mistakes(absmax, size).items():
+        for wrong, steps in forms:
+            if steps.shape != scales.shape or wrong.shape != codes.shape:
+                continue
+            fits = wrong.abs() < 127.5  # what does not fit int8 comes out in many ways
+            alike = (wrong - codes).abs()[fits] <= 0.01
+            if torch.allclose(scales, steps, 1e-4, 1e-9) and bool(alike.double().mean() > 0.97):
+                found.append(bug)
+                break
+    return found[0] if len(found) == 1 else None
+
+
+def triple(got):
+    """codes, scales and mean as double_quantize returned them."""
+    three = isinstance(got, (tuple, list)) and len(got) == 3
+    require(three, "double_quantize should return three things: codes, scales, mean")
+    values = tuple(tensor(v, name) for v, name in zip(got, ("codes", "scales", "mean")))
+    require(not any(v.is_complex() for v in values), "codes, scales and mean should be real")
+    return values
+
+
+def judge(got, absmax, size, what):
+    """codes, scales and mean are right; names a known mistake."""
+    got = triple(got)
+    try:
+        _judge(*got, absmax.double(), size, what)
+    except CheckFailed as failed:
+        failed.bug = failed.bug or named(got, absmax, size)
+        raise
+
+
+def _judge(codes, scales, mean, absmax, size, what):
+    n = len(absmax)
+    for name, value, want in (("codes", codes, n), ("scales", scales, math.ceil(n / size))):
+        shape = tuple(value.shape)
+        require(
+            shape == (want,), f"{what}: {name} has shape {shape}, expected ({want},) for {n} values"
+        )
+    require(mean.ndim == 0, f"{what}: the mean has shape {tuple(mean.shape)}, expected ()")
+    _, right = encode(absmax, size)
+    largest = float(absmax.abs().max())
+    rounding = 2e-6 * largest
+    off = float((mean.double() - absmax.mean()).abs())
+    padded = absmax.sum() / (math.ceil(n / size) * size)
+    with_padding = n % size and float((mean.double() - padded).abs()) <= 1e-4 * largest
+    require(
+        off <= 1e-4 * largest,
+        f"{what}: the mean is {float(mean):.6g}, expected {float(absmax.mean()):.6g}",
+        "padding-in-mean" if with_padding else None,
+    )
+    require(
+        bool(((scales.double() - right).abs() <= 1e-4 * right + rounding / 127).all()),
+        f"{what}: scales are not the largest |x| of each block over 127: {_worst(scales, right)}",
+    )
+    decoded = codes.double() * scales.double().repeat_interleave(size)[:n] + mean.double()
+    allowed = right.repeat_interleave(size)[:n] * 0.5001 + rounding
+    excess = (decoded - absmax).abs() - allowed
+    at = int(excess.nan_to_num(nan=math.inf).argmax())
+    require(
+        bool((excess <= 0).all()),
+        f"{what}: value {at} is {float(absmax[at]):.6g}, its code stands for "
+        f"{float(decoded[at]):.6g}; half a step is {float(allowed[at] - rounding):.3g}",
+    )
+
+
+def _worst(scales, right):
+    at = int((scales.double() - right).abs().nan_to_num(nan=math.inf).argmax())
+    return f"block {at} has {float(scales[at]):.6g}, expected {float(right[at]):.6g}"
+
+
+def several(draw, n, size, std=0.2, dtype=torch.float32):
+    """Positive values; blocks differ in level and spread, some are skewed to either side."""
+    blocks = torch.arange(n) // size
+    count = int(blocks[-1]) + 1
+    spread = 2.0 ** draw.integers(-3, 1, count).float()
+    values = 1.5 + draw(count).clamp(-1, 1)[blocks] * 0.3 + draw(n) * std * spread[blocks]
+    values[::size] += 0.6 * (-1.0) ** blocks[::size]
+    return values.abs().to(dtype)
+
+
+# shape
+
+
+def quantized(kata, absmax, *size):
+    return kata.double_quantize(absmax, *size)
+
+
+@part("shape")
+def test_any_length(stage, draw):
+    """(n,) values give (n,) codes and a scale per block; the last block may be short."""
+    absmax = several(draw, 96, 32)
+    judge(stage(quantized, absmax, 32), absmax, 32, "96 values in blocks of 32")
+    for n, size in ((100, 32), (47, 8)):
+        absmax = several(draw, n, size)
+        with blame("short-block-fails"):
+            got = stage(quantized, absmax, size)
+        judge(got, absmax, size, f"{n} values in blocks of {size}")
+    for n, size in ((9, 32), (40, 1)):
+        absmax = several(draw, n, size)
+        judge(stage(quantized, absmax, size), absmax, size, f"{n} values in blocks of {size}")
+
+
+@part("shape")
+def test_a_single_value(stage, draw):
+    """A single value is the mean itself: its scale and code are 0."""
+    absmax = several(draw, 1, 1)
+    got = triple(stage(quantized, absmax))
+    _judge(*got, absmax.double(), 256, "a single value")
+    _empty(got, slice(None), slice(None), "a single value")
+
+
+def quantized_strided(kata, absmax):
+    return kata.double_quantize(absmax[::2], 16), kata.double_quantize(absmax.view(8, 20)[:, 3], 4)
+
+
+@part("shape")
+def test_non_contiguous_values(stage, draw):
+    """absmax need not be contiguous."""
+    absmax = several(draw, 160, 16)
+    judge(stage(quantized, absmax, 16), absmax, 16, "contiguous values")
+    skipped, column = stage(quantized_strided, absmax)
+    judge(skipped, absmax[::2], 16, "every second value")
+    judge(column, absmax.view(8, 20)[:, 3], 4, "a column of values")
+
+
+def decoded(kata, codes, scales, mean, *size):
+    return kata.dequantize_absmax(codes, scales, mean, *size)
+
+
+def random_codes(draw, n, size):
+    """codes, scales and mean that nothing relates to each other."""
+    codes = (draw.integers(20, 128, n) * draw(n).sign()).to(torch.int8)
+    scales = 0.002 * 2.0 ** draw.integers(-2, 3, math.ceil(n / size)).float()
+    return codes, scales * (1 + draw(len(scales)).abs()), 1.5 + draw().abs()
+
+
+def values(codes, scales, mean, size):
+    """What they stand for, float64."""
+    return codes.double() * scales.double().repeat_interleave(size)[: len(codes)] + mean.double()
+
+
+def restored(got, codes, scales, mean, size, what):
+    n = len(codes)
+    want = values(codes, scales, mean, size)
+    known = {
+        "mean-not-added": want - mean,
+        "mean-subtracted-again": want - 2 * mean.double(),
+        "scale-not-applied": codes.double() + mean,
+    }
+    if n > size > 1:
+        tiled = scales.double().repeat(size)[:n]
+        fixed = scales.double()[torch.arange(n) // 256 % len(scales)]
+        known["scales-tiled"] = codes * tiled + mean
+        if size != 256:
+            known["decoding-block-size-ignored"] = codes * fixed + mean
+        known["one-scale-for-all"] = codes * scales.double().max() + mean
+    near(got, want, what=what, unless=known, rtol=1e-5, atol=1e-6)
+
+
+@part("shape")
+def test_decodes_any_length(stage, draw):
+    """dequantize_absmax gives (n,) values, whatever n and the block size are."""
+    for n, size in ((96, 32), (100, 32), (47, 8), (9, 32), (40, 1), (1, 256)):
+        coded = random_codes(draw, n, size)
+        got = stage(decoded, *coded, size)
+        restored(got, *coded, size, f"{n} decoded values in blocks of {size}")
+
+
+# forward
+
+
+@part("forward")
+def test_codes_scales_and_mean(stage, draw):
+    """x = absmax - mean; scale = largest |x| of the block / 127; code = round(x / scale)."""
+    for n, size in ((256, 32), (240, 48), (150, 20)):
+        absmax = several(draw, n, size)
+        judge(stage(quantized, absmax, size), absmax, size, f"{n} values in blocks of {size}")
+
+
+@part("forward")
+def test_block_size(stage, draw):
+    """block_size is the number of values that share a scale, 256 by default."""
+    absmax = several(draw, 700, 100)
+    for size in (64, 128, 300, 1000):
+        judge(stage(quantized, absmax, size), absmax, size, f"with block_size={size}")
+    judge(stage(quantized, absmax), absmax, 256, "with the default block_size")
+    judge(stage(by_keyword, absmax, 90), absmax, 90, "with block_size=90 by keyword")
+
+
+def by_keyword(kata, absmax, size):
+    return kata.double_quantize(absmax=absmax, block_size=size)
+
+
+@part("forward")
+def test_values_of_any_size(stage, draw):
+    """Small scales and large ones, and scales that hardly differ, keep the bound on the error."""
+    for factor in (1e-4, 1e3):
+        absmax = several(draw, 150, 32) * factor
+        judge(stage(quantized, absmax, 32), absmax, 32, f"values around {factor:.0e}")
+    absmax = 2 + several(draw, 150, 32) * 1e-3
+    judge(stage(quantized, absmax, 32), absmax, 32, "values that hardly differ")
+
+
+def _empty(got, blocks, places, what):
+    codes, scales, _ = got
+    codes, scales = codes[places], scales[blocks]
+    zero = bool((scales == 0).all())
+    constant = float(scales[0]) if bool((scales == scales[0]).all()) else None
+    given = "constant-block-scale" if constant in (1.0, 1 / 127) else None
+    require(
+        zero,
+        f"{what}: the scale is {float(scales[0]):.3g}, expected 0",
+        given if bool((codes == 0).all()) else None,
+    )
+    require(bool((codes == 0).all()), f"{what}: the codes are not 0", "constant-block-codes")
+
+
+@part("forward")
+def test_constant_blocks(stage, draw):
+    """A block in which every x is 0 has scale 0 and codes 0; its neighbours are as ever."""
+    absmax = several(draw, 64, 16)
+    judge(stage(quantized, absmax, 16), absmax, 16, "values that differ")
+    # Multiples of 1/8, in pairs around 3: the mean is exactly 3, however it is summed.
+    half = draw.integers(1, 20, 16).float() / 8
+    middle = torch.full((16,), 3.0)
+    mixed = torch.cat([3 + half, middle, 3 - half, middle])
+    for what, absmax in (
+        ("equal values", torch.full((64,), 0.75)),
+        ("zeros", torch.zeros(64)),
+        ("two blocks at the mean", mixed),
+    ):
+        got = triple(stage(quantized, absmax, 16))
+        at_mean = absmax == absmax.mean()
+        idle = at_mean.view(4, 16).all(1)
+        numbers = all(bool(torch.isfinite(v.double()).all()) for v in got)
+        require(numbers, f"{what}: there are values that are not finite", "constant-block-nan")
+        if got[0].shape == absmax.shape and got[1].shape == idle.shape:
+            _empty(got, idle, idle.repeat_interleave(16), what)
+        judge(got, absmax, 16, what)
+        back = stage(decoded, *got, 16)
+        near(back, values(*got, 16), what=f"{what}, decoded", rtol=1e-5, atol=1e-6)
+    absmax = torch.full((100,), 0.1)  # its mean may be off by a rounding
+    judge(stage(quantized, absmax, 32), absmax, 32, "equal values of 0.1")
+
+
+@part("forward")
+def test_decodes_code_times_scale_plus_mean(stage, draw):
+    """dequantize_absmax gives code * scale + mean, whatever wrote the codes."""
+    for n, size in ((700, 100), (512, 256), (150, 20)):
+        coded = random_codes(draw, n, size)
+        restored(stage(decoded, *coded, size), *coded, size, f"values decoded with {size}")
+    coded = random_codes(draw, 600, 256)
+    restored(stage(decoded, *coded), *coded, 256, "values decoded with the default block_size")
+    coded = random_codes(draw, 600, 70)
+    got = stage(decoded_by_keyword, *coded, 70)
+    restored(got, *coded, 70, "values decoded by keyword")
+
+
+def decoded_by_keyword(kata, codes, scales, mean, size):
+    return kata.dequantize_absmax(block_size=size, mean=mean, scales=scales, codes=codes)
+
+
+def round_trip(kata, absmax, *size):
+    return kata.dequantize_absmax(*kata.double_quantize(absmax, *size), *size)
+
+
+@part("forward")
+def test_round_trip(stage, draw):
+    """Decoding errs by at most half a step of each block."""
+    for n, size in ((600, ()), (150, (32,))):
+        absmax = several(draw, n, *(size or (256,)))
+        got = tensor(stage(round_trip, absmax, *size), "the decoded values").double()
+        require(tuple(got.shape) == (n,), f"{n} values come back as {tuple(got.shape)}")
+        width = size[0] if size else 256
+        _, scales = encode(absmax, width)
+        allowed = scales.repeat_interleave(width)[:n] * 0.5001 + 2e-6 * absmax.max()
+        off = (got - absmax.double()).abs()
+        worst = int((off - allowed).nan_to_num(nan=math.inf).argmax())
+        require(
+            bool((off <= allowed).all()),
+            f"value {worst}, {float(absmax[worst]):.6g}, comes back as {float(got[worst]):.6g}: "
+            f"more than half a step off",
+        )
+
+
+def untouched(kata, absmax, size):
+    codes, scales, mean = kata.double_quantize(absmax, size)
+    kept = codes.clone(), scales.clone(), mean.clone()
+    kata.dequantize_absmax(codes, scales, mean, size)
+    return absmax, kept, (codes, scales, mean)
+
+
+@part("forward")
+def test_inputs_unchanged(stage, draw):
+    """Neither absmax nor codes, scales and mean are changed in place."""
+    for size in (16, 25):
+        for dtype in (torch.float32, torch.float64):
+            absmax = several(draw, 64, size, dtype=dtype)
+            after, before, later = stage(untouched, absmax, size)
+            same(after, absmax, "absmax", "absmax-changed-in-place")
+            for name, one, other in zip(("codes", "scales", "mean"), before, later):
+                same(other, tensor(one), f"{name}, given to dequantize_absmax,")
+
+
+def twice(kata, absmax, other):
+    first = kata.double_quantize(absmax, 16)
+    kata.dequantize_absmax(*kata.double_quantize(other, 16), 16)
+    return first, kata.double_quantize(absmax, 16)
+
+
+@part("forward")
+def test_calls_are_independent(stage, draw):
+    """A call gives the same whatever was called before."""
+    absmax, other = several(draw, 90, 16), 3 + several(draw, 90, 16)
+    first, second = stage(twice, absmax, other)
+    judge(first, absmax, 16, "the first call")
+    judge(second, absmax, 16, "the same call later on")
+
+
+def bits(kata, cases):
+    plain = [kata.bits_per_param(b, a, False) for b, a in cases]
+    double = [kata.bits_per_param(b, a, True) for b, a in cases]
+    return plain, double
+
+
+def bits_by_default(kata):
+    named = kata.bits_per_param(absmax_block_size=64, double=True, block_size=32)
+    plain = kata.bits_per_param(double=False)
+    return kata.bits_per_param(), plain, kata.bits_per_param(128), named
+
+
+@part("forward")
+def test_bits_per_param(stage, draw):
+    """4 + 32/64 = 4.5 bits plain, 4 + 8/64 + 32/(64*256) = 4.127 double; for any block sizes."""
+    cases = [(int(2 ** draw.integers(3, 8)), int(2 ** draw.integers(4, 10))) for _ in range(3)]
+    cases += [(48, 200), (64, 256)]
+    plain, double = stage(bits, cases)
+    for (size, outer), one, two in zip(cases, plain, double):
+        once, twice = 4 + 32 / size, 4 + 8 / size + 32 / (size * outer)
+        what = f"bits_per_param({size}, {outer}, double="
+        exact = {"rtol": 1e-9, "atol": 1e-9}
+        near(one, once, what=f"{what}False)", unless={"bits-double-ignored": twice}, **exact)
+        near(
+            two,
+            twice,
+            what=f"{what}True)",
+            unless={
+                "bits-double-ignored": once,
+                "bits-second-scale-missing": 4 + 8 / size,
+                "bits-second-scale-not-shared": 4 + 8 / size + 32 / outer,
+                "bits-first-scale-kept": 4 + 32 / size + 32 / (size * outer),
+                "bits-in-bytes": 0.5 + 1 / size + 4 / (size * outer),
+            },
+            **exact,
+        )
+    got = stage(bits_by_default)
+    wanted = (4 + 8 / 64 + 32 / 64 / 256, 4.5, 4 + 8 / 128 + 32 / 128 / 256, 4.25 + 32 / 32 / 64)
+    calls = ("()", "(double=False)", "(128)", "(block_size=32, absmax_block_size=64, double=True)")
+    for value, want, call in zip(got, wanted, calls):
+        near(value, want, what=f"bits_per_param{call}", rtol=1e-9, atol=1e-9)
+
+
+# dtype
+
+
+@part("dtype")
+def test_codes_scales_and_mean_dtypes(stage, draw):
+    """codes are int8, scales and mean float32, whatever the dtype of absmax."""
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        codes, scales, mean = triple(stage(quantized, several(draw, 70, 16, dtype=dtype), 16))
+        made = f"of {str(dtype)[6:]} values"
+        bug = "codes-not-int8"
+        require(codes.dtype == torch.int8, f"codes {made} are {codes.dtype}, not int8", bug)
+        bug = "input-dtype-kept"
+        for name, value in (("scales", scales), ("the mean", mean)):
+            kept = bug if value.dtype == dtype else None
+            require(
+                value.dtype == torch.float32,
+                f"{name} {made}: {value.dtype}, expected float32",
+                kept,
+            )
+
+
+@part("dtype")
+def test_values_of_every_float_dtype(stage, draw):
+    """float64, bfloat16 and float16 values keep the bound on the error."""
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        for shift in (0.0, 40.0):
+            absmax = (several(draw, 300, 32) * (1 + shift)).to(dtype)
+            got = stage(quantized, absmax, 32)
+            _in_half(stage, got, absmax, f"{str(dtype)[6:]} values")
+
+
+def _in_half(stage, got, absmax, what):
+    """As judge; where float32 values come out right, 16 bits are what is wrong."""
+    try:
+        judge(got, absmax, 32, what)
+    except CheckFailed as failed:
+        if failed.bug is None and absmax.element_size() == 2:
+            exact = absmax.float()
+            try:
+                judge(stage(quantized, exact, 32), exact, 32, "")
+                failed.bug = "computed-in-16-bits"
+            except CheckFailed:
+                pass
+        raise
+
+
+@part("dtype")
+def test_decoded_dtype(stage, draw):
+    """dequantize_absmax gives float32, whatever the dtype of absmax was."""
+    coded = random_codes(draw, 100, 32)
+    got = tensor(stage(decoded, *coded, 32), "the decoded values")
+    require(got.dtype == torch.float32, f"the decoded values are {got.dtype}, expected float32")
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        got = tensor(stage(round_trip, several(draw, 100, 32, dtype=dtype), 32))
+        what = f"the values decoded from {str(dtype)[6:]} are {got.dtype}, expected float32"
+        bug = "input-dtype-kept" if got.dtype == dtype else None
+        require(got.dtype == torch.float32, what, bug)
+
+
+# gpu
+
+
+def on_device(kata, absmax, device):
+    coded = kata.double_quantize(absmax.to(device), 32)
+    back = kata.dequantize_absmax(*coded, 32)
+    return coded, back, [t.device.type for t in (*coded, back)]
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """On the accelerator codes, scales, mean and the decoded values stay there."""
+    absmax = several(draw, 150, 32)
+    coded, back, places = stage(on_device, absmax, stage.device)
+    for name, place in zip(("codes", "scales", "the mean", "the decoded values"), places):
+        require(place == stage.device, f"{name}: on {place}, absmax on {stage.device}")
+    judge(coded, absmax, 32, f"values on {stage.device}")
+    near(back, values(*coded, 32), what="the decoded values", rtol=1e-5, atol=1e-6)
