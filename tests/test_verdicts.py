@@ -147,6 +147,21 @@ def test_death_in_a_check(examiner: Examiner, name: str) -> None:
     assert outcomes["adds_the_scaled_low_rank_update"] is Outcome.PASSED
 
 
+@pytest.mark.parametrize("number", [9, 19])
+def test_parent_killed_or_stopped(examiner: Examiner, number: int) -> None:
+    """A file that kills or stops the process that started it fails; the next is unharmed."""
+    source = SOLUTION + (
+        "\n\nimport os\n_forward = LoRALinear.forward\n"
+        f"def forward(self, x):\n    os.kill(os.getppid(), {number})\n"
+        "    return _forward(self, x)\nLoRALinear.forward = forward\n"
+    )
+    verdict = examiner.grade("lora_linear", source.encode(), part=Part.DEVICE)
+    assert not verdict.passed
+    assert verdict.error is not None
+    assert verdict.error.kind is Kind.CRASH
+    assert examiner.grade("lora_linear", SOLUTION.encode(), part=Part.INIT).passed
+
+
 def test_state_does_not_leak(examiner: Examiner) -> None:
     """What a file changes around itself when loaded is put back before each check."""
     source = (

@@ -169,7 +169,10 @@ class _Run:
         """Start a stage and have it load the source; `session` awaits that."""
         assert isinstance(self.source, bytes)
         self._loaded = False
-        self._session = Session(self.examiner.nursery(), limited)
+        try:
+            self._session = Session(self.examiner.nursery(), limited)
+        except NurseryGone:  # the submission had stopped it; another is made
+            self._session = Session(self.examiner.nursery(), limited)
         load = {
             "slug": self.slug,
             "filename": self.filename,
@@ -199,7 +202,10 @@ class _Run:
         if self._session is not None:
             session, self._session = self._session, None
             self._keep_output(session)
-            session.close()
+            try:
+                session.close()
+            except StageDied as died:  # it had killed or stopped its own parent
+                self.error = self.error or died.trouble
 
     def _keep_output(self, session: Session) -> None:
         text = session.kept.decode(errors="replace")
@@ -333,7 +339,9 @@ class Examiner:
 
     def nursery(self) -> Nursery:
         if self._nursery is None:
-            raise GraderError("The process that runs submissions is gone; run `kata` again.")
+            raise GraderError("This examiner is closed.")
+        if self._nursery.gone:  # a submission killed or stopped it
+            self._nursery = Nursery.spawn()
         return self._nursery
 
     def accelerator(self) -> str:

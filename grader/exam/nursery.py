@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,11 +22,12 @@ _ORDER = struct.Struct("!cq")
 _ANSWER = struct.Struct("!q")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _REAP_S = 5.0
+_ANSWER_S, _ACCELERATOR_S = 8.0, 60.0  # a driver may take long to start
 _KINDS = ("", "cuda", "xpu")  # accelerators that the gpu part knows; MPS lacks float64
 
 
 class NurseryGone(Exception):
-    """The process that starts stages was killed."""
+    """The process that starts stages was killed or stopped."""
 
 
 def children(pid: int) -> list[int]:
@@ -67,15 +69,22 @@ def _prctl(option: int, value: int) -> None:
 
 @dataclass
 class Nursery:
-    """The examiner's end: orders go through `sock`; at most one stage lives at a time."""
+    """The examiner's end: orders go through `sock`; at most one stage lives at a time.
+
+    A submission may kill or stop the process, which is its own parent: then it is `gone`, all
+    that was below it is killed, and a new one is to be made.
+    """
 
     pid: int
     sock: socket.socket
+    folder: str
+    gone: bool = False
 
     @classmethod
     def fork(cls) -> "Nursery":
         """Fork it. Call this before anything a submission must not see is imported."""
         ours, theirs = socket.socketpair()
+        folder = tempfile.mkdtemp(prefix="kata-")
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -83,22 +92,52 @@ class Nursery:
             status = 1
             try:
                 ours.close()
-                _Keeper(theirs).run()
+                _Keeper(theirs, folder).run()
                 status = 0
             finally:
                 os._exit(status)
         theirs.close()
-        return cls(pid, ours)
+        return cls(pid, ours, folder)
 
-    def _order(self, what: bytes, value: int = 0, fds: list[int] | None = None) -> int:
+    @classmethod
+    def spawn(cls) -> "Nursery":
+        """A new one from a new interpreter: a fork of this process would hold suites by now."""
+        ours, theirs = socket.socketpair()
+        folder = tempfile.mkdtemp(prefix="kata-")
+        command = [sys.executable, "-m", "grader.exam.nursery", str(theirs.fileno()), folder]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
+        theirs.close()
+        process.returncode = 0  # close() waits for it, by its pid
+        return cls(process.pid, ours, folder)
+
+    def _order(
+        self,
+        what: bytes,
+        value: int = 0,
+        fds: list[int] | None = None,
+        seconds: float = _ANSWER_S,
+    ) -> int:
+        if self.gone:
+            raise NurseryGone
+        answer = b""
         try:
+            self.sock.settimeout(seconds)
             socket.send_fds(self.sock, [_ORDER.pack(what, value)], fds or [])
             answer = self.sock.recv(_ANSWER.size, socket.MSG_WAITALL)
-        except OSError as error:
-            raise NurseryGone from error
+        except OSError:
+            pass
         if len(answer) != _ANSWER.size:
+            self._destroy()
             raise NurseryGone
         return int(_ANSWER.unpack(answer)[0])
+
+    def _destroy(self) -> None:
+        self.gone = True
+        for pid in (*descendants(self.pid), self.pid):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self.close()
 
     def start(self, sock: socket.socket, output: int, memory_bytes: int | None) -> int:
         """Start a stage on these descriptors; returns its pid. Raises NurseryGone."""
@@ -110,19 +149,26 @@ class Nursery:
 
     def accelerator(self) -> str:
         """The torch device type of this machine's accelerator, or ''."""
-        return _KINDS[self._order(_ACCELERATOR)]
+        import torch
+
+        built = torch.version.cuda, torch.version.hip, torch.xpu._is_compiled() or None
+        if built == (None, None, None):
+            return ""
+        return _KINDS[self._order(_ACCELERATOR, seconds=_ACCELERATOR_S)]
 
     def close(self) -> None:
+        """End it, and all that is left of its stages."""
         self.sock.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _Keeper:
     """The nursery's own side."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, sock: socket.socket, base: str) -> None:
+        self.sock, self.base = sock, base
         self.stage = 0
         self.folder = ""
 
@@ -149,10 +195,11 @@ class _Keeper:
             return
         finally:
             self._reap()
+            shutil.rmtree(self.base, ignore_errors=True)
 
     def _start(self, fds: list[int], memory_bytes: int) -> int:
         self._reap()
-        self.folder = tempfile.mkdtemp(prefix="kata-")
+        self.folder = tempfile.mkdtemp(dir=self.base)
         nursery = os.getpid()
         self.stage = os.fork()
         if self.stage == 0:
@@ -225,12 +272,6 @@ class _Keeper:
         """Ask in a throwaway child: once a process has touched CUDA, its forks cannot."""
         import torch
 
-        if (
-            torch.version.cuda is None
-            and torch.version.hip is None
-            and not torch.xpu._is_compiled()
-        ):
-            return 0
         pid = os.fork()
         if pid == 0:
             kind = 0
@@ -240,3 +281,9 @@ class _Keeper:
             finally:
                 os._exit(kind)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+if __name__ == "__main__":
+    import torch  # noqa: F401 – what every stage needs at hand
+
+    _Keeper(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()

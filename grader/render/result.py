@@ -127,7 +127,7 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     if not verdict.started:
         word, style = "not started", "bold yellow"
         after = f"`kata show {slug}`, then edit the file and run it again"
-    elif verdict.level is Level.CORE:
+    elif verdict.level is Level.CORE and verdict.error is None:
         left, of = _follow_ups(verdict)
         word, style = f"core complete, {left} of {of} follow-ups left", "bold yellow"
         after = f"mend it, then `kata run {slug}`"
