@@ -1,0 +1,1151 @@
+"""What is checked of `inject_lora`. Contract: LoRA (Hu et al. 2021), section 4.2."""
+
+import torch
+from torch import nn
+
+from grader.exam.checks import Raised, blame, near, part, rejects, require, same
+from grader.exam.kit import CheapMeta, Missing, need, set_, trainable
+
+RANK, ALPHA = 3, 10.5  # alpha / rank = 3.5
+# One of every kind of place, in an order that is neither the model's nor the alphabet's.
+PLACES = ("heads.out", "blocks.1.mlp.2", "fc", "neck.q_proj", "heads.0", "blocks.0.attn.q_proj")
+
+
+# Models, built on the stage and here alike
+
+
+def net():
+    """Linears at the top, in plain modules, in a ModuleList, a Sequential and a ModuleDict."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q_proj = nn.Linear(6, 9)
+            self.o_proj = nn.Linear(9, 6, bias=False)
+
+        def forward(self, x):
+            return self.o_proj(torch.tanh(self.q_proj(x)))
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.LayerNorm(6)
+            self.attn = Attention()
+            self.mlp = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 6), nn.Tanh())
+
+        def forward(self, x):
+            x = x + self.attn(self.norm(x))
+            return x + self.mlp(x)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(5, 6)
+            self.neck = Attention()
+            self.blocks = nn.ModuleList([Block(), Block()])
+            self.heads = nn.ModuleDict({"out": nn.Linear(6, 4), "0": nn.Linear(6, 4, bias=False)})
+            self.gain = nn.Parameter(torch.ones(4))
+            self.register_buffer("offset", torch.ones(4))
+
+        def forward(self, x):
+            x = self.neck(self.fc(x))
+            for block in self.blocks:
+                x = block(x)
+            return self.gain * (self.heads["out"](x) + self.heads["0"](x)) + self.offset
+
+    return Net()
+
+
+def tied():
+    """`enc` is `dec` too; `stack.0` and `stack.1` are one module; `left` and `right` are two
+    layers with one weight, which is the embedding's."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = nn.Linear(6, 6)
+            self.mid = nn.Linear(6, 6)
+            self.dec = self.enc
+            shared = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+            self.stack = nn.ModuleList([shared, shared])
+            self.embed = nn.Embedding(6, 6)
+            self.left, self.right = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.left.weight = self.right.weight = self.embed.weight
+
+        def forward(self, x):
+            x = self.dec(torch.tanh(self.mid(torch.tanh(self.enc(x)))))
+            for layer in self.stack:
+                x = x + layer(x)
+            return self.left(x) + self.right(torch.tanh(x)) + self.embed.weight.sum(0)
+
+    return Tied()
+
+
+def alike():
+    """Layers whose names hold each other."""
+
+    class Alike(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in ("proj", "proj2", "proj_out", "q_proj", "k", "inner_proj", "other"):
+                self.add_module(name, nn.Linear(4, 4))
+            self.inner = nn.ModuleDict({"proj": nn.Linear(4, 4), "k": nn.Linear(4, 4)})
+            self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(12)])
+
+    return Alike()
+
+
+def states(draw, model, dtype=torch.float32):
+    """Values for every tensor of a model; tied ones get the same."""
+    drawn = {}
+    state = {}
+    for name, value in model.state_dict().items():
+        key = value.data_ptr(), tuple(value.shape)
+        if key not in drawn:
+            drawn[key] = draw(*value.shape, std=0.4, dtype=dtype)
+        state[name] = drawn[key]
+    return state
+
+
+def updates(draw, model, names, dtype=torch.float32, rank=RANK):
+    """Factors for the named layers: updates as large as the weights."""
+    return {name: factors(draw, model.get_submodule(name), dtype, rank) for name in names}
+
+
+def factors(draw, layer, dtype, rank):
+    out, wide = layer.weight.shape
+    return draw(rank, wide, std=0.3, dtype=dtype), draw(out, rank, std=0.3, dtype=dtype)
+
+
+def oracle(model, state, pairs, x, scale=ALPHA / RANK):
+    """float64: the output, and by name the gradients of its squared sum (`x` is the input).
+
+    The weights hold their updates here; the factors' gradients follow from those of the weights.
+    """
+    model = model.double()
+    model.load_state_dict({name: value.double() for name, value in state.items()})
+    pairs = {name: (A.double(), B.double()) for name, (A, B) in pairs.items()}
+    for name, (A, B) in pairs.items():
+        layer = model.get_submodule(name)
+        layer.weight = nn.Parameter(layer.weight.detach() + scale * B @ A)  # not of its ties
+    x = x.double().requires_grad_()
+    y = model(x)
+    y.square().sum().backward()
+    gradients = {"x": x.grad}
+    for name, (A, B) in pairs.items():
+        grad = model.get_submodule(name).weight.grad
+        gradients[f"{name}.lora_A"] = scale * B.T @ grad
+        gradients[f"{name}.lora_B"] = scale * grad @ A.T
+    return y.detach(), gradients
+
+
+# What probes share
+
+
+def inject(kata, model, names, **options):
+    """The model and the list, as inject_lora returns them."""
+    result = kata.inject_lora(model, names, **options)
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise Missing(
+            f"inject_lora should return (model, lora_params), not {type(result).__name__}"
+        )
+    return result
+
+
+def filled(model, state):
+    model.to(next(iter(state.values())).dtype).load_state_dict(state)
+    return model
+
+
+def put(model, pairs):
+    """Write the factors into the adapted layers."""
+    for name, (A, B) in pairs.items():
+        set_(model.get_submodule(name), lora_A=A, lora_B=B)
+    return model
+
+
+def adapt(kata, model, state, pairs, alpha=ALPHA):
+    """The filled model with its layers adapted and the factors in place."""
+    filled(model, state)
+    inject(kata, model, list(pairs), rank=RANK, alpha=alpha)
+    return put(model, pairs)
+
+
+def labels(model, names, params):
+    """What the parameters of a list are called in the model; "?" for one that is not in it."""
+    known = {}
+    for name in names:
+        layer = model.get_submodule(name)
+        for factor in ("lora_A", "lora_B"):
+            known.setdefault(id(need(layer, factor)), f"{name}.{factor}")
+    for name, p in model.named_parameters():
+        known.setdefault(id(p), name)
+    return [known.get(id(p), "?") for p in params]
+
+
+def kind_of(new, old):
+    """What stands where `old` stood."""
+    if new is old:
+        return "left"
+    base = getattr(new, "base", None)
+    if base is old:
+        return "wrapped"
+    return "copied" if isinstance(base, nn.Linear) else type(new).__name__
+
+
+def pairs_of(names):
+    return [f"{name}.{factor}" for name in names for factor in ("lora_A", "lora_B")]
+
+
+# shape
+
+
+def factor_shapes(kata, names):
+    model = net()
+    inject(kata, model, names, rank=3, alpha=10.5)
+    layers = [model.get_submodule(name) for name in names]
+    return [(tuple(need(v, "lora_A").shape), tuple(need(v, "lora_B").shape)) for v in layers]
+
+
+@part("shape")
+def test_factor_shapes(stage):
+    """Every wrapped layer has lora_A (rank, in_features) and lora_B (out_features, rank)."""
+    _shapes(stage, ["fc"], [(6, 5)])
+    _shapes(stage, ["neck.q_proj", "neck.o_proj", "heads.out"], [(9, 6), (6, 9), (4, 6)])
+
+
+def _shapes(stage, names, sizes):
+    got = stage(factor_shapes, names)
+    for name, (a_shape, b_shape), (out, wide) in zip(names, got, sizes):
+        bug = "rank-not-passed" if (a_shape, b_shape) == ((8, wide), (out, 8)) else None
+        require(a_shape == (3, wide), f"{name}.lora_A has shape {a_shape} at rank 3", bug)
+        require(b_shape == (out, 3), f"{name}.lora_B has shape {b_shape} at rank 3", bug)
+
+
+def run(kata, state, pairs, x):
+    model = adapt(kata, net(), state, pairs)
+    return model(x)
+
+
+def _right(stage, state, pairs, x, what):
+    want, _ = oracle(net(), state, pairs, x)
+    y = stage(run, state, pairs, x)
+    known = {"alpha-not-passed": lambda: oracle(net(), state, pairs, x, 16.0 / RANK)[0]}
+    near(y, want, what=what, unless=known)
+
+
+@part("shape")
+def test_any_leading_dimensions(stage, draw):
+    """The adapted model takes the same inputs as before: (..., d), a single vector too."""
+    state, pairs = states(draw, net()), updates(draw, net(), ["fc"])
+    for lead in [(7,), (2, 3), (2, 3, 4), (1, 1), ()]:
+        x = draw(*lead, 5)
+        _right(stage, state, pairs, x, f"the output for x {tuple(x.shape)}")
+
+
+def run_strided(kata, state, pairs, x):
+    model = adapt(kata, net(), state, pairs)
+    return model(x.transpose(0, 1)), model(x[:, ::2])
+
+
+@part("shape")
+def test_non_contiguous_input(stage, draw):
+    """Inputs need not be contiguous."""
+    state, pairs = states(draw, net()), updates(draw, net(), ["fc"])
+    x = draw(4, 6, 5)
+    turned, skipped = stage(run_strided, state, pairs, x)
+    near(turned, oracle(net(), state, pairs, x.transpose(0, 1))[0])
+    near(skipped, oracle(net(), state, pairs, x[:, ::2])[0])
+
+
+# init
+
+
+def same_model(kata):
+    model = net()
+    old = model.fc
+    got, _ = inject(kata, model, ["fc"])
+    return got is model, kind_of(model.fc, old)
+
+
+@part("init")
+def test_returns_the_same_model(stage):
+    """The very model passed in is changed and returned, not a copy."""
+    returned, kind = stage(same_model)
+    changed = kind != "left"
+    message = "the model returned is another object than the one passed in"
+    require(returned, message, None if changed else "model-copied")
+    require(changed, "`fc` is still the same layer in the model passed in")
+
+
+def replaced(kata, state, name):
+    model = filled(net(), state)
+    old = model.get_submodule(name)
+    weight = old.weight
+    inject(kata, model, [name], rank=3)
+    layer = model.get_submodule(name)
+    base = getattr(layer, "base", layer)
+    return {
+        "kind": kind_of(layer, old),
+        "weight": getattr(base, "weight", None),
+        "same": getattr(base, "weight", None) is weight,
+        "factors": hasattr(layer, "lora_A") and hasattr(layer, "lora_B"),
+    }
+
+
+@part("init")
+def test_wraps_the_named_layer(stage, draw):
+    """A named layer becomes a LoRALinear whose `base` is that very layer, its values untouched."""
+    state = states(draw, net())
+    _wrapped(stage(replaced, state, "fc"), state, "fc")
+
+
+def _wrapped(got, state, name, bug=None):
+    require(got["kind"] != "left", f"`{name}` has not been replaced", bug)
+    require(got["factors"], f"`{name}` is now a {got['kind']} without lora_A and lora_B")
+    if isinstance(got["weight"], torch.Tensor):
+        same(got["weight"], state[f"{name}.weight"], f"the weight of `{name}`", "weights-lost")
+    copied = "base-copied" if got["kind"] == "copied" else None
+    require(got["kind"] == "wrapped", f"`base` of `{name}` is not the layer that was there", copied)
+    require(got["same"], f"the weight of `{name}` is another Parameter than before")
+
+
+@part("init")
+def test_follows_dotted_paths(stage, draw):
+    """Names are dotted paths such as "neck.q_proj"."""
+    state = states(draw, net())
+    _wrapped(stage(replaced, state, "fc"), state, "fc")
+    for name in ("neck.q_proj", "neck.o_proj"):
+        _follows(stage, state, name, "dotted-path-fails")
+
+
+def _follows(stage, state, name, bug):
+    with blame(bug):
+        got = stage(replaced, state, name)
+    _wrapped(got, state, name, bug)
+
+
+@part("init")
+def test_follows_paths_through_containers(stage, draw):
+    """Paths lead through nn.ModuleList, nn.Sequential and nn.ModuleDict, whatever its keys."""
+    state = states(draw, net())
+    _wrapped(stage(replaced, state, "neck.q_proj"), state, "neck.q_proj")
+    for name in ("blocks.0.attn.q_proj", "blocks.1.mlp.2", "heads.out", "heads.0"):
+        _follows(stage, state, name, "container-path-fails")
+
+
+def through_root(kata, weight, bias, x):
+    inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), inner, nn.LayerNorm(6))
+    before = [*model, *inner]
+    for layer in (model[0], inner[0]):
+        set_(layer, weight=weight, bias=bias)
+    inject(kata, model, ["2.0", "0"])
+    # Where what stands there now stood before; a wrapped layer counts as the layer.
+    places = [at for new in (*model, *inner) for at, old in enumerate(before) if stems(new, old)]
+    wrapped = sum(hasattr(new, "lora_A") for new in (*model, *inner))
+    return places, wrapped, model(x)
+
+
+def stems(new, old):
+    return kind_of(new, old) in ("left", "wrapped")
+
+
+@part("init")
+def test_children_keep_their_order(stage, draw):
+    """A layer takes the place of the one it replaces: a Sequential runs in the order it had."""
+    state = states(draw, net())
+    for name in ("blocks.1.mlp.2", "blocks.0.attn.q_proj"):
+        _wrapped(stage(replaced, state, name), state, name)
+    weight, bias, x = draw(6, 6, std=0.5), draw(6, std=0.5), draw(3, 6)
+    places, wrapped, y = stage(through_root, weight, bias, x)
+    require(sorted(places) == list(range(6)), "a Sequential has not kept its modules")
+    kept = places == list(range(6))
+    require(kept, "the modules of a Sequential stand in another order afterwards", "order-lost")
+    require(wrapped == 2, f"in a Sequential {wrapped} layers were replaced, not 2")
+    want = x.double()
+    for _ in range(2):
+        want = torch.tanh(want @ weight.double().T + bias.double())
+    near(y, nn.functional.layer_norm(want, (6,)), what="the output of a Sequential at the start")
+
+
+def neighbours(kata, names):
+    model = alike()
+    before = dict(model.named_modules())
+    inject(kata, model, names)
+    return {name: kind_of(model.get_submodule(name), old) for name, old in before.items()}
+
+
+@part("init")
+def test_replaces_no_other_layer(stage):
+    """Only the layers with exactly these names are replaced; all other modules stay as they are."""
+    for names in (["proj"], ["k"], ["q_proj", "layers.1"], ["inner.proj"]):
+        got = stage(neighbours, names)
+        extra = [n for n, kind in got.items() if kind != "left" and n not in names]
+        left = [n for n in names if got[n] == "left"]
+        require(not left, f"for {names} not replaced: {', '.join(left)}")
+        bug = "all-linears-replaced" if "other" in extra else "part-of-a-name-matches"
+        require(not extra, f"for {names} also replaced: {', '.join(extra)}", bug)
+
+
+def listed(kata, names, times=1):
+    model = net()
+    _, params = inject(kata, model, names, rank=2)
+    kind = "list" if isinstance(params, list) else type(params).__name__
+    return kind, labels(model, dict.fromkeys(names), params)
+
+
+@part("init")
+def test_list_of_the_factors(stage):
+    """The list holds exactly the factors of the wrapped layers, themselves and no copies."""
+    kind, got = stage(listed, ["fc"])
+    _listed(got, ["fc"])
+    require(kind == "list", f"the parameters come as a {kind}, expected a list", "not-a-list")
+    _, got = stage(listed, ["fc", "neck.q_proj"])
+    _listed(got, ["fc", "neck.q_proj"])
+
+
+def _listed(got, names, order=None, doubled=None):
+    """`got` must be the factors of these layers; `order` and `doubled` name what is wrong with
+    the order, and a list that holds a factor twice."""
+    want = pairs_of(names)
+    if got == want:
+        return
+    message = f"the list holds {_words(got)}; expected {_words(want)}"
+    bug = order
+    if "?" in got:
+        bug = "factors-copied" if len(got) == len(want) else None
+    elif any(".base." in name for name in got):
+        bug = "base-parameters-listed"
+    elif set(got) - set(want) or set(want) - set(got):
+        bug = None
+    elif len(got) > len(want):
+        bug = doubled
+    elif got == [f"{name}.{factor}" for name in names for factor in ("lora_B", "lora_A")]:
+        bug = "b-before-a"
+    elif got == sorted(want, key=lambda name: name[-1]):
+        bug = "all-a-before-all-b"
+    require(False, message, bug)
+
+
+def _words(names):
+    return ", ".join(names) or "nothing"
+
+
+def second_call(kata, first, second):
+    model = net()
+    inject(kata, model, first, rank=2)
+    _, params = inject(kata, model, second, rank=2)
+    layers = [model.get_submodule(name) for name in (*first, *second)]
+    return labels(model, (*first, *second), params), [hasattr(v, "lora_A") for v in layers]
+
+
+@part("init")
+def test_second_call_returns_its_own(stage):
+    """A second call returns the factors of the layers that it wraps itself."""
+    _listed(stage(listed, ["neck.q_proj"])[1], ["neck.q_proj"])
+    for first, second in ((["fc"], ["neck.q_proj"]), (["neck.q_proj"], ["fc"])):
+        got, there = stage(second_call, first, second)
+        earlier = [name for name in got if name in pairs_of(first)]
+        require(
+            not earlier,
+            f"a second call returned the factors of an earlier one: {_words(earlier)}",
+            "earlier-factors-returned",
+        )
+        _listed(got, second)
+        require(all(there), "after a second call the first one's layers are not adapted any more")
+
+
+@part("init")
+def test_list_in_the_order_of_the_names(stage):
+    """The list follows the order of linear_names, lora_A before lora_B."""
+    model = [name for name, _ in net().named_modules() if name in PLACES]
+    for names in (list(PLACES), list(PLACES[::-1])):
+        _, got = stage(listed, names)
+        order = None
+        if got == pairs_of(model):
+            order = "order-of-the-model"
+        elif got == pairs_of(sorted(names)):
+            order = "order-of-the-alphabet"
+        _listed(got, names, order)
+
+
+def listed_from(kata, kind, names):
+    made = {
+        "generator": lambda: (name for name in names),
+        "iterator": lambda: iter(names),
+        "tuple": lambda: tuple(names),
+        "keys": lambda: dict.fromkeys(names).keys(),
+    }
+    model = net()
+    _, params = inject(kata, model, made[kind](), rank=2)
+    there = [hasattr(model.get_submodule(name), "lora_A") for name in names]
+    return there, labels(model, names, params) if all(there) else []
+
+
+@part("init")
+def test_any_iterable_of_names(stage):
+    """linear_names may be any iterable, a one-shot iterator too."""
+    names = ["neck.q_proj", "fc"]
+    _listed(stage(listed, names)[1], names)
+    for kind in ("tuple", "keys", "iterator", "generator"):
+        bug = "iterator-used-up" if kind in ("iterator", "generator") else None
+        with blame(bug):
+            there, got = stage(listed_from, kind, names)
+        require(all(there), f"given a {kind} of names not every layer was replaced", bug)
+        _listed(got, names)
+
+
+def with_repeats(kata, names):
+    model = net()
+    before = {name: model.get_submodule(name) for name in names}
+    _, params = inject(kata, model, names, rank=2)
+    kinds = {name: kind_of(model.get_submodule(name), old) for name, old in before.items()}
+    return kinds, labels(model, before, params)
+
+
+@part("init")
+def test_name_given_twice_counts_once(stage):
+    """A name given twice counts once."""
+    _listed(stage(listed, ["fc", "neck.q_proj"])[1], ["fc", "neck.q_proj"])
+    for names in (["fc", "fc", "neck.q_proj"], ["neck.q_proj", "fc", "fc", "fc"]):
+        once = list(dict.fromkeys(names))
+        with blame("name-twice-fails"):
+            kinds, got = stage(with_repeats, names)
+        for name, kind in kinds.items():
+            twice = None if kind == "left" else "name-twice-fails"
+            require(kind == "wrapped", f"with {names} `{name}` is not wrapped once", twice)
+        _listed(got, once, doubled="factors-listed-twice")
+
+
+def tie(kata, state, names, pairs, x):
+    model = filled(tied(), state)
+    before = {name: model.get_submodule(name) for name in names}
+    _, params = inject(kata, model, names, rank=RANK, alpha=ALPHA)
+    layers = [model.get_submodule(name) for name in names]
+    kinds = [kind_of(layer, old) for layer, old in zip(layers, before.values())]
+    if "left" in kinds:
+        return kinds, False, [], None
+    one = all(layer is layers[0] for layer in layers)
+    found = labels(model, names, params)
+    put(model, {name: pair for name, pair in pairs.items() if name in names})
+    return kinds, one, found, model(x)
+
+
+@part("init")
+def test_second_name_of_a_layer(stage, draw):
+    """A layer that the model has under two names can be given by either."""
+    state, x = states(draw, tied()), draw(3, 6)
+    for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
+        require(stage(tie, state, [first], {}, x)[0] != ["left"], f"`{first}` was not replaced")
+        with blame("second-name-unknown"):
+            kinds, *_ = stage(tie, state, [second], {}, x)
+        require(kinds != ["left"], f"`{second}` was not replaced", "second-name-unknown")
+
+
+@part("init")
+def test_tied_layer_is_wrapped_once(stage, draw):
+    """A layer reached under two listed names is wrapped once and stays tied."""
+    state, x = states(draw, tied()), draw(3, 6)
+    for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
+        pairs = updates(draw, tied(), [first])
+        for alone in (first, second):
+            require(stage(tie, state, [alone], {}, x)[0] != ["left"], f"`{alone}` was not replaced")
+        with blame("tied-not-kept"):
+            kinds, one, got, y = stage(tie, state, [first, second], pairs, x)
+        both = f"`{first}` and `{second}`, one layer,"
+        require(kinds == ["wrapped"] * 2, f"{both} are not both wrapped", "tied-not-kept")
+        require(one, f"{both} are two afterwards", "tied-not-kept")
+        _listed(got, [first], doubled="factors-listed-twice")
+        near(y, oracle(tied(), state, pairs, x)[0], what="the output when tied")
+
+
+@part("init")
+def test_layers_that_share_a_weight(stage, draw):
+    """Two layers that share only their weight are two; the weight stays shared."""
+    state, x = states(draw, tied()), draw(3, 6)
+    pairs = updates(draw, tied(), ["left", "right"])
+    kinds, one, got, y = stage(tie, state, ["left", "right"], pairs, x)
+    require(kinds == ["wrapped"] * 2, "two layers that share a weight are not both wrapped")
+    require(not one, "two layers that share a weight became one")
+    _listed(got, ["left", "right"])
+    near(y, oracle(tied(), state, pairs, x)[0], what="the output with a shared weight")
+
+
+def start(kata, state, names, x):
+    model = filled(net(), state)
+    inject(kata, model, names)
+    values = model.state_dict()
+    kept = {}
+    for name in state:
+        at = name if name in values else ".base.".join(name.rsplit(".", 1))
+        kept[name] = values.get(at)
+    return model(x), kept
+
+
+@part("init")
+def test_starts_as_it_was(stage, draw):
+    """Right after the call the model computes what it did before, with the same values."""
+    state, x = states(draw, net()), draw(4, 5)
+    want, _ = oracle(net(), state, {}, x)
+    for names in (["fc"], list(PLACES)):
+        y, kept = stage(start, state, names, x)
+        near(y, want, what="the output right after the call")
+        for name, value in kept.items():
+            if value is not None:
+                same(value, state[name], f"`{name}`", "weights-lost")
+
+
+def defaults(kata):
+    model = net()
+    inject(kata, model, ["fc"])
+    placed = net()
+    kata.inject_lora(placed, ["fc"], 4, 10.0)
+    return model.fc.lora_A.shape[0], placed.fc.lora_A.shape[0]
+
+
+def scale_of(kata, state, pairs, x, options):
+    model = filled(net(), state)
+    inject(kata, model, list(pairs), **options)
+    return put(model, pairs)(x)
+
+
+@part("init")
+def test_defaults(stage, draw):
+    """rank defaults to 8 and alpha to 16; arguments by place or by name."""
+    by_default, placed = stage(defaults)
+    require(by_default == 8, f"rank should default to 8, not {by_default}")
+    require(placed == 4, "the third argument is the rank")
+    state, x = states(draw, net()), draw(4, 5)
+    for rank, options, scale in ((8, {}, 2.0), (4, {"rank": 4}, 4.0), (8, {"alpha": 2.0}, 0.25)):
+        pairs = updates(draw, net(), ["fc"], rank=rank)
+        y = stage(scale_of, state, pairs, x, options)
+        near(y, oracle(net(), state, pairs, x, scale)[0], what=f"the output with {options}")
+
+
+def fresh(kata):
+    first, second = nn.Sequential(nn.Linear(40, 30)), nn.Sequential(nn.Linear(40, 30))
+    inject(kata, first, ["0"])
+    inject(kata, second, ["0"])
+    return first[0].lora_A, first[0].lora_B, second[0].lora_A
+
+
+@part("init")
+def test_factors_start(stage):
+    """lora_A starts random and lora_B at zero, anew for every layer."""
+    A, B, other = stage(fresh)
+    require(bool((B == 0).all()), "lora_B should start at zero")
+    require(bool((A != 0).any()), "lora_A starts at zero")
+    require(bool(A.std() > 0), "lora_A starts constant")
+    require(bool(A.std() < 1.5), f"lora_A starts with std {float(A.std()):.3g}")
+    require(not torch.equal(A, other), "two layers start with the same lora_A")
+
+
+def modes(kata, training):
+    model = net()
+    model.train(training)
+    model.blocks[0].train(not training)
+    before = {n: (m, m.training) for n, m in model.named_modules() if type(m) is not nn.Linear}
+    inject(kata, model, list(PLACES))
+    return [name or "the model" for name, (m, mode) in before.items() if m.training != mode]
+
+
+@part("init")
+def test_modes_stay(stage):
+    """Every module stays in the mode it was in, training or evaluation."""
+    for training in (True, False):
+        changed = stage(modes, training)
+        require(
+            not changed,
+            f"the call switched between train() and eval(): {', '.join(changed)}",
+            "mode-switched",
+        )
+
+
+# freeze
+
+
+def after_backward(kata, names, x):
+    model = net()
+    _, params = inject(kata, model, names, rank=2)
+    flags = trainable(model)
+    if flags:
+        model(x).square().sum().backward()
+    touched = [n for n, p in model.named_parameters() if p.grad is not None]
+    lost = [n for n, p in model.named_parameters() if n in flags and p.grad is None]
+    return flags, touched, lost, [bool(p.requires_grad) for p in params]
+
+
+def _only(flags, want, what):
+    """The names of trainable parameters must be these."""
+    missing, extra = set(want) - set(flags), sorted(set(flags) - set(want))
+    if missing == set(want) and not extra:
+        require(not want, "the factors do not train (requires_grad is False)", "factors-frozen")
+    require(not missing, f"does not train: {', '.join(sorted(missing))}")
+    inside = [name for name in extra if ".base." in name]
+    bug = None
+    if extra and all(name.endswith(".bias") for name in extra):
+        bug = "biases-not-frozen"
+    elif extra and not inside:
+        bug = "others-not-frozen"
+    elif extra and len(inside) == len(extra):
+        bug = "base-not-frozen"
+    require(not extra, f"{what} not frozen: {', '.join(extra)}", bug)
+
+
+@part("freeze")
+def test_all_else_is_frozen(stage, draw):
+    """lora_A and lora_B train; every other parameter is frozen, biases and norms included."""
+    for names in (["fc"], list(PLACES)):
+        flags, touched, lost, listed_flags = stage(after_backward, names, draw(4, 5))
+        _only(flags, pairs_of(names), "parameters")
+        require(all(listed_flags), "a parameter of the list does not train")
+        others = sorted(set(touched) - set(pairs_of(names)))
+        require(not others, f"a frozen parameter receives a gradient: {', '.join(others)}")
+        require(not lost, f"no gradient reaches {', '.join(lost)}")
+
+
+def empty(kata, how):
+    model = net()
+    before = dict(model.named_modules())
+    got, params = inject(kata, model, {"list": [], "iterator": iter(())}[how])
+    changed = [n for n, m in before.items() if dict(model.named_modules()).get(n) is not m]
+    return trainable(model), len(list(params)), got is model, changed
+
+
+@part("freeze")
+def test_empty_list_freezes_all(stage):
+    """With no names nothing is replaced, the list is empty, and all parameters are frozen."""
+    for how in ("list", "iterator"):
+        flags, length, kept, changed = stage(empty, how)
+        require(kept, "the model returned is another object than the one passed in")
+        require(not changed, f"an empty list of names replaced {', '.join(changed)}")
+        require(length == 0, f"an empty list of names gave {length} parameters")
+        everything = len(flags) == len(list(net().parameters()))
+        bug = "empty-list-freezes-nothing" if everything else None
+        require(not flags, f"not frozen: {', '.join(flags)}", bug)
+
+
+def tied_flags(kata, names):
+    model = tied()
+    inject(kata, model, names, rank=2)
+    return trainable(model), model.left.weight is model.embed.weight
+
+
+@part("freeze")
+def test_tied_parameters_are_frozen(stage):
+    """Parameters that several modules share are frozen too, and stay shared."""
+    flags, shared = stage(tied_flags, ["mid"])
+    _only(flags, pairs_of(["mid"]), "parameters")
+    require(shared, "the weight shared with an embedding is not shared any more")
+
+
+def partly(kata, names):
+    model = net()
+    for number, p in enumerate(model.parameters()):
+        p.requires_grad_(number % 2 == 0)
+    inject(kata, model, names, rank=2)
+    return trainable(model)
+
+
+@part("freeze")
+def test_parameters_frozen_before(stage):
+    """What was frozen before stays so, and the factors on frozen layers train."""
+    _only(stage(partly, list(PLACES)), pairs_of(PLACES), "parameters")
+    _only(stage(partly, []), [], "parameters")
+
+
+# forward
+
+
+@part("forward")
+def test_output_with_updates(stage, draw):
+    """Every wrapped layer computes base(x) + alpha / rank * (x @ lora_A.T @ lora_B.T)."""
+    state, x = states(draw, net()), draw(3, 4, 5)
+    for names in (["fc"], ["neck.o_proj"], list(PLACES)):
+        pairs = updates(draw, net(), names)
+        _right(stage, state, pairs, x, f"the output with updates in {', '.join(names)}")
+
+
+def moves(kata, state, pairs, more, x):
+    model = adapt(kata, net(), state, pairs)
+    seen = [model(x), model.eval()(x), model.train()(x)]
+    put(model, more)
+    return [*seen, model(x), model.eval()(x)]
+
+
+@part("forward")
+def test_follows_the_factors(stage, draw):
+    """Outputs follow the factors of the moment, and are the same in train and eval mode."""
+    state, x = states(draw, net()), draw(4, 5)
+    pairs, more = (updates(draw, net(), PLACES) for _ in range(2))
+    first, second = (oracle(net(), state, p, x)[0] for p in (pairs, more))
+    got = stage(moves, state, pairs, more, x)
+    for y, want, what in zip(
+        got,
+        (first, first, first, second, second),
+        ("", " in eval mode", " in train mode again", " with new factors", " and in eval mode"),
+    ):
+        near(y, want, what=f"the output{what}")
+
+
+def listed_step(kata, state, names, steps, x):
+    model = filled(net(), state)
+    _, params = inject(kata, model, names, rank=RANK, alpha=ALPHA)
+    with torch.no_grad():
+        for p, step in zip(params, steps):
+            p.add_(step - p)
+    return model(x)
+
+
+@part("forward")
+def test_training_the_list_trains_the_model(stage, draw):
+    """What an optimizer does to the parameters of the list, the model computes with."""
+    state, x = states(draw, net()), draw(4, 5)
+    pairs = updates(draw, net(), PLACES)
+    steps = [factor for pair in pairs.values() for factor in pair]
+    y = stage(listed_step, state, list(PLACES), steps, x)
+    near(y, oracle(net(), state, pairs, x)[0], what="the output after a step on the list")
+
+
+def two_models(kata, state, other, pairs, x):
+    first, second = filled(net(), state), filled(net(), other)
+    inject(kata, first, list(pairs), rank=RANK, alpha=ALPHA)
+    inject(kata, second, list(pairs), rank=RANK, alpha=ALPHA)
+    put(first, pairs)
+    return first(x), second(x)
+
+
+@part("forward")
+def test_models_do_not_share(stage, draw):
+    """Two models adapted one after the other have nothing in common."""
+    state, other, x = states(draw, net()), states(draw, net()), draw(4, 5)
+    pairs = updates(draw, net(), PLACES)
+    first, second = stage(two_models, state, other, pairs, x)
+    near(first, oracle(net(), state, pairs, x)[0], what="the output of the first of two models")
+    near(second, oracle(net(), other, {}, x)[0], what="the output of the second of two models")
+
+
+def two_calls(kata, state, pairs, more, x):
+    model = filled(net(), state)
+    inject(kata, model, list(pairs), rank=RANK, alpha=ALPHA)
+    put(model, pairs)
+    inject(kata, model, list(more), rank=RANK, alpha=ALPHA)
+    put(model, more)
+    return model(x)
+
+
+@part("forward")
+def test_second_call_keeps_the_first(stage, draw):
+    """A second call leaves the layers of the first as they are."""
+    state, x = states(draw, net()), draw(4, 5)
+    pairs = updates(draw, net(), ["fc", "blocks.1.mlp.2"])
+    more = updates(draw, net(), ["neck.q_proj", "blocks.1.mlp.0"])
+    y = stage(two_calls, state, pairs, more, x)
+    near(y, oracle(net(), state, {**pairs, **more}, x)[0], what="the output after two calls")
+
+
+def input_after(kata, state, pairs, x):
+    model = adapt(kata, net(), state, pairs)
+    model(x)
+    model.eval()(x)
+    return x
+
+
+@part("forward")
+def test_input_is_left_unchanged(stage, draw):
+    """The adapted model does not change its input in place."""
+    x = draw(4, 5)
+    got = stage(input_after, states(draw, net()), updates(draw, net(), PLACES), x)
+    same(got, x, "the input")
+
+
+# gradient
+
+
+def gradients(kata, which, state, pairs, x):
+    model = adapt(kata, net() if which == "net" else tied(), state, pairs)
+    x = x.requires_grad_()
+    model(x).square().sum().backward()
+    found = {"x": x.grad}
+    for name in pairs:
+        layer = model.get_submodule(name)
+        found[f"{name}.lora_A"], found[f"{name}.lora_B"] = layer.lora_A.grad, layer.lora_B.grad
+    return found
+
+
+def _gradients(stage, which, made, state, pairs, x):
+    got = stage(gradients, which, state, pairs, x)
+    _, want = oracle(made, state, pairs, x)
+    for name, value in want.items():
+        what = "the gradient to the input" if name == "x" else f"the gradient of {name}"
+        require(got[name] is not None, f"{what} is missing")
+        near(got[name], value, what=what, rtol=5e-4)
+
+
+@part("gradient")
+def test_gradients(stage, draw):
+    """All factors and the input get their gradients, through the frozen layers too."""
+    state, x = states(draw, net()), draw(3, 4, 5)
+    for names in (["fc"], list(PLACES)):
+        pairs = updates(draw, net(), names)
+        _gradients(stage, "net", net(), state, pairs, x)
+
+
+@part("gradient")
+def test_gradients_of_tied_layers(stage, draw):
+    """The factors of a layer that runs twice get the sum of both gradients."""
+    state, x = states(draw, tied()), draw(4, 6)
+    _gradients(stage, "tied", tied(), state, updates(draw, tied(), ["stack.0.0"]), x)
+
+
+# state
+
+
+def state_names(kata, names):
+    model = net()
+    inject(kata, model, names, rank=2)
+    return list(model.state_dict())
+
+
+@part("state")
+def test_state_names(stage):
+    """The factors are in the model's state dict under the layer's path."""
+    names = stage(state_names, list(PLACES))
+    for name in pairs_of(PLACES):
+        require(name in names, f"`{name}` is not in the state dict")
+
+
+def round_trip(kata, state, other, pairs, x):
+    first = adapt(kata, net(), state, pairs)
+    second = filled(net(), other)
+    inject(kata, second, list(pairs), rank=RANK, alpha=ALPHA)
+    second(x)
+    second.load_state_dict(first.state_dict())
+    return second(x)
+
+
+@part("state")
+def test_state_round_trip(stage, draw):
+    """load_state_dict of another adapted model's state reproduces its outputs."""
+    state, other, x = states(draw, net()), states(draw, net()), draw(4, 5)
+    pairs = updates(draw, net(), PLACES)
+    y = stage(round_trip, state, other, pairs, x)
+    near(y, oracle(net(), state, pairs, x)[0], what="the output after load_state_dict")
+
+
+# dtype and device
+
+
+def mixed(kata):
+    model = net()
+    model.neck.double()
+    model.heads.bfloat16()
+    names = ["fc", "neck.q_proj", "heads.out", "heads.0"]
+    dtypes = [model.get_submodule(name).weight.dtype for name in names]
+    inject(kata, model, names, rank=2)
+    found = []
+    for name, dtype in zip(names, dtypes):
+        layer = model.get_submodule(name)
+        base = getattr(layer, "base", layer)
+        found.append((name, dtype, layer.lora_A.dtype, layer.lora_B.dtype, base.weight.dtype))
+    return found
+
+
+@part("dtype")
+def test_factors_have_the_dtype_of_their_layer(stage):
+    """New factors have the dtype of the layer they adapt, in a model of several dtypes too."""
+    for name, dtype, a_kind, b_kind, base in stage(mixed):
+        require(base == dtype, f"{name} was {dtype}, its base is now {base}", "model-cast")
+        for factor, kind in (("lora_A", a_kind), ("lora_B", b_kind)):
+            require(kind == dtype, f"{name}.{factor} is {kind}, the layer is {dtype}")
+
+
+@part("dtype")
+def test_float64(stage, draw):
+    """A float64 model stays exact to 1e-9."""
+    state = states(draw, net(), torch.float64)
+    pairs = updates(draw, net(), PLACES, torch.float64)
+    x = draw(4, 5, dtype=torch.float64)
+    y = stage(in_dtype, "net", state, pairs, x)
+    near(y, oracle(net(), state, pairs, x, 10 / 3)[0], dtype=torch.float64)
+
+
+def in_dtype(kata, which, state, pairs, x):
+    model = net() if which == "net" else nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
+    return adapt(kata, model, state, pairs, alpha=10.0)(x)
+
+
+@part("dtype")
+def test_bfloat16(stage, draw):
+    """A bfloat16 model works."""
+    kind = torch.bfloat16
+    model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
+    state, pairs = states(draw, model, kind), updates(draw, model, ["1"], kind)
+    x = draw(4, 5, dtype=kind)
+    y = stage(in_dtype, "small", state, pairs, x)
+    near(y, oracle(model, state, pairs, x, 10 / 3)[0], dtype=kind)
+
+
+def on_meta(kata):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).to("meta", torch.bfloat16)
+    _, params = inject(kata, model, ["2", "0"], rank=2)
+    devices = [p.device.type for p in params]
+    layer = model[0]
+    inside = [layer.lora_A.device.type, layer.lora_B.device.type]
+    if {*devices, *inside} != {"meta"}:
+        return devices, inside, layer.lora_A.dtype, None
+    with CheapMeta():
+        y = model(torch.empty(2, 3, 6, device="meta", dtype=torch.bfloat16))
+    return devices, inside, layer.lora_A.dtype, y
+
+
+@part("device")
+def test_meta_device(stage):
+    """A model on the meta device gets its factors there."""
+    devices, inside, dtype, y = stage(on_meta)
+    places = {*devices, *inside}
+    require(places == {"meta"}, f"factors are on {', '.join(sorted(places))}; the model is on meta")
+    require(len(devices) == 4, f"the list holds {len(devices)} parameters, expected 4")
+    require(dtype == torch.bfloat16, f"lora_A is {dtype}; the layer is bfloat16")
+    require(tuple(y.shape) == (2, 3, 4), f"the output has shape {tuple(y.shape)}")
+    require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
+
+
+# errors
+
+
+def model_of(kata, first):
+    """The model for bad arguments: some parameters frozen, some layers adapted before."""
+    model = net()
+    model.odd = nn.Module()
+    model.odd.weight, model.odd.bias = nn.Parameter(torch.zeros(6, 6)), None
+    model.odd.in_features = model.odd.out_features = 6
+    model.conv, model.embed = nn.Conv1d(6, 6, 1), nn.Embedding(6, 6)
+    if first:
+        inject(kata, model, list(first), rank=2)
+    else:
+        for number, p in enumerate(model.parameters()):
+            p.requires_grad_(number % 3 != 0)
+    return model
+
+
+def prepared(kata, first):
+    model_of(kata, first)
+
+
+def refused(kata, names, options, first):
+    """The exception's types and text, and what the call has changed; None if none was raised."""
+    model = model_of(kata, first)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    params = dict(model.named_parameters(remove_duplicate=False))
+    flags = {name: p.requires_grad for name, p in params.items()}
+    values = {name: p.detach().clone() for name, p in params.items()}
+    try:
+        kata.inject_lora(model, names, **options)
+    except Exception as error:
+        types = [f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__]
+        now = dict(model.named_modules(remove_duplicate=False))
+        after = dict(model.named_parameters(remove_duplicate=False))
+        changed = {
+            "modules": [n for n in {**modules, **now} if modules.get(n) is not now.get(n)],
+            "params": [n for n in {**params, **after} if params.get(n) is not after.get(n)],
+            "flags": [n for n, p in params.items() if p.requires_grad != flags[n]],
+            "values": [n for n, p in params.items() if not torch.equal(p, values[n])],
+        }
+        return types, str(error), changed
+    return None
+
+
+_CHANGES = {
+    "modules": ("replaced-before-check", "modules were replaced"),
+    "params": (None, "parameters were replaced"),
+    "flags": ("frozen-before-check", "requires_grad was changed"),
+    "values": (None, "values were changed"),
+}
+# What a call raises that has looked at its arguments, if not always as it should.
+_CHECKED = {"KeyError", "TypeError", "ValueError", "AssertionError", "NotImplementedError"}
+
+
+def _refused(stage, names, error, named, bug, first=(), **options):
+    """inject_lora must raise `error` with a message that names `named`, and change nothing."""
+    what = f"linear_names {names}" + "".join(f", {k}={v}" for k, v in options.items())
+    if first:
+        stage(prepared, list(first))
+    got = stage(refused, names, options, list(first))
+    outcome = got and Raised(*got[:2])
+    if got and not {name.rpartition(".")[2] for name in got[0]} & _CHECKED:
+        kind = got[0][0].rpartition(".")[2]
+        require(False, f"{what} must raise {error}, not {kind}: {got[1]}", bug)
+    rejects(outcome, error, named, what=what, bug=bug)
+    for key, (early, text) in _CHANGES.items():
+        found = got[2][key]
+        require(not found, f"{what}: before the error {text}: {', '.join(found)}", early)
+
+
+@part("errors")
+def test_unknown_names(stage):
+    """A name that the model does not have raises KeyError with that name; nothing is changed."""
+    _refused(stage, ["nope"], "KeyError", "nope", "unknown-name-unchecked")
+    _refused(stage, ["fc", "neck.q_proj", "nope"], "KeyError", "nope", "unknown-name-unchecked")
+    for name in ("neck.nope", "fc.nope", "blocks.7.attn.q_proj", "heads.nope", "blocks.first.mlp"):
+        for names in ([name], ["fc", name], [name, "fc"]):
+            _refused(stage, names, "KeyError", name, "unknown-name-unchecked")
+    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc"):
+        _refused(stage, ["fc", name], "KeyError", name, "part-of-a-name-matches")
+
+
+@part("errors")
+def test_modules_that_are_no_linears(stage):
+    """The name of a module that is no nn.Linear raises TypeError with that name."""
+    for name in ("odd", "conv", "embed", "blocks.0.norm", "blocks", "blocks.1.mlp", "heads"):
+        for names in ([name], ["fc", "heads.0", name]):
+            _refused(stage, names, "TypeError", name, "type-unchecked")
+
+
+@part("errors")
+def test_adapted_layers_are_refused(stage):
+    """The name of a layer that is adapted already raises TypeError with that name."""
+    _refused(stage, ["neck.o_proj", "neck"], "TypeError", "neck", "type-unchecked", ["fc"])
+    for name in ("fc", "blocks.0.attn.q_proj"):
+        for names in ([name], ["heads.0", name]):
+            _refused(stage, names, "TypeError", name, "adapted-twice", [name])
+
+
+@part("errors")
+def test_rank_below_one(stage):
+    """rank < 1 raises ValueError naming rank, before anything is changed."""
+    for rank in (0, -1):
+        for names in (["fc"], ["neck.q_proj", "fc"]):
+            _refused(stage, names, "ValueError", "rank", "rank-unchecked", rank=rank)
+
+
+# gpu
+
+
+def on_device(kata, state, pairs, x, device):
+    model = filled(net(), state).to(device)
+    inject(kata, model, list(pairs), rank=RANK, alpha=ALPHA)
+    where = [p.device.type for p in model.parameters()]
+    put(model, {name: tuple(t.to(device) for t in pair) for name, pair in pairs.items()})
+    x = x.to(device).requires_grad_()
+    y = model(x)
+    y.square().sum().backward()
+    found = {"x": x.grad}
+    for name in pairs:
+        layer = model.get_submodule(name)
+        found[f"{name}.lora_A"], found[f"{name}.lora_B"] = layer.lora_A.grad, layer.lora_B.grad
+    return where, y, found
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """Outputs and gradients on the accelerator are those of the CPU, and nothing stays behind."""
+    state, pairs, x = states(draw, net()), updates(draw, net(), PLACES), draw(4, 5)
+    where, y, got = stage(on_device, state, pairs, x, stage.device)
+    places = ", ".join(sorted(set(where)))
+    require(set(where) == {stage.device}, f"parameters are on {places}; all was on {stage.device}")
+    want, wanted = oracle(net(), state, pairs, x)
+    near(y, want, rtol=1e-3, atol=1e-3)
+    for name, value in wanted.items():
+        near(got[name], value, what=f"the gradient of {name}", rtol=2e-3, atol=1e-3)
