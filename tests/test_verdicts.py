@@ -1,6 +1,7 @@
 """Right files pass, wrong files fail and are named, hostile files get a clean verdict."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,6 +177,19 @@ def test_state_does_not_leak(examiner: Examiner) -> None:
     )
     assert verdict.passed, verdict.checks
     assert os.getcwd() == before
+
+
+def test_examiner_beside_other_threads() -> None:
+    """Threads of the process that made the examiner are not the submission's."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        with Examiner() as examiner:
+            assert examiner.grade("lora_linear", SOLUTION.encode(), part=Part.INIT).passed
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_control_characters_are_harmless(examiner: Examiner) -> None:

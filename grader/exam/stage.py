@@ -123,6 +123,8 @@ class _Stage:
         self.pristine = _Pristine()
         self.module = types.ModuleType("submission")
         self.filename = "submission"
+        # The count goes on from that of the process we were forked from, whose threads are not ours.
+        self.inherited = _thread._count()
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply: evidence, or what was raised instead."""
@@ -191,9 +193,9 @@ class _Stage:
     def _threads(self) -> int:
         """How many threads run on after a moment's grace."""
         deadline = time.monotonic() + _THREAD_GRACE_S
-        while _thread._count() and time.monotonic() < deadline:
+        while _thread._count() > self.inherited and time.monotonic() < deadline:
             time.sleep(0.005)
-        return _thread._count()
+        return _thread._count() - self.inherited
 
     def _raised(self, error: BaseException) -> dict[str, Any]:
         names = [f"{c.__module__}.{c.__qualname__}" for c in type.mro(type(error))]
