@@ -123,7 +123,7 @@ class _Stage:
         self.pristine = _Pristine()
         self.module = types.ModuleType("submission")
         self.filename = "submission"
-        # The count goes on from that of the process we were forked from, whose threads are not ours.
+        # The count goes on from that of the process we were forked from; its threads did not.
         self.inherited = _thread._count()
 
     def answer(self, request: dict[str, Any]) -> bytes:
