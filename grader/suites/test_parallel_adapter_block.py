@@ -1,0 +1,558 @@
+"""What is checked of `parallel_adapter_block`. Contract: He et al. 2022, section 3.2."""
+
+import torch
+from torch import nn
+
+from grader.exam.checks import blame, near, part, require, same
+from grader.exam.kit import CheapMeta, need
+
+D, MID, LOW = 10, 14, 4
+
+
+# What the examiner passes in, built on the stage
+
+
+def sublayer(values):
+    """up @ tanh(down @ x), in a container of its own."""
+    w1, b1, w2, b2 = values
+
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(*w1.T.shape, dtype=w1.dtype, device=w1.device)
+            self.gain = nn.Parameter(b1.clone())
+
+        def forward(self, x):
+            return torch.tanh(self.first(x) + self.gain)
+
+    class Sublayer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(Inner(), nn.Linear(*w2.T.shape, dtype=w2.dtype))
+            self.calls, self.modes = 0, []
+
+        def forward(self, x):
+            self.calls += 1
+            self.modes.append(self.training)
+            return self.layers(x)
+
+    made = Sublayer().to(w1.device)
+    with torch.no_grad():
+        made.layers[0].first.weight.copy_(w1)
+        made.layers[0].first.bias.zero_()
+        made.layers[1].weight.copy_(w2)
+        made.layers[1].bias.copy_(b2)
+    return made
+
+
+def adapter(values, residual):
+    """up(tanh(down(x))) as forward_delta; forward adds x where `residual`."""
+    w1, w2 = values
+
+    class Adapter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = nn.Parameter(w1.clone())
+            self.up = nn.Parameter(w2.clone())
+            self.offset = nn.Parameter(torch.zeros_like(w2[:, 0]), requires_grad=False)
+            self.modes = []
+
+        def forward_delta(self, x):
+            self.modes.append(self.training)
+            return torch.tanh(x @ self.down.T) @ self.up.T + self.offset
+
+        def forward(self, x):
+            delta = self.forward_delta(x)
+            return x + delta if residual else delta
+
+    return Adapter()
+
+
+def make(kata, below, beside, residual=False):
+    return kata.ParallelAdapterBlock(sublayer(below), adapter(beside, residual))
+
+
+# What is right, computed by the examiner
+
+
+def pieces(draw, dtype=torch.float32):
+    """Values of a sublayer and of an adapter, whose deltas are as large as x."""
+    below = (
+        draw(MID, D, std=0.4, dtype=dtype),
+        draw(MID, std=0.5, dtype=dtype),
+        draw(D, MID, std=0.5, dtype=dtype),
+        draw(D, std=1.0, dtype=dtype),
+    )
+    return below, (draw(LOW, D, std=0.4, dtype=dtype), draw(D, LOW, std=0.8, dtype=dtype))
+
+
+def below_of(x, values):
+    w1, b1, w2, b2 = (t.double() for t in values)
+    return torch.tanh(x.double() @ w1.T + b1) @ w2.T + b2
+
+
+def delta_of(x, values):
+    w1, w2 = (t.double() for t in values)
+    return torch.tanh(x.double() @ w1.T) @ w2.T
+
+
+def oracle(x, below, beside):
+    return below_of(x, below) + delta_of(x, beside)
+
+
+def slips(x, below, beside):
+    """What known mistakes make of the output."""
+    x = x.double()
+    f, a = below_of(x, below), delta_of(x, beside)
+    return {
+        "residual-added": x + f + a,
+        "adapter-sees-output": f + delta_of(f, beside),
+        "serial-block": x + f + delta_of(x + f, beside),
+        "sublayer-sees-adapter": below_of(x + a, below),
+        "sublayer-ignored": a,
+        "adapter-ignored": f,
+        "adapter-subtracted": f - a,
+        "halved": (f + a) / 2,
+    }
+
+
+# shape
+
+
+def run(kata, below, beside, x, residual=False):
+    return make(kata, below, beside, residual)(x)
+
+
+@part("shape")
+def test_any_leading_dimensions(stage, draw):
+    """Inputs are (..., d): none, one, two or three leading dimensions, batches of one too."""
+    below, beside = pieces(draw)
+    for lead in [(5,), (2, 7), (2, 3, 4), (1, 1), (1,), ()]:
+        x = draw(*lead, D)
+        with blame("leading-dims-lost" if lead != (5,) else None):
+            y = stage(run, below, beside, x)
+        want = oracle(x, below, beside)
+        lost = isinstance(y, torch.Tensor) and y.shape != want.shape and y.numel() == want.numel()
+        near(
+            y,
+            want,
+            what=f"the output for x {tuple(x.shape)}",
+            unless=slips(x, below, beside),
+            bug="leading-dims-lost" if lost else None,
+        )
+
+
+def run_strided(kata, below, beside, x):
+    block = make(kata, below, beside)
+    return block(x.transpose(0, 1)), block(x[:, ::2])
+
+
+@part("shape")
+def test_non_contiguous_input(stage, draw):
+    """Inputs need not be contiguous."""
+    below, beside = pieces(draw)
+    x = draw(4, 6, D)
+    turned, skipped = stage(run_strided, below, beside, x)
+    for y, v in ((turned, x.transpose(0, 1)), (skipped, x[:, ::2])):
+        near(y, oracle(v, below, beside), unless=slips(v, below, beside))
+
+
+def mixing(kata, beside, x):
+    class Mixer(nn.Module):
+        def forward(self, x):
+            return x.cumsum(-2) * 0.5
+
+    return kata.ParallelAdapterBlock(Mixer(), adapter(beside, False))(x)
+
+
+@part("shape")
+def test_sublayer_sees_the_whole_input(stage, draw):
+    """The sublayer gets x in its own shape: one that mixes positions (attention) works."""
+    _, beside = pieces(draw)
+    x = draw(3, 4, D)
+    want = x.double().cumsum(-2) * 0.5 + delta_of(x, beside)
+    y = stage(mixing, beside, x)
+    near(y, want, what="the output with a sublayer that mixes positions")
+
+
+# init
+
+
+def identities(kata, below, beside):
+    first, second = sublayer(below), adapter(beside, True)
+    kept = [p.detach().clone() for m in (first, second) for p in m.parameters()]
+    block = kata.ParallelAdapterBlock(first, second)
+    named = kata.ParallelAdapterBlock(adapter=second, sublayer=first)
+    now = [p for m in (first, second) for p in m.parameters()]
+    return {
+        "swapped": need(block, "sublayer") is second,
+        "sublayer": need(block, "sublayer") is first,
+        "adapter": need(block, "adapter") is second,
+        "values": all(torch.equal(p, q) for p, q in zip(kept, now)),
+        "named": named.sublayer is first and named.adapter is second,
+        "registered": {"sublayer", "adapter"} <= {n for n, _ in block.named_children()},
+    }
+
+
+@part("init")
+def test_keeps_the_modules_passed_in(stage, draw):
+    """`sublayer` and `adapter` are the very modules passed in, their values untouched."""
+    got = stage(identities, *pieces(draw))
+    require(not got["swapped"], "the first argument is the sublayer, the second the adapter")
+    for name in ("sublayer", "adapter"):
+        text = f"`{name}` should be the very module passed in, not a copy"
+        require(got[name], text, "modules-copied")
+    require(got["values"], "the values of the modules passed in have changed")
+    require(got["named"], "ParallelAdapterBlock(adapter=..., sublayer=...) swaps its arguments")
+    require(got["registered"], "sublayer and adapter are not registered as submodules")
+
+
+# freeze
+
+
+def after_backward(kata, below, beside, x):
+    block = make(kata, below, beside)
+    first, second = block.sublayer, block.adapter
+    at_once = [n for n, p in first.named_parameters() if p.requires_grad]
+    for mode in (False, True):
+        block.train(mode)
+    y = block(x)
+    if y.requires_grad:
+        y.square().sum().backward()
+    ours = {id(p) for m in (first, second) for p in m.parameters()}
+    inside = {id(p) for p in block.parameters()}
+    return {
+        "at_once": at_once,
+        "below": [n for n, p in first.named_parameters() if p.requires_grad],
+        "grads": [n for n, p in first.named_parameters() if p.grad is not None],
+        "trains": [second.down.requires_grad, second.up.requires_grad],
+        "got": [second.down.grad is not None, second.up.grad is not None],
+        "thawed": second.offset.requires_grad,
+        "all_in": all(id(p) in inside for p in second.parameters()),
+        "extra": [n for n, p in block.named_parameters() if p.requires_grad and id(p) not in ours],
+    }
+
+
+@part("freeze")
+def test_sublayer_is_frozen(stage, draw):
+    """No parameter of the sublayer, at any depth, requires or receives a gradient."""
+    got = stage(after_backward, *pieces(draw), draw(5, D))
+    whole = len(got["below"]) == 5
+    known = "sublayer-not-frozen" if whole else "sublayer-partly-frozen"
+    names = ", ".join(got["below"])
+    require(not got["below"], f"of the sublayer these are not frozen: {names}", known)
+    require(not got["at_once"], "the sublayer is not yet frozen when the block has been made")
+    require(not got["grads"], f"of the sublayer these get gradients: {', '.join(got['grads'])}")
+
+
+@part("freeze")
+def test_adapter_is_left_as_it_arrives(stage, draw):
+    """Parameters of the adapter that train go on training, frozen ones stay frozen."""
+    got = stage(after_backward, *pieces(draw), draw(5, D))
+    require(got["all_in"], "the adapter's parameters are not among the block's parameters()")
+    require(all(got["trains"]), "the adapter's parameters do not train", "adapter-frozen")
+    require(not got["thawed"], "a frozen parameter of the adapter trains now", "adapter-thawed")
+    require(all(got["got"]), "the adapter's parameters get no gradient")
+
+
+@part("freeze")
+def test_no_other_parameter_trains(stage, draw):
+    """The block has no trainable parameter of its own."""
+    got = stage(after_backward, *pieces(draw), draw(5, D))
+    names = ", ".join(got["extra"])
+    require(not got["extra"], f"another parameter trains: {names}", "extra-trainable")
+
+
+# forward
+
+
+@part("forward")
+def test_adds_both_without_a_residual(stage, draw):
+    """The output is sublayer(x) + adapter.forward_delta(x), both of the input x."""
+    below, beside = pieces(draw)
+    x = draw(3, 4, D)
+    near(stage(run, below, beside, x), oracle(x, below, beside), unless=slips(x, below, beside))
+
+
+@part("forward")
+def test_uses_forward_delta_alone(stage, draw):
+    """Whether the adapter's own forward adds a residual makes no difference."""
+    below, beside = pieces(draw)
+    x = draw(5, D)
+    want = oracle(x, below, beside)
+    first, second = (stage(run, below, beside, x, residual) for residual in (True, False))
+    known = None
+    if _like(first, want + x) and _like(second, want):
+        known = "calls-adapter-forward"
+    near(first, want, what="the output with an adapter whose forward adds x", bug=known)
+    near(
+        second,
+        want,
+        what="the output with an adapter whose forward adds no residual",
+        unless=slips(x, below, beside),
+    )
+
+
+def _like(got, want):
+    fits = isinstance(got, torch.Tensor) and got.shape == want.shape
+    return fits and bool(torch.allclose(got.double(), want, 1e-3, 1e-4))
+
+
+def with_delta_only(kata, below, beside, x):
+    class DeltaOnly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = adapter(beside, True)
+
+        def forward_delta(self, x):
+            return self.inner.forward_delta(x)
+
+    return kata.ParallelAdapterBlock(sublayer(below), DeltaOnly())(x)
+
+
+@part("forward")
+def test_adapter_needs_no_forward(stage, draw):
+    """An adapter that has forward_delta and no forward of its own works."""
+    below, beside = pieces(draw)
+    x = draw(5, D)
+    y = stage(with_delta_only, below, beside, x)
+    near(y, oracle(x, below, beside), what="the output with an adapter without a forward")
+
+
+def calls(kata, below, beside, x):
+    block = make(kata, below, beside)
+    block(x)
+    block.eval()
+    block(x)
+    block(x)
+    return block.sublayer.calls
+
+
+@part("forward")
+def test_sublayer_runs_once(stage, draw):
+    """Each forward runs the sublayer once, in training and in eval mode."""
+    got = stage(calls, *pieces(draw), draw(5, D))
+    require(got == 3, f"three forwards ran the sublayer {got} times", "sublayer-runs-twice")
+
+
+def modes(kata, below, beside, x):
+    block = make(kata, below, beside)
+    for mode in (True, False, True):
+        block.train(mode)
+        block(x)
+    return block.sublayer.modes, block.adapter.modes
+
+
+@part("forward")
+def test_both_follow_train_and_eval(stage, draw):
+    """train() and eval() reach the sublayer and the adapter."""
+    first, second = stage(modes, *pieces(draw), draw(5, D))
+    for name, seen in (("sublayer", first), ("adapter", second)):
+        want = [True, False, True]
+        text = f"the {name} ran with training = {list(seen)} under train, eval, train"
+        known = "sublayer-always-eval" if name == "sublayer" and not any(seen) else None
+        require(list(seen) == want, text, known)
+
+
+def keeps_input(kata, below, beside, x, plain):
+    block = kata.ParallelAdapterBlock(
+        nn.Identity() if plain else sublayer(below), adapter(beside, True)
+    )
+    return x, block(x)
+
+
+@part("forward")
+def test_input_unchanged(stage, draw):
+    """The input is not changed in place, also where the sublayer hands on x itself."""
+    below, beside = pieces(draw)
+    x = draw(5, D)
+    kept, _ = stage(keeps_input, below, beside, x, False)
+    same(kept, x, "the input", "changes-input-in-place")
+    kept, y = stage(keeps_input, below, beside, x, True)
+    same(kept, x, "the input of an nn.Identity sublayer", "changes-input-in-place")
+    near(y, x.double() + delta_of(x, beside), what="the output with an nn.Identity sublayer")
+
+
+def live(kata, below, beside, below2, beside2, x, mode):
+    block = getattr(make(kata, below, beside), mode)()
+    block(x)
+    second, third = sublayer(below2), adapter(beside2, True)
+    block.sublayer.load_state_dict(second.state_dict())
+    block.adapter.load_state_dict(third.state_dict())
+    return block(x), block(x)
+
+
+@part("forward")
+def test_follows_its_parameters(stage, draw):
+    """Each forward uses the values of the moment, in either mode."""
+    (below, beside), (below2, beside2) = pieces(draw), pieces(draw)
+    x = draw(5, D)
+    for mode in ("train", "eval"):
+        first, again = stage(live, below, beside, below2, beside2, x, mode)
+        known = {} if mode == "train" else {"eval-skips-adapter": below_of(x, below2)}
+        for y in (first, again):
+            near(
+                y,
+                oracle(x, below2, beside2),
+                what=f"the output after the parameters changed ({mode} mode)",
+                unless=known,
+            )
+
+
+# gradient
+
+
+def gradients(kata, below, beside, x, g, mode):
+    block = getattr(make(kata, below, beside), mode)()
+    x = x.clone().requires_grad_()
+    y = block(x)
+    if y.requires_grad:
+        (y * g).sum().backward()
+    return x.grad, block.adapter.down.grad, block.adapter.up.grad
+
+
+def exact(x, below, beside, g, cut=None):
+    """Gradients to x and the adapter's factors; `cut` drops one path to x."""
+    x = x.double().requires_grad_()
+    down, up = (t.double().clone().requires_grad_() for t in beside)
+    f = below_of(x.detach() if cut == "sublayer" else x, below)
+    y = f + delta_of(x.detach() if cut == "adapter" else x, (down, up))
+    (y * g.double()).sum().backward()
+    return x.grad, down.grad, up.grad
+
+
+@part("gradient")
+def test_gradients_of_the_adapter(stage, draw):
+    """The adapter's parameters get the exact gradients, in training and in eval mode."""
+    below, beside = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    _, down, up = exact(x, below, beside, g)
+    for mode in ("train", "eval"):
+        got = stage(gradients, below, beside, x, g, mode)
+        for value, want in ((got[1], down), (got[2], up)):
+            require(value is not None, f"the adapter gets no gradient ({mode} mode)")
+            near(value, want, what="the gradient of the adapter's parameters")
+
+
+@part("gradient")
+def test_gradient_to_the_input(stage, draw):
+    """The gradient flows to the input, through the frozen sublayer and through the adapter."""
+    below, beside = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    want, *_ = exact(x, below, beside, g)
+    for mode in ("train", "eval"):
+        got, *_ = stage(gradients, below, beside, x, g, mode)
+        require(got is not None, "no gradient reaches the input", "input-gradient-cut")
+        near(
+            got,
+            want,
+            what="the gradient to the input",
+            unless={
+                "input-gradient-cut": lambda: exact(x, below, beside, g, "sublayer")[0],
+                "adapter-input-detached": lambda: exact(x, below, beside, g, "adapter")[0],
+            },
+        )
+
+
+# state
+
+
+def state_names(kata, below, beside):
+    return list(make(kata, below, beside).state_dict())
+
+
+@part("state")
+def test_state_names(stage, draw):
+    """The tensors of both modules are in the state dict under sublayer. and adapter."""
+    names = stage(state_names, *pieces(draw))
+    for name in ("sublayer.layers.1.weight", "adapter.down", "adapter.up"):
+        require(name in names, f"`{name}` is not in the state dict; it holds: {', '.join(names)}")
+
+
+def round_trip(kata, below, beside, below2, beside2, x):
+    first, second = make(kata, below, beside), make(kata, below2, beside2)
+    second(x)
+    second.load_state_dict(first.state_dict())
+    return second(x)
+
+
+@part("state")
+def test_state_round_trip(stage, draw):
+    """load_state_dict of another instance's state reproduces its outputs."""
+    (below, beside), other = pieces(draw), pieces(draw)
+    x = draw(5, D)
+    y = stage(round_trip, below, beside, *other, x)
+    near(y, oracle(x, below, beside), what="the output after load_state_dict")
+
+
+# dtype and device
+
+
+def _dtype(stage, draw, dtype):
+    below, beside = pieces(draw, dtype)
+    x = draw(5, D, dtype=dtype)
+    y = stage(run, below, beside, x)
+    near(y, oracle(x, below, beside), dtype=dtype, unless=slips(x, below, beside))
+
+
+@part("dtype")
+def test_float64(stage, draw):
+    """float64 modules give float64 outputs, exact to 1e-9."""
+    _dtype(stage, draw, torch.float64)
+
+
+@part("dtype")
+def test_bfloat16(stage, draw):
+    """bfloat16 modules give bfloat16 outputs."""
+    _dtype(stage, draw, torch.bfloat16)
+
+
+def on_meta(kata):
+    class Adapter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = nn.Linear(10, 4, device="meta")
+            self.up = nn.Linear(4, 10, device="meta")
+
+        def forward_delta(self, x):
+            return self.up(self.down(x))
+
+    block = kata.ParallelAdapterBlock(nn.Linear(10, 10, device="meta"), Adapter())
+    with CheapMeta():
+        y = block(torch.empty(2, 5, 10, device="meta"))
+    return y.device.type, tuple(y.shape), sorted({p.device.type for p in block.parameters()})
+
+
+@part("device")
+def test_meta_device(stage):
+    """Modules on the meta device stay there, and give outputs there."""
+    device, shape, places = stage(on_meta)
+    require(places == ["meta"], f"parameters are on {', '.join(places)}, not on meta alone")
+    require(device == "meta", f"the output is on {device}, expected meta")
+    require(shape == (2, 5, 10), f"the output has shape {shape}")
+
+
+# gpu
+
+
+def on_device(kata, below, beside, x, g, device):
+    below = [t.to(device) for t in below]
+    block = kata.ParallelAdapterBlock(
+        sublayer(below), adapter([t.to(device) for t in beside], True)
+    )
+    x = x.to(device).requires_grad_()
+    y = block(x)
+    (y * g.to(device)).sum().backward()
+    return y, x.grad, block.adapter.down.grad, block.adapter.up.grad
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """Outputs and gradients on the accelerator are those of the CPU."""
+    below, beside = pieces(draw)
+    x, g = draw(4, 5, D), draw(4, 5, D)
+    got = stage(on_device, below, beside, x, g, stage.device)
+    wants = (oracle(x, below, beside), *exact(x, below, beside, g))
+    names = ("the output", "the gradient to the input", "the gradient of down", "that of up")
+    for value, want, name in zip(got, wants, names):
+        near(value, want, what=name, rtol=1e-3, atol=1e-3)
