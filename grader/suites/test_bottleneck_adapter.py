@@ -1,0 +1,567 @@
+"""What is checked of `bottleneck_adapter`. Contract: Houlsby et al. 2019, section 2.1."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from grader.exam.checks import blame, near, part, rejects, require, same
+from grader.exam.kit import CheapMeta, need, set_
+
+D, LOW = 10, 4
+
+
+def pick(name):
+    """The activation of that name, for the stage and for the examiner."""
+    if name == "prelu":
+        return nn.PReLU(init=0.3)
+    return {"gelu": F.gelu, "tanh": torch.tanh, "square": lambda h: h * h, "silu": nn.SiLU()}[name]
+
+
+def fill(module, values):
+    w1, b1, w2, b2 = values
+    set_(need(module, "down_proj"), weight=w1, bias=b1)
+    set_(need(module, "up_proj"), weight=w2, bias=b2)
+    return module
+
+
+def make(kata, values, activation="gelu", residual=True):
+    module = kata.BottleneckAdapter(10, 4, pick(activation), residual)
+    return fill(module.to(values[0].dtype), values)
+
+
+def pieces(draw, dtype=torch.float32):
+    """Weights and biases of both projections: the delta is as large as x."""
+    return (
+        draw(LOW, D, std=0.4, dtype=dtype),
+        draw(LOW, std=0.8, dtype=dtype),
+        draw(D, LOW, std=0.8, dtype=dtype),
+        draw(D, std=1.0, dtype=dtype),
+    )
+
+
+def hidden(x, values):
+    return x.double() @ values[0].double().T + values[1].double()
+
+
+def up(h, values):
+    return h @ values[2].double().T + values[3].double()
+
+
+def delta(x, values, activation="gelu"):
+    act = pick(activation)
+    act = act.double() if isinstance(act, nn.Module) else act
+    return up(act(hidden(x, values)), values)
+
+
+def slips(x, values, activation="gelu"):
+    """What known mistakes make of the delta."""
+    act = pick(activation)
+    h, x = hidden(x, values), x.double()
+    w1, b1, w2 = (v.double() for v in values[:3])
+    return {
+        "activation-missing": up(h, values),
+        "activation-after-up": act(up(h, values)),
+        "activation-twice": act(up(act(h), values)),
+        "activation-first": up(act(x) @ w1.T + b1, values),
+        "up-bias-missing": act(h) @ w2.T,
+        "down-bias-missing": up(act(x @ w1.T), values),
+        "activation-is-relu": up(F.relu(h), values),
+    }
+
+
+def wholes(x, values, activation="gelu"):
+    """What known mistakes make of x + delta."""
+    x = x.double()
+    right = delta(x, values, activation)
+    known = {k: x + v for k, v in slips(x, values, activation).items()}
+    return {**known, "residual-missing": right, "residual-twice": 2 * x + right}
+
+
+# shape
+
+
+def run(kata, values, x, activation="gelu", residual=True):
+    module = make(kata, values, activation, residual)
+    return module(x), module.forward_delta(x)
+
+
+def _right(stage, values, x, bug=None):
+    with blame(bug):
+        y, change = stage(run, values, x)
+    want = delta(x, values)
+    for got, exact, what, known in (
+        (change, want, "forward_delta(x)", {**slips(x, values), "delta-with-residual": x + want}),
+        (y, x.double() + want, "the output", wholes(x, values)),
+    ):
+        lost = isinstance(got, torch.Tensor) and got.shape != want.shape
+        near(
+            got,
+            exact,
+            what=f"{what} for x {tuple(x.shape)}",
+            unless=known,
+            bug="leading-dims-lost" if lost and got.numel() == want.numel() else None,
+        )
+
+
+@part("shape")
+def test_any_leading_dimensions(stage, draw):
+    """Inputs are (..., d_model): two, three and four dimensions, batches of one too."""
+    values = pieces(draw)
+    _right(stage, values, draw(5, D))
+    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,)]:
+        _right(stage, values, draw(*lead, D), "leading-dims-lost")
+
+
+@part("shape")
+def test_single_vector(stage, draw):
+    """A single vector (d_model,) gives (d_model,)."""
+    values = pieces(draw)
+    _right(stage, values, draw(5, D))
+    _right(stage, values, draw(D), "leading-dims-lost")
+
+
+def run_strided(kata, values, x):
+    module = make(kata, values)
+    return module(x.transpose(0, 1)), module(x[:, ::2])
+
+
+@part("shape")
+def test_non_contiguous_input(stage, draw):
+    """Inputs need not be contiguous."""
+    values, x = pieces(draw), draw(4, 6, D)
+    turned, skipped = stage(run_strided, values, x)
+    for y, v in ((turned, x.transpose(0, 1)), (skipped, x[:, ::2])):
+        near(y, v.double() + delta(v, values), unless=wholes(v, values))
+
+
+def sizes(kata):
+    module = kata.BottleneckAdapter(10, 4)
+    default = kata.BottleneckAdapter(7)
+    layers = {n: need(module, n) for n in ("down_proj", "up_proj")}
+    return {
+        "linear": [n for n, layer in layers.items() if not isinstance(layer, nn.Linear)],
+        "bias": [n for n, layer in layers.items() if getattr(layer, "bias", None) is None],
+        "shapes": [tuple(layer.weight.shape) for layer in layers.values()],
+        "default": tuple(default.down_proj.weight.shape),
+    }
+
+
+@part("shape")
+def test_projections(stage):
+    """down_proj is nn.Linear(d_model, bottleneck_dim), up_proj its reverse; both with a bias."""
+    got = stage(sizes)
+    require(not got["linear"], f"{', '.join(got['linear'])} should be an nn.Linear")
+    bias = ", ".join(got["bias"])
+    known = "up-bias-missing" if "up" in bias else "down-bias-missing"
+    require(not bias, f"{bias} should have a bias", known)
+    shapes = [tuple(shape) for shape in got["shapes"]]
+    require(shapes == [(4, 10), (10, 4)], f"the weights have shapes {shapes}")
+    default = tuple(got["default"])
+    require(default == (64, 7), f"bottleneck_dim should default to 64, not {default[0]}")
+
+
+# init
+
+
+def start(kata, x):
+    module = kata.BottleneckAdapter(10, 4)
+    return module(x), module.up_proj.weight, module.up_proj.bias
+
+
+@part("init")
+def test_up_projection_starts_at_zero(stage, draw):
+    """up_proj starts with weight and bias zero, so that the adapter starts as the identity."""
+    x = draw(5, D)
+    y, weight, bias = stage(start, x)
+    require(bool((weight == 0).all()), "up_proj.weight should start at zero", "up-not-zero")
+    require(bool((bias == 0).all()), "up_proj.bias should start at zero", "up-bias-not-zero")
+    zero = torch.zeros(5, D, dtype=torch.float64)
+    near(y, x.double(), what="the output at the start", unless={"residual-missing": zero})
+
+
+def down_start(kata):
+    first, second = kata.BottleneckAdapter(30, 20), kata.BottleneckAdapter(30, 20)
+    return first.down_proj.weight, second.down_proj.weight
+
+
+@part("init")
+def test_down_projection_starts_random(stage):
+    """down_proj starts random, not the same every time."""
+    weight, other = stage(down_start)
+    require(bool(torch.isfinite(weight).all()), "down_proj.weight holds values that are not finite")
+    zero = bool((weight == 0).all())
+    require(not zero, "down_proj.weight starts at zero: nothing is ever learned", "down-zero")
+    spread = float(weight.double().std())
+    require(spread > 0, "down_proj.weight starts constant", "down-constant")
+    rows = weight.double()
+    alike = bool((rows == rows[0]).all()) or bool((rows == rows[:, :1]).all())
+    require(not alike, "the rows of down_proj.weight are all alike", "down-constant")
+    require(not torch.equal(weight, other), "two adapters start alike: down_proj is not random")
+
+
+def by_name(kata, values, x):
+    module = kata.BottleneckAdapter(
+        residual=False, activation=torch.tanh, bottleneck_dim=4, d_model=10
+    )
+    return fill(module, values)(x)
+
+
+@part("init")
+def test_arguments(stage, draw):
+    """d_model, bottleneck_dim, activation and residual, by place or by name."""
+    values, x = pieces(draw), draw(5, D)
+    y = stage(by_name, values, x)
+    want = delta(x, values, "tanh")
+    known = {"residual-always": x + want, "activation-hard-coded": delta(x, values)}
+    near(y, want, what="the output with arguments given by name", unless=known)
+
+
+# freeze
+
+
+def training(kata, values, x, activation):
+    module = make(kata, values, activation)
+    for mode in (False, True):
+        module.train(mode)
+    module(x).square().sum().backward()
+    named = ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias")
+    params = dict(module.named_parameters())
+    ours = {id(p) for m in (module.down_proj, module.up_proj) for p in m.parameters()}
+    return {
+        "missing": [n for n in named if n not in params],
+        "still": [n for n in named if n in params and not params[n].requires_grad],
+        "extra": [n for n, p in params.items() if p.requires_grad and id(p) not in ours],
+        "grads": [n for n in named if n in params and params[n].grad is None],
+    }
+
+
+@part("freeze")
+def test_both_projections_train(stage, draw):
+    """Weights and biases of both projections train, and no other parameter does."""
+    got = stage(training, pieces(draw), draw(5, D), "gelu")
+    missing, still = ", ".join(got["missing"]), ", ".join(got["still"])
+    require(not missing, f"{missing} is not among the named parameters")
+    require(not still, f"{still} does not train (requires_grad is False)", "projection-frozen")
+    require(not got["grads"], f"{', '.join(got['grads'])} gets no gradient")
+    extra = ", ".join(got["extra"])
+    require(not extra, f"another parameter trains: {extra}", "extra-trainable")
+
+
+@part("freeze")
+def test_parameters_of_an_activation_train(stage, draw):
+    """An activation that is a module is registered: its parameters train too."""
+    got = stage(training, pieces(draw), draw(5, D), "prelu")
+    count = len(got["extra"])
+    known = "activation-not-registered"
+    require(count > 0, "the parameter of nn.PReLU is not among the trainable ones", known)
+    require(count == 1, f"besides nn.PReLU's, other parameters train: {', '.join(got['extra'])}")
+
+
+# forward
+
+
+@part("forward")
+def test_adds_the_delta(stage, draw):
+    """forward_delta(x) = up_proj(activation(down_proj(x))); forward(x) = x + forward_delta(x)."""
+    _right(stage, pieces(draw), draw(3, 4, D))
+
+
+@part("forward")
+def test_without_a_residual(stage, draw):
+    """With residual=False forward gives the delta alone; forward_delta never has a residual."""
+    values, x = pieces(draw), draw(5, D)
+    y, change = stage(run, values, x, "gelu", False)
+    want = delta(x, values)
+    known = slips(x, values)
+    near(y, want, what="the output without residual", unless={**known, "residual-always": x + want})
+    near(change, want, what="forward_delta(x) without residual", unless=known)
+
+
+def beside_another(kata, values, x):
+    module = make(kata, values, "tanh")
+    make(kata, values, "square", residual=False)(x)
+    return module(x)
+
+
+@part("forward")
+def test_adapters_are_independent(stage, draw):
+    """Another adapter with another activation changes nothing."""
+    values, x = pieces(draw), draw(5, D)
+    want = x.double() + delta(x, values, "tanh")
+    near(stage(beside_another, values, x), want, what="the output after another adapter was made")
+
+
+@part("forward")
+def test_any_activation(stage, draw):
+    """The activation is the one passed in: a function, a lambda or a module."""
+    values, x = pieces(draw), draw(5, D)
+    for name in ("tanh", "square", "silu", "prelu"):
+        y, change = stage(run, values, x, name)
+        want = delta(x, values, name)
+        known = {**slips(x, values, "tanh"), "activation-hard-coded": delta(x, values)}
+        known = known if name == "tanh" else {"activation-hard-coded": delta(x, values)}
+        near(change, want, what=f"forward_delta(x) with {name} as activation", unless=known)
+        near(y, x.double() + want, what=f"the output with {name} as activation")
+
+
+def default_activation(kata, values, x):
+    return fill(kata.BottleneckAdapter(10, 4), values).forward_delta(x)
+
+
+@part("forward")
+def test_default_activation(stage, draw):
+    """The default activation is F.gelu, the exact one."""
+    values, x = pieces(draw), draw(5, D)
+    # Near -2.3 the exact GELU is small, and its approximation is off by a fiftieth.
+    low = values[0] * 0.01, draw(LOW, std=0.1) - 2.3, values[2], torch.zeros(D)
+    approximate = up(F.gelu(hidden(x, low), approximate="tanh"), low)
+    near(
+        stage(default_activation, low, x),
+        delta(x, low),
+        what="forward_delta(x) by default, where the hidden values are near -2.3",
+        unless={"gelu-approximate": approximate},
+    )
+    got = stage(default_activation, values, x)
+    near(got, delta(x, values), what="forward_delta(x) by default", unless=slips(x, values))
+
+
+def keeps_input(kata, values, x, activation):
+    module = make(kata, values, activation)
+    module(x)
+    module.forward_delta(x)
+    return x
+
+
+@part("forward")
+def test_input_unchanged(stage, draw):
+    """The input is not changed in place."""
+    values, x = pieces(draw), draw(5, D)
+    same(stage(keeps_input, values, x, "gelu"), x, "the input", "changes-input-in-place")
+
+
+def live(kata, values, values2, x, mode):
+    module = getattr(make(kata, values), mode)()
+    module(x)
+    fill(module, values2)
+    return module(x), module(x)
+
+
+@part("forward")
+def test_follows_its_parameters(stage, draw):
+    """Each forward uses the values of the moment, and train() and eval() change nothing."""
+    values, values2, x = pieces(draw), pieces(draw), draw(5, D)
+    want = x.double() + delta(x, values2)
+    for mode in ("train", "eval"):
+        first, again = stage(live, values, values2, x, mode)
+        known = {"eval-skips-adapter": x} if mode == "eval" else {}
+        for y in (first, again):
+            near(
+                y,
+                want,
+                what=f"the output after the parameters changed ({mode} mode)",
+                unless=known,
+            )
+
+
+def modes(kata, x):
+    class Noting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, h):
+            self.seen.append(self.training)
+            return h
+
+    noting = Noting()
+    module = kata.BottleneckAdapter(10, 4, noting)
+    for mode in (True, False, True):
+        module.train(mode)
+        module(x)
+    return noting.seen
+
+
+@part("forward")
+def test_activation_runs_once_in_the_mode_of_the_adapter(stage, draw):
+    """An activation that is a module runs once per forward and follows train() and eval()."""
+    seen = list(stage(modes, draw(5, D)))
+    text = f"under train, eval, train it ran with training = {seen}"
+    require(len(seen) == 3, f"three forwards ran the activation {len(seen)} times")
+    known = "activation-not-registered" if all(seen) else None
+    require(seen == [True, False, True], text, known)
+
+
+# gradient
+
+
+def gradients(kata, values, x, g, activation, mode):
+    module = getattr(make(kata, values, activation), mode)()
+    x = x.clone().requires_grad_()
+    y = module(x)
+    if y.requires_grad:
+        (y * g).sum().backward()
+    down, above = module.down_proj, module.up_proj
+    return x.grad, down.weight.grad, down.bias.grad, above.weight.grad, above.bias.grad
+
+
+def exact(x, values, g, detach=False):
+    x = x.double().requires_grad_()
+    values = [v.double().clone().requires_grad_() for v in values]
+    y = x + delta(x.detach() if detach else x, values)
+    (y * g.double()).sum().backward()
+    return x.grad, *(v.grad for v in values)
+
+
+@part("gradient")
+def test_gradients_of_the_projections(stage, draw):
+    """Both projections get the exact gradients, in training and in eval mode."""
+    values = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    names = ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias")
+    for mode in ("train", "eval"):
+        got = stage(gradients, values, x, g, "gelu", mode)[1:]
+        for name, value, want in zip(names, got, exact(x, values, g)[1:]):
+            cut = "hidden-detached" if "down" in name else None
+            require(value is not None, f"{name} gets no gradient ({mode} mode)", cut)
+            near(value, want, what=f"the gradient of {name}")
+
+
+@part("gradient")
+def test_gradient_to_the_input(stage, draw):
+    """The gradient flows to the input, past the adapter and through it."""
+    values = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    for mode in ("train", "eval"):
+        got = stage(gradients, values, x, g, "gelu", mode)[0]
+        require(got is not None, "no gradient reaches the input", "input-gradient-cut")
+        near(
+            got,
+            exact(x, values, g)[0],
+            what="the gradient to the input",
+            unless={"input-gradient-cut": lambda: exact(x, values, g, detach=True)[0]},
+        )
+
+
+# state
+
+
+def state_names(kata):
+    return list(kata.BottleneckAdapter(10, 4).state_dict())
+
+
+@part("state")
+def test_state_names(stage):
+    """The projections' tensors are in the state dict under their names."""
+    names = stage(state_names)
+    for name in ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias"):
+        require(name in names, f"`{name}` is not in the state dict; it holds: {', '.join(names)}")
+
+
+def round_trip(kata, values, values2, x, activation):
+    first, second = make(kata, values, activation), make(kata, values2, activation)
+    if activation == "prelu":
+        for module, slope in ((first, 0.7), (second, 0.1)):
+            for p in module.parameters():
+                if p.numel() == 1:
+                    p.data.fill_(slope)
+    second(x)
+    second.load_state_dict(first.state_dict())
+    return second(x)
+
+
+@part("state")
+def test_state_round_trip(stage, draw):
+    """load_state_dict of another instance's state reproduces its outputs, activation and all."""
+    values, values2, x = pieces(draw), pieces(draw), draw(5, D)
+    y = stage(round_trip, values, values2, x, "gelu")
+    near(y, x.double() + delta(x, values), what="the output after load_state_dict")
+    y = stage(round_trip, values, values2, x, "prelu")
+    h = hidden(x, values)
+    want = x.double() + up(torch.where(h > 0, h, 0.7 * h), values)
+    near(y, want, what="the output with nn.PReLU after load_state_dict")
+
+
+# dtype and device
+
+
+def _dtype(stage, draw, dtype):
+    values = pieces(draw, dtype)
+    x = draw(5, D, dtype=dtype)
+    y, change = stage(run, values, x)
+    near(
+        change,
+        delta(x, values),
+        what="forward_delta(x)",
+        dtype=dtype,
+    )
+    near(y, x.double() + delta(x, values), dtype=dtype)
+
+
+@part("dtype")
+def test_float64(stage, draw):
+    """After .to(torch.float64) the outputs are float64, exact to 1e-9."""
+    _dtype(stage, draw, torch.float64)
+
+
+@part("dtype")
+def test_bfloat16(stage, draw):
+    """After .to(torch.bfloat16) the outputs are bfloat16."""
+    _dtype(stage, draw, torch.bfloat16)
+
+
+def on_meta(kata):
+    module = kata.BottleneckAdapter(10, 4).to("meta")
+    with CheapMeta():
+        y = module(torch.empty(2, 5, 10, device="meta"))
+    return y.device.type, tuple(y.shape)
+
+
+@part("device")
+def test_meta_device(stage):
+    """After .to("meta") the outputs are there too."""
+    device, shape = stage(on_meta)
+    require(device == "meta", f"the output is on {device}, expected meta")
+    require(shape == (2, 5, 10), f"the output has shape {shape}")
+
+
+# errors
+
+
+def bad_size(kata, size):
+    kata.BottleneckAdapter(10, size)
+
+
+@part("errors")
+def test_bottleneck_below_one(stage):
+    """bottleneck_dim < 1 raises ValueError naming bottleneck_dim."""
+    for size in (0, -1):
+        rejects(
+            stage.attempt(bad_size, size),
+            "ValueError",
+            "bottleneck_dim",
+            what=f"bottleneck_dim={size}",
+            bug="dim-unchecked",
+        )
+
+
+# gpu
+
+
+def on_device(kata, values, x, g, device):
+    module = make(kata, values).to(device)
+    x = x.to(device).requires_grad_()
+    y = module(x)
+    (y * g.to(device)).sum().backward()
+    return y, x.grad, module.down_proj.weight.grad, module.up_proj.weight.grad
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """Outputs and gradients on the accelerator are those of the CPU."""
+    values = pieces(draw)
+    x, g = draw(4, 5, D), draw(4, 5, D)
+    y, gx, gd, gu = stage(on_device, values, x, g, stage.device)
+    wx, wd, _, wu, _ = exact(x, values, g)
+    near(y, x.double() + delta(x, values), rtol=1e-3, atol=1e-3)
+    for got, want, name in ((gx, wx, "the input"), (gd, wd, "down_proj"), (gu, wu, "up_proj")):
+        near(got, want, what=f"the gradient of {name}", rtol=1e-3, atol=1e-3)
