@@ -1,14 +1,18 @@
 """What is checked of `inject_lora`. Contract: LoRA (Hu et al. 2021), section 4.2."""
 
+import itertools
+
 import torch
 from torch import nn
 
 from grader.exam.checks import Raised, blame, near, part, rejects, require, same
 from grader.exam.kit import CheapMeta, Missing, need, set_, trainable
 
+STRANGE = "a tensor that is not in the model"
 RANK, ALPHA = 3, 10.5  # alpha / rank = 3.5
 # One of every kind of place, in an order that is neither the model's nor the alphabet's.
 PLACES = ("heads.out", "blocks.1.mlp.2", "fc", "neck.q_proj", "heads.0", "blocks.0.attn.q_proj")
+PLACES += ("neck.o_proj",)  # that one has no bias
 
 
 # Models, built on the stage and here alike
@@ -43,7 +47,7 @@ def net():
             self.fc = nn.Linear(5, 6)
             self.neck = Attention()
             self.blocks = nn.ModuleList([Block(), Block()])
-            self.heads = nn.ModuleDict({"out": nn.Linear(6, 4), "0": nn.Linear(6, 4, bias=False)})
+            self.heads = nn.ModuleDict({"out": nn.Linear(6, 4), "0": nn.Linear(6, 4)})
             self.gain = nn.Parameter(torch.ones(4))
             self.register_buffer("offset", torch.ones(4))
 
@@ -93,6 +97,19 @@ def alike():
             self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(12)])
 
     return Alike()
+
+
+def deep():
+    """Plain modules in one another, with a layer called `fc` at each depth."""
+
+    class Deep(nn.Module):
+        def __init__(self, depth):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            if depth:
+                self.inner = Deep(depth - 1)
+
+    return Deep(3)
 
 
 def states(draw, model, dtype=torch.float32):
@@ -146,9 +163,10 @@ def inject(kata, model, names, **options):
     """The model and the list, as inject_lora returns them."""
     result = kata.inject_lora(model, names, **options)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
-        raise Missing(
-            f"inject_lora should return (model, lora_params), not {type(result).__name__}"
-        )
+        kind = type(result).__name__
+        raise Missing(f"inject_lora should return (model, lora_params), not {kind}")
+    if not isinstance(result[0], nn.Module):
+        raise Missing(f"inject_lora returns the model first, not a {type(result[0]).__name__}")
     return result
 
 
@@ -172,7 +190,7 @@ def adapt(kata, model, state, pairs, alpha=ALPHA):
 
 
 def labels(model, names, params):
-    """What the parameters of a list are called in the model; "?" for one that is not in it."""
+    """What the entries of a list are called in the model."""
     known = {}
     for name in names:
         layer = model.get_submodule(name)
@@ -180,7 +198,11 @@ def labels(model, names, params):
             known.setdefault(id(need(layer, factor)), f"{name}.{factor}")
     for name, p in model.named_parameters():
         known.setdefault(id(p), name)
-    return [known.get(id(p), "?") for p in params]
+    return [known.get(id(p), stranger(p)) for p in params]
+
+
+def stranger(value):
+    return STRANGE if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
 
 
 def kind_of(new, old):
@@ -278,8 +300,8 @@ def test_returns_the_same_model(stage):
     require(changed, "`fc` is still the same layer in the model passed in")
 
 
-def replaced(kata, state, name):
-    model = filled(net(), state)
+def replaced(kata, which, state, name):
+    model = filled({"net": net, "deep": deep}[which](), state)
     old = model.get_submodule(name)
     weight = old.weight
     inject(kata, model, [name], rank=3)
@@ -293,14 +315,10 @@ def replaced(kata, state, name):
     }
 
 
-@part("init")
-def test_wraps_the_named_layer(stage, draw):
-    """A named layer becomes a LoRALinear whose `base` is that very layer, its values untouched."""
-    state = states(draw, net())
-    _wrapped(stage(replaced, state, "fc"), state, "fc")
-
-
-def _wrapped(got, state, name, bug=None):
+def _wrapped(stage, which, state, name, bug=None):
+    """The layer of this name must be wrapped; `bug` if the call fails or leaves it."""
+    with blame(bug):
+        got = stage(replaced, which, state, name)
     require(got["kind"] != "left", f"`{name}` has not been replaced", bug)
     require(got["factors"], f"`{name}` is now a {got['kind']} without lora_A and lora_B")
     if isinstance(got["weight"], torch.Tensor):
@@ -311,27 +329,27 @@ def _wrapped(got, state, name, bug=None):
 
 
 @part("init")
+def test_wraps_the_named_layer(stage, draw):
+    """A named layer becomes a LoRALinear whose `base` is that very layer, its values untouched."""
+    _wrapped(stage, "net", states(draw, net()), "fc")
+
+
+@part("init")
 def test_follows_dotted_paths(stage, draw):
-    """Names are dotted paths such as "neck.q_proj"."""
-    state = states(draw, net())
-    _wrapped(stage(replaced, state, "fc"), state, "fc")
-    for name in ("neck.q_proj", "neck.o_proj"):
-        _follows(stage, state, name, "dotted-path-fails")
-
-
-def _follows(stage, state, name, bug):
-    with blame(bug):
-        got = stage(replaced, state, name)
-    _wrapped(got, state, name, bug)
+    """Names are dotted paths such as "encoder.attn.q_proj", of any depth."""
+    state = states(draw, deep())
+    _wrapped(stage, "deep", state, "fc")
+    for name in ("inner.fc", "inner.inner.fc", "inner.inner.inner.fc"):
+        _wrapped(stage, "deep", state, name, "dotted-path-fails")
 
 
 @part("init")
 def test_follows_paths_through_containers(stage, draw):
     """Paths lead through nn.ModuleList, nn.Sequential and nn.ModuleDict, whatever its keys."""
+    _wrapped(stage, "deep", states(draw, deep()), "inner.inner.inner.fc")
     state = states(draw, net())
-    _wrapped(stage(replaced, state, "neck.q_proj"), state, "neck.q_proj")
     for name in ("blocks.0.attn.q_proj", "blocks.1.mlp.2", "heads.out", "heads.0"):
-        _follows(stage, state, name, "container-path-fails")
+        _wrapped(stage, "net", state, name, "container-path-fails")
 
 
 def through_root(kata, weight, bias, x):
@@ -356,7 +374,7 @@ def test_children_keep_their_order(stage, draw):
     """A layer takes the place of the one it replaces: a Sequential runs in the order it had."""
     state = states(draw, net())
     for name in ("blocks.1.mlp.2", "blocks.0.attn.q_proj"):
-        _wrapped(stage(replaced, state, name), state, name)
+        _wrapped(stage, "net", state, name)
     weight, bias, x = draw(6, 6, std=0.5), draw(6, std=0.5), draw(3, 6)
     places, wrapped, y = stage(through_root, weight, bias, x)
     require(sorted(places) == list(range(6)), "a Sequential has not kept its modules")
@@ -388,48 +406,52 @@ def test_replaces_no_other_layer(stage):
         require(not extra, f"for {names} also replaced: {', '.join(extra)}", bug)
 
 
-def listed(kata, names, times=1):
+def listed(kata, names):
     model = net()
     _, params = inject(kata, model, names, rank=2)
-    kind = "list" if isinstance(params, list) else type(params).__name__
-    return kind, labels(model, dict.fromkeys(names), params)
+    if not isinstance(params, list):
+        return type(params).__name__, []
+    return "list", labels(model, dict.fromkeys(names), params)
 
 
 @part("init")
 def test_list_of_the_factors(stage):
     """The list holds exactly the factors of the wrapped layers, themselves and no copies."""
-    kind, got = stage(listed, ["fc"])
-    _listed(got, ["fc"])
+    kind, got = stage(listed, ["fc", "neck.q_proj"])
     require(kind == "list", f"the parameters come as a {kind}, expected a list", "not-a-list")
-    _, got = stage(listed, ["fc", "neck.q_proj"])
     _listed(got, ["fc", "neck.q_proj"])
 
 
-def _listed(got, names, order=None, doubled=None):
-    """`got` must be the factors of these layers; `order` and `doubled` name what is wrong with
-    the order, and a list that holds a factor twice."""
+def _listed(got, names, *, order=None, doubled=None, otherwise=None):
+    """`got` must be the factors of these layers. order: what another order than any known one
+    is called; doubled: what a list that holds a factor twice is; otherwise: what else is."""
     want = pairs_of(names)
     if got == want:
         return
-    message = f"the list holds {_words(got)}; expected {_words(want)}"
-    bug = order
-    if "?" in got:
-        bug = "factors-copied" if len(got) == len(want) else None
-    elif any(".base." in name for name in got):
+    bug = otherwise
+    if otherwise is None and STRANGE in got and len(got) == len(want):
+        bug = "factors-copied"
+    elif otherwise is None and any(".base." in name for name in got):
         bug = "base-parameters-listed"
-    elif set(got) - set(want) or set(want) - set(got):
-        bug = None
-    elif len(got) > len(want):
+    elif set(got) == set(want) and len(got) > len(want):
         bug = doubled
-    elif got == [f"{name}.{factor}" for name in names for factor in ("lora_B", "lora_A")]:
-        bug = "b-before-a"
-    elif got == sorted(want, key=lambda name: name[-1]):
-        bug = "all-a-before-all-b"
-    require(False, message, bug)
+    elif sorted(got) == sorted(want):
+        bug = _order(got, names) or order
+    require(False, f"the list holds {_words(got)}; expected {_words(want)}", bug)
+
+
+def _order(got, names):
+    if len(names) < 2:
+        return None  # too short to tell one order from another
+    if got == [f"{name}.{factor}" for name in names for factor in ("lora_B", "lora_A")]:
+        return "b-before-a"
+    grouped = [f"{name}.{factor}" for factor in ("lora_A", "lora_B") for name in names]
+    return "all-a-before-all-b" if got == grouped else None
 
 
 def _words(names):
-    return ", ".join(names) or "nothing"
+    runs = ((name, len(list(same))) for name, same in itertools.groupby(names))
+    return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in runs) or "nothing"
 
 
 def second_call(kata, first, second):
@@ -443,7 +465,8 @@ def second_call(kata, first, second):
 @part("init")
 def test_second_call_returns_its_own(stage):
     """A second call returns the factors of the layers that it wraps itself."""
-    _listed(stage(listed, ["neck.q_proj"])[1], ["neck.q_proj"])
+    for name in ("fc", "neck.q_proj"):
+        _listed(stage(listed, [name])[1], [name])
     for first, second in ((["fc"], ["neck.q_proj"]), (["neck.q_proj"], ["fc"])):
         got, there = stage(second_call, first, second)
         earlier = [name for name in got if name in pairs_of(first)]
@@ -467,7 +490,7 @@ def test_list_in_the_order_of_the_names(stage):
             order = "order-of-the-model"
         elif got == pairs_of(sorted(names)):
             order = "order-of-the-alphabet"
-        _listed(got, names, order)
+        _listed(got, names, order=order)
 
 
 def listed_from(kata, kind, names):
@@ -490,8 +513,7 @@ def test_any_iterable_of_names(stage):
     _listed(stage(listed, names)[1], names)
     for kind in ("tuple", "keys", "iterator", "generator"):
         bug = "iterator-used-up" if kind in ("iterator", "generator") else None
-        with blame(bug):
-            there, got = stage(listed_from, kind, names)
+        there, got = stage(listed_from, kind, names)
         require(all(there), f"given a {kind} of names not every layer was replaced", bug)
         _listed(got, names)
 
@@ -515,7 +537,7 @@ def test_name_given_twice_counts_once(stage):
         for name, kind in kinds.items():
             twice = None if kind == "left" else "name-twice-fails"
             require(kind == "wrapped", f"with {names} `{name}` is not wrapped once", twice)
-        _listed(got, once, doubled="factors-listed-twice")
+        _listed(got, once, doubled="factors-listed-twice", otherwise="name-twice-fails")
 
 
 def tie(kata, state, names, pairs, x):
@@ -550,13 +572,15 @@ def test_tied_layer_is_wrapped_once(stage, draw):
     for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
         pairs = updates(draw, tied(), [first])
         for alone in (first, second):
-            require(stage(tie, state, [alone], {}, x)[0] != ["left"], f"`{alone}` was not replaced")
+            kinds, _, got, _ = stage(tie, state, [alone], {}, x)
+            require(kinds == ["wrapped"], f"`{alone}` is not wrapped")
+            _listed(got, [alone])
         with blame("tied-not-kept"):
             kinds, one, got, y = stage(tie, state, [first, second], pairs, x)
         both = f"`{first}` and `{second}`, one layer,"
         require(kinds == ["wrapped"] * 2, f"{both} are not both wrapped", "tied-not-kept")
         require(one, f"{both} are two afterwards", "tied-not-kept")
-        _listed(got, [first], doubled="factors-listed-twice")
+        _listed(got, [first], doubled="factors-listed-twice", otherwise="tied-not-kept")
         near(y, oracle(tied(), state, pairs, x)[0], what="the output when tied")
 
 
@@ -596,31 +620,39 @@ def test_starts_as_it_was(stage, draw):
                 same(value, state[name], f"`{name}`", "weights-lost")
 
 
-def defaults(kata):
-    model = net()
-    inject(kata, model, ["fc"])
-    placed = net()
-    kata.inject_lora(placed, ["fc"], 4, 10.0)
-    return model.fc.lora_A.shape[0], placed.fc.lora_A.shape[0]
-
-
-def scale_of(kata, state, pairs, x, options):
+def called(kata, state, pairs, x, args, options):
     model = filled(net(), state)
-    inject(kata, model, list(pairs), **options)
+    kata.inject_lora(model, list(pairs), *args, **options)
     return put(model, pairs)(x)
 
 
+def called_by_name(kata):
+    model = net()
+    kata.inject_lora(alpha=4.0, rank=2, linear_names=["fc"], model=model)
+    return model.fc.lora_A.shape[0]
+
+
+CALLS = (  # rank, arguments by place and by name, scale
+    (8, (), {}, 2.0),
+    (4, (), {"rank": 4}, 4.0),
+    (8, (), {"alpha": 2.0}, 0.25),
+    (1, (), {"rank": 1, "alpha": 3}, 3.0),
+    (4, (4, 10.0), {}, 2.5),
+)
+
+
 @part("init")
-def test_defaults(stage, draw):
-    """rank defaults to 8 and alpha to 16; arguments by place or by name."""
-    by_default, placed = stage(defaults)
-    require(by_default == 8, f"rank should default to 8, not {by_default}")
-    require(placed == 4, "the third argument is the rank")
+def test_arguments(stage, draw):
+    """rank (from 1 up) defaults to 8 and alpha to 16; arguments by place or by name."""
     state, x = states(draw, net()), draw(4, 5)
-    for rank, options, scale in ((8, {}, 2.0), (4, {"rank": 4}, 4.0), (8, {"alpha": 2.0}, 0.25)):
+    for rank, args, options, scale in CALLS:
         pairs = updates(draw, net(), ["fc"], rank=rank)
-        y = stage(scale_of, state, pairs, x, options)
-        near(y, oracle(net(), state, pairs, x, scale)[0], what=f"the output with {options}")
+        y = stage(called, state, pairs, x, args, options)
+        given = ", ".join([*map(str, args), *(f"{k}={v}" for k, v in options.items())])
+        what = f"the output with {given or 'the default rank and alpha'}"
+        near(y, oracle(net(), state, pairs, x, scale)[0], what=what)
+    rank = stage(called_by_name)
+    require(rank == 2, f"with all arguments by name lora_A has {rank} rows at rank 2")
 
 
 def fresh(kata):
@@ -667,41 +699,41 @@ def test_modes_stay(stage):
 
 def after_backward(kata, names, x):
     model = net()
-    _, params = inject(kata, model, names, rank=2)
+    inject(kata, model, names, rank=5)  # a rank that nothing before has used
     flags = trainable(model)
     if flags:
         model(x).square().sum().backward()
+    layers = [model.get_submodule(name) for name in names]
+    frozen = [not p.requires_grad for v in layers for p in (need(v, "lora_A"), need(v, "lora_B"))]
     touched = [n for n, p in model.named_parameters() if p.grad is not None]
-    lost = [n for n, p in model.named_parameters() if n in flags and p.grad is None]
-    return flags, touched, lost, [bool(p.requires_grad) for p in params]
+    return flags, frozen, touched
 
 
-def _only(flags, want, what):
-    """The names of trainable parameters must be these."""
+def _only(flags, want, frozen=()):
+    """The names of the parameters that train must be these. frozen: for each factor whether
+    requires_grad is False."""
     missing, extra = set(want) - set(flags), sorted(set(flags) - set(want))
-    if missing == set(want) and not extra:
-        require(not want, "the factors do not train (requires_grad is False)", "factors-frozen")
-    require(not missing, f"does not train: {', '.join(sorted(missing))}")
+    bug = "factors-frozen" if all(frozen) and len(missing) == len(frozen) > 0 else None
+    require(not missing, f"not among what trains: {', '.join(sorted(missing))}", bug)
     inside = [name for name in extra if ".base." in name]
-    bug = None
     if extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif extra and not inside:
+    elif not inside:
         bug = "others-not-frozen"
-    elif extra and len(inside) == len(extra):
+    elif len(inside) == len(extra):
         bug = "base-not-frozen"
-    require(not extra, f"{what} not frozen: {', '.join(extra)}", bug)
+    require(not extra, f"not frozen: {', '.join(extra)}", bug)
 
 
 @part("freeze")
 def test_all_else_is_frozen(stage, draw):
     """lora_A and lora_B train; every other parameter is frozen, biases and norms included."""
-    for names in (["fc"], list(PLACES)):
-        flags, touched, lost, listed_flags = stage(after_backward, names, draw(4, 5))
-        _only(flags, pairs_of(names), "parameters")
-        require(all(listed_flags), "a parameter of the list does not train")
-        others = sorted(set(touched) - set(pairs_of(names)))
+    for names in (["fc"], ["neck.q_proj"], list(PLACES)):
+        flags, frozen, touched = stage(after_backward, names, draw(4, 5))
+        _only(flags, pairs_of(names), frozen)
+        others = sorted(set(touched) - set(flags))
         require(not others, f"a frozen parameter receives a gradient: {', '.join(others)}")
+        lost = sorted(set(flags) - set(touched))
         require(not lost, f"no gradient reaches {', '.join(lost)}")
 
 
@@ -736,7 +768,7 @@ def tied_flags(kata, names):
 def test_tied_parameters_are_frozen(stage):
     """Parameters that several modules share are frozen too, and stay shared."""
     flags, shared = stage(tied_flags, ["mid"])
-    _only(flags, pairs_of(["mid"]), "parameters")
+    _only(flags, pairs_of(["mid"]))
     require(shared, "the weight shared with an embedding is not shared any more")
 
 
@@ -751,8 +783,8 @@ def partly(kata, names):
 @part("freeze")
 def test_parameters_frozen_before(stage):
     """What was frozen before stays so, and the factors on frozen layers train."""
-    _only(stage(partly, list(PLACES)), pairs_of(PLACES), "parameters")
-    _only(stage(partly, []), [], "parameters")
+    _only(stage(partly, list(PLACES)), pairs_of(PLACES))
+    _only(stage(partly, []), [])
 
 
 # forward
@@ -1031,7 +1063,10 @@ def model_of(kata, first):
 
 
 def prepared(kata, first):
-    model_of(kata, first)
+    known = [name for name, _ in model_of(kata, first).named_parameters()]
+    for name in first:
+        if f"{name}.lora_A" not in known:
+            raise Missing(f"`{name}.lora_A` is no parameter of the adapted model")
 
 
 def refused(kata, names, options, first):
@@ -1049,6 +1084,7 @@ def refused(kata, names, options, first):
         after = dict(model.named_parameters(remove_duplicate=False))
         changed = {
             "modules": [n for n in {**modules, **now} if modules.get(n) is not now.get(n)],
+            "order": [] if list(now) == list(modules) else ["modules"],
             "params": [n for n in {**params, **after} if params.get(n) is not after.get(n)],
             "flags": [n for n, p in params.items() if p.requires_grad != flags[n]],
             "values": [n for n, p in params.items() if not torch.equal(p, values[n])],
@@ -1059,6 +1095,7 @@ def refused(kata, names, options, first):
 
 _CHANGES = {
     "modules": ("replaced-before-check", "modules were replaced"),
+    "order": (None, "the order was changed of"),
     "params": (None, "parameters were replaced"),
     "flags": ("frozen-before-check", "requires_grad was changed"),
     "values": (None, "values were changed"),
