@@ -1,0 +1,445 @@
+"""What is checked of `adapter_stack`. Contract: Houlsby et al. 2019, section 1."""
+
+import torch
+from torch import nn
+
+from grader.exam.checks import blame, near, part, rejects, require, same
+from grader.exam.kit import CheapMeta, count, need, set_
+
+D, LOW, N = 10, 4, 3
+
+
+def make(kata, values):
+    """A stack with these values: a list of (w1, b1, w2, b2), one for each adapter."""
+    stack = kata.AdapterStack(D, LOW, len(values)).to(values[0][0].dtype)
+    return fill(stack, values)
+
+
+def fill(stack, values):
+    for adapter, (w1, b1, w2, b2) in zip(need(stack, "adapters"), values):
+        set_(need(adapter, "down_proj"), weight=w1, bias=b1)
+        set_(need(adapter, "up_proj"), weight=w2, bias=b2)
+    return stack
+
+
+def pieces(draw, dtype=torch.float32, number=N):
+    return [
+        (
+            draw(LOW, D, std=0.4, dtype=dtype),
+            draw(LOW, std=0.8, dtype=dtype),
+            draw(D, LOW, std=0.8, dtype=dtype),
+            draw(D, std=1.0, dtype=dtype),
+        )
+        for _ in range(number)
+    ]
+
+
+# shape
+
+
+def run(kata, values, x, chosen):
+    """The output, and the change that each adapter makes of x by itself."""
+    stack = make(kata, values)
+    y = stack(x, chosen)
+    return y, [a.forward_delta(x) for a in stack.adapters]
+
+
+def right(stage, values, x, chosen, dtype=None, bug=None):
+    with blame(bug):
+        y, deltas = stage(run, values, x, chosen)
+    where = f"the output of adapter {chosen} for x {tuple(x.shape)}"
+    changes = [d.double() for d in deltas]
+    known = {
+        "residual-missing": changes[chosen],
+        "residual-twice": 2 * x.double() + changes[chosen],
+        "all-adapters-summed": x.double() + sum(changes),
+        "all-adapters-averaged": x.double() + sum(changes) / len(changes),
+        "id-off-by-one": x.double() + changes[(chosen + 1) % len(changes)],
+    }
+    if chosen != 0:
+        known["first-adapter-always"] = x.double() + changes[0]
+    if chosen != len(changes) - 1 and chosen != len(changes) - 2:
+        known["last-adapter-always"] = x.double() + changes[-1]
+    lost = isinstance(y, torch.Tensor) and y.shape != x.shape and y.numel() == x.numel()
+    near(
+        y,
+        x.double() + changes[chosen],
+        what=where,
+        dtype=dtype,
+        unless=known,
+        bug="leading-dims-lost" if lost else None,
+    )
+
+
+@part("shape")
+def test_any_leading_dimensions(stage, draw):
+    """Inputs are (..., d_model): none, one, two or three leading dimensions."""
+    values = pieces(draw)
+    right(stage, values, draw(5, D), 1)
+    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (), (N, N)]:
+        right(stage, values, draw(*lead, D), 1, bug="leading-dims-lost")
+
+
+@part("shape")
+def test_non_contiguous_input(stage, draw):
+    """Inputs need not be contiguous."""
+    values, x = pieces(draw), draw(4, 6, D)
+    got = stage(run_strided, values, x)
+    for (y, change), v in zip(got, (x.transpose(0, 1), x[:, ::2])):
+        near(y, v.double() + change.double(), what="the output for a non-contiguous x")
+
+
+def run_strided(kata, values, x):
+    stack = make(kata, values)
+    views = x.transpose(0, 1), x[:, ::2]
+    return [(stack(v, 2), stack.adapters[2].forward_delta(v.contiguous())) for v in views]
+
+
+def layout(kata):
+    stack = kata.AdapterStack(d_model=10, bottleneck_dim=4, num_adapters=3)
+    adapters = need(stack, "adapters")
+    return {
+        "list": isinstance(adapters, nn.ModuleList),
+        "number": len(adapters),
+        "shapes": [
+            (tuple(need(a, "down_proj").weight.shape), tuple(need(a, "up_proj").weight.shape))
+            for a in adapters
+        ],
+        "apart": len({id(a) for a in adapters}) == len(adapters)
+        and len({id(p) for a in adapters for p in (a.down_proj.weight, a.up_proj.weight)})
+        == 2 * len(adapters),
+    }
+
+
+@part("shape")
+def test_adapters(stage):
+    """adapters is an nn.ModuleList of num_adapters bottleneck adapters."""
+    got = stage(layout)
+    require(got["list"], "adapters should be an nn.ModuleList", "adapters-not-registered")
+    number = got["number"]
+    require(number == 3, f"AdapterStack(10, 4, 3) has {number} adapters", "number-off-by-one")
+    for down, up in got["shapes"]:
+        require(tuple(down) == (4, 10), f"down_proj.weight has shape {tuple(down)}")
+        require(tuple(up) == (10, 4), f"up_proj.weight has shape {tuple(up)}")
+
+
+# init
+
+
+@part("init")
+def test_adapters_are_separate(stage):
+    """The adapters are separate modules that share no parameter."""
+    got = stage(layout)
+    require(got["apart"], "the adapters share parameters: they are one and the same", "shared")
+
+
+def alone(kata, values, x):
+    """Changes with up_proj's weight at zero: nothing but its bias is left."""
+    stack = make(kata, [(w1, b1, 0 * w2, b2) for w1, b1, w2, b2 in values])
+    return [a.forward_delta(x) for a in stack.adapters]
+
+
+@part("init")
+def test_forward_delta_is_the_change_alone(stage, draw):
+    """Each adapter's forward_delta ends with up_proj and has no residual in it."""
+    values, x = pieces(draw), draw(5, D)
+    for change, (*_, bias) in zip(stage(alone, values, x), values):
+        near(
+            change,
+            bias.double().expand(5, D),
+            what="forward_delta(x) with up_proj.weight at zero",
+            unless={"delta-with-residual": x.double() + bias.double()},
+        )
+
+
+# freeze
+
+
+def training(kata):
+    stack = kata.AdapterStack(10, 4, 3)
+    for mode in (False, True):
+        stack.train(mode)
+    params = dict(stack.named_parameters())
+    own = [
+        f"adapters.{i}.{layer}.{name}"
+        for i in range(3)
+        for layer in ("down_proj", "up_proj")
+        for name in ("weight", "bias")
+    ]
+    return {
+        "missing": [n for n in own if n not in params],
+        "still": [n for n in own if n in params and not params[n].requires_grad],
+        "extra": [n for n, p in params.items() if p.requires_grad and "adapters." not in n],
+    }
+
+
+@part("freeze")
+def test_all_adapters_train(stage):
+    """The parameters of every adapter train, and no other one does."""
+    got = stage(training)
+    missing, still = ", ".join(got["missing"][:3]), ", ".join(got["still"][:3])
+    text = f"{missing} is not among the named parameters"
+    require(not missing, text, "adapters-not-registered")
+    require(not still, f"{still} does not train (requires_grad is False)", "adapters-frozen")
+    extra = ", ".join(got["extra"])
+    require(not extra, f"another parameter trains: {extra}", "extra-trainable")
+
+
+# forward
+
+
+@part("forward")
+def test_adds_the_change_of_the_chosen_adapter(stage, draw):
+    """forward(x, adapter_id) = x + adapters[adapter_id].forward_delta(x), for every id."""
+    values, x = pieces(draw), draw(3, 4, D)
+    for chosen in range(N):
+        right(stage, values, x, chosen)
+
+
+def by_name(kata, values, x):
+    stack = make(kata, values)
+    return stack(x=x, adapter_id=1), stack.adapters[1].forward_delta(x)
+
+
+@part("forward")
+def test_id_by_name(stage, draw):
+    """adapter_id can be given by name."""
+    values, x = pieces(draw), draw(5, D)
+    y, change = stage(by_name, values, x)
+    near(y, x.double() + change.double(), what="the output of stack(x=x, adapter_id=1)")
+
+
+def work(kata, x, number):
+    stack = kata.AdapterStack(D, LOW, number)
+    stack.eval()
+    with torch.no_grad():
+        return count(lambda: stack(x, 1))["ops"]
+
+
+def poisoned(kata, values, x):
+    stack = make(kata, values)
+    for adapter in (stack.adapters[0], stack.adapters[2]):
+        for p in adapter.parameters():
+            p.data.fill_(float("nan"))
+    return stack(x, 1), stack.adapters[1].forward_delta(x)
+
+
+@part("forward")
+def test_only_the_chosen_adapter_runs(stage, draw):
+    """The work does not grow with the number of adapters, and the others' values do not matter."""
+    x = draw(5, D)
+    few, many = stage(work, x, 2), stage(work, x, 9)
+    text = f"a forward takes {few} operators with 2 adapters and {many} with 9"
+    require(many <= few, f"{text}: others run too", "all-adapters-run")
+    y, change = stage(poisoned, pieces(draw), x)
+    finite = bool(torch.isfinite(y).all())
+    require(finite, "NaNs in the other adapters reach the output", "all-adapters-run")
+    near(y, x.double() + change.double(), what="the output beside adapters full of NaNs")
+
+
+def keeps_input(kata, values, x):
+    make(kata, values)(x, 1)
+    return x
+
+
+@part("forward")
+def test_input_unchanged(stage, draw):
+    """The input is not changed in place."""
+    x = draw(5, D)
+    same(stage(keeps_input, pieces(draw), x), x, "the input", "changes-input-in-place")
+
+
+def switching(kata, values, values2, x, mode):
+    stack = getattr(make(kata, values), mode)()
+    for chosen in (2, 0):
+        stack(x, chosen)
+    fill(stack, values2)
+    return [(stack(x, i), stack.adapters[i].forward_delta(x)) for i in (1, 0, 2, 1)]
+
+
+@part("forward")
+def test_calls_are_independent(stage, draw):
+    """Each call uses the id and the values of the moment, in training and in eval mode."""
+    values, values2, x = pieces(draw), pieces(draw), draw(5, D)
+    for mode in ("train", "eval"):
+        for y, change in stage(switching, values, values2, x, mode):
+            near(
+                y,
+                x.double() + change.double(),
+                what=f"the output after other ids and values ({mode} mode)",
+                unless={"eval-skips-adapter": x} if mode == "eval" else {},
+            )
+
+
+# gradient
+
+
+def gradients(kata, values, x, g, chosen, direct):
+    stack = make(kata, values)
+    x = x.clone().requires_grad_()
+    y = x + stack.adapters[chosen].forward_delta(x) if direct else stack(x, chosen)
+    if y.requires_grad:
+        (y * g).sum().backward()
+    grads = [
+        [p.grad for layer in (a.down_proj, a.up_proj) for p in (layer.weight, layer.bias)]
+        for a in stack.adapters
+    ]
+    return x.grad, grads
+
+
+@part("gradient")
+def test_gradients_of_the_chosen_adapter(stage, draw):
+    """The chosen adapter gets the exact gradients; the .grad of the others stays None."""
+    values = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    names = ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias")
+    for chosen in range(N):
+        _, got = stage(gradients, values, x, g, chosen, False)
+        _, want = stage(gradients, values, x, g, chosen, True)
+        for number, grads in enumerate(got):
+            if number != chosen:
+                some = [n for n, grad in zip(names, grads) if grad is not None]
+                text = f"adapter {number} gets gradients when {chosen} is chosen"
+                require(not some, text, "others-get-gradients")
+                continue
+            for name, grad, exact in zip(names, grads, want[number]):
+                text = f"{name} of the chosen adapter gets no gradient"
+                require(grad is not None, text, "adapter-gets-no-gradient")
+                near(grad, exact.double(), what=f"the gradient of {name} of the chosen adapter")
+        bias = got[chosen][3]
+        near(bias, g.double().sum((0, 1)), what="the gradient of up_proj.bias")
+
+
+@part("gradient")
+def test_gradient_to_the_input(stage, draw):
+    """The gradient flows to the input, past the adapter and through it."""
+    values = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    got, _ = stage(gradients, values, x, g, 1, False)
+    want, _ = stage(gradients, values, x, g, 1, True)
+    require(got is not None, "no gradient reaches the input", "input-gradient-cut")
+    near(
+        got,
+        want.double(),
+        what="the gradient to the input",
+        unless={"input-gradient-cut": g.double()},
+    )
+
+
+# state
+
+
+def state_names(kata):
+    return list(kata.AdapterStack(10, 4, 3).state_dict())
+
+
+@part("state")
+def test_state_names(stage):
+    """Every adapter's tensors are in the state dict: adapters.<id>.down_proj.weight and so on."""
+    names = stage(state_names)
+    for name in (
+        "adapters.0.down_proj.weight",
+        "adapters.1.up_proj.bias",
+        "adapters.2.up_proj.weight",
+    ):
+        require(name in names, f"`{name}` is not in the state dict; it holds: {', '.join(names)}")
+
+
+def round_trip(kata, values, values2, x):
+    first, second = make(kata, values), make(kata, values2)
+    second(x, 0)
+    second.load_state_dict(first.state_dict())
+    return [(second(x, i), first(x, i)) for i in range(3)]
+
+
+@part("state")
+def test_state_round_trip(stage, draw):
+    """load_state_dict of another instance's state reproduces its outputs."""
+    for got, want in stage(round_trip, pieces(draw), pieces(draw), draw(5, D)):
+        near(got, want.double(), what="the output after load_state_dict")
+
+
+# dtype and device
+
+
+@part("dtype")
+def test_float64(stage, draw):
+    """After .to(torch.float64) the outputs are float64, exact to 1e-9."""
+    dtype = torch.float64
+    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), 1, dtype)
+
+
+@part("dtype")
+def test_bfloat16(stage, draw):
+    """After .to(torch.bfloat16) the outputs are bfloat16."""
+    dtype = torch.bfloat16
+    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), 1, dtype)
+
+
+def on_meta(kata):
+    stack = kata.AdapterStack(10, 4, 3).to("meta")
+    with CheapMeta():
+        y = stack(torch.empty(2, 5, 10, device="meta"), 2)
+    return y.device.type, tuple(y.shape)
+
+
+@part("device")
+def test_meta_device(stage):
+    """After .to("meta") the outputs are there too."""
+    device, shape = stage(on_meta)
+    require(device == "meta", f"the output is on {device}, expected meta")
+    require(tuple(shape) == (2, 5, 10), f"the output has shape {tuple(shape)}")
+
+
+# errors
+
+
+def bad_id(kata, x, chosen):
+    return kata.AdapterStack(10, 4, 3)(x, chosen)
+
+
+@part("errors")
+def test_id_too_large(stage, draw):
+    """An adapter_id of num_adapters or more raises IndexError naming adapter_id."""
+    for chosen in (3, 4, 100):
+        outcome = stage.attempt(bad_id, draw(5, D), chosen)
+        text = f"adapter_id={chosen} of 3 adapters"
+        rejects(outcome, "IndexError", "adapter_id", what=text, bug="id-unchecked")
+
+
+@part("errors")
+def test_negative_id(stage, draw):
+    """A negative adapter_id raises IndexError naming adapter_id; it does not count from the end."""
+    for chosen in (-1, -3, -4):
+        outcome = stage.attempt(bad_id, draw(5, D), chosen)
+        text = f"adapter_id={chosen}"
+        rejects(outcome, "IndexError", "adapter_id", what=text, bug="negative-id-wraps")
+
+
+def bad_number(kata, number):
+    kata.AdapterStack(10, 4, number)
+
+
+@part("errors")
+def test_num_adapters_below_one(stage):
+    """num_adapters < 1 raises ValueError naming num_adapters."""
+    for number in (0, -1):
+        outcome = stage.attempt(bad_number, number)
+        text = f"num_adapters={number}"
+        rejects(outcome, "ValueError", "num_adapters", what=text, bug="number-unchecked")
+
+
+# gpu
+
+
+def on_device(kata, values, x, device):
+    stack = make(kata, values)
+    want = stack(x, 1)
+    return stack.to(device)(x.to(device), 1), want
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """Outputs on the accelerator are those of the CPU."""
+    y, want = stage(on_device, pieces(draw), draw(4, 5, D), stage.device)
+    near(y, want.double(), rtol=1e-3, atol=1e-3)
