@@ -70,7 +70,7 @@ def inject_lora(
 
 
 class BottleneckAdapter(nn.Module):
-    """up_proj(gelu(down_proj(x))), with up_proj starting at zero; on the default device and dtype."""
+    """up_proj(gelu(down_proj(x))), up_proj starting at zero; on the default device and dtype."""
 
     def __init__(self, d_model: int, bottleneck_dim: int = 64) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def build_lora_adapter_model(
     model, lora_params = inject_lora(base, lora_names, rank, alpha)
     if bottleneck_dim is None:
         return model, lora_params
-    adapter = BottleneckAdapter(d_model, bottleneck_dim).to(next(base.parameters()))
+    adapter = BottleneckAdapter(d_model, bottleneck_dim).to(next(base.parameters(), torch.empty(0)))
     model = AdapterBlock(base, adapter)  # freezes all of base, LoRA's factors too ...
     for parameter in lora_params:
         parameter.requires_grad_(True)  # ... so they are thawed again

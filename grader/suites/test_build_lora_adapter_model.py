@@ -1,0 +1,583 @@
+"""What is checked of `build_lora_adapter_model`. Contract: He et al. 2022, section 4.6."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from grader.exam.checks import near, part, rejects, require, same
+from grader.exam.kit import CheapMeta, need, set_
+
+D, H, RANK, ALPHA, LOW = 8, 11, 3, 10.5, 5
+NAMES = ("blocks.0.proj", "out")  # two of the four linears
+
+
+# The base, on the stage and for the examiner
+
+
+def net(values):
+    """tanh(fc), tanh(blocks.0.proj), tanh(blocks.1), out, times gain."""
+    fc, proj, last, out, gain = values
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proj = nn.Linear(11, 11)
+
+        def forward(self, x):
+            return torch.tanh(self.proj(x))
+
+    class Base(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(8, 11)
+            self.blocks = nn.ModuleList([Block(), nn.Linear(11, 11, bias=False)])
+            self.out = nn.Linear(11, 8)
+            self.gain = nn.Parameter(torch.ones(8))
+
+        def forward(self, x):
+            h = self.blocks[0](torch.tanh(self.fc(x)))
+            return self.out(torch.tanh(self.blocks[1](h))) * self.gain
+
+    made = Base().to(gain.device, gain.dtype)
+    for layer, (weight, bias) in zip((made.fc, made.blocks[0].proj, made.out), (fc, proj, out)):
+        set_(layer, weight=weight, bias=bias)
+    set_(made.blocks[1], weight=last)
+    set_(made, gain=gain)
+    return made
+
+
+def pieces(draw, dtype=torch.float32):
+    def layer(out, into):
+        return draw(out, into, std=0.4, dtype=dtype), draw(out, std=0.4, dtype=dtype)
+
+    gain = 1 + draw(D, std=0.3, dtype=dtype)
+    return layer(H, D), layer(H, H), draw(H, H, std=0.4, dtype=dtype), layer(D, H), gain
+
+
+def factors(draw, dtype=torch.float32):
+    """A and B for each of NAMES."""
+    sizes = ((H, H), (D, H))
+    return [
+        (draw(RANK, into, std=0.4, dtype=dtype), draw(out, RANK, std=0.5, dtype=dtype))
+        for out, into in sizes
+    ]
+
+
+def bottleneck(draw, dtype=torch.float32):
+    return (
+        draw(LOW, D, std=0.4, dtype=dtype),
+        draw(LOW, std=0.5, dtype=dtype),
+        draw(D, LOW, std=0.8, dtype=dtype),
+        draw(D, std=0.5, dtype=dtype),
+    )
+
+
+def base_of(x, values, pairs=None, scale=ALPHA / RANK):
+    fc, proj, last, out, gain = values
+    zero = 0.0
+    first, second = [scale * (B.double() @ A.double()) for A, B in pairs] if pairs else (zero, zero)
+    h = torch.tanh(x.double() @ fc[0].double().T + fc[1].double())
+    h = torch.tanh(h @ (proj[0].double() + first).T + proj[1].double())
+    h = torch.tanh(h @ last.double().T)
+    return (h @ (out[0].double() + second).T + out[1].double()) * gain.double()
+
+
+def delta_of(x, adapter):
+    w1, b1, w2, b2 = (t.double() for t in adapter)
+    return F.gelu(x.double() @ w1.T + b1) @ w2.T + b2
+
+
+# What probes do
+
+
+def build(kata, values, low=None, names=NAMES, **options):
+    base = net(values)
+    extra = {} if low is None else {"d_model": 8, "bottleneck_dim": low}
+    model, params = kata.build_lora_adapter_model(
+        base, list(names), **{"rank": 3, "alpha": 10.5, **extra, **options}
+    )
+    return base, model, params
+
+
+def fill(base, model, pairs, adapter=None):
+    for name, (A, B) in zip(NAMES, pairs):
+        set_(base.get_submodule(name), lora_A=A, lora_B=B)
+    if adapter is not None:
+        inside = need(model, "adapter")
+        set_(need(inside, "down_proj"), weight=adapter[0], bias=adapter[1])
+        set_(need(inside, "up_proj"), weight=adapter[2], bias=adapter[3])
+    return model
+
+
+# shape
+
+
+def outputs(kata, values, pairs, adapter, xs):
+    plain_base, plain, _ = build(kata, values)
+    fill(plain_base, plain, pairs)
+    block_base, block, _ = build(kata, values, adapter[0].shape[0])
+    fill(block_base, block, pairs, adapter)
+    return [(plain(x), block(x)) for x in xs]
+
+
+def wholes(x, values, pairs, adapter):
+    """What is right with the adapter, and what known mistakes make of it."""
+    f = base_of(x, values, pairs)
+    h = x.double() + f
+    return h + delta_of(h, adapter), {
+        "adapter-missing": f,
+        "block-residual-missing": f + delta_of(f, adapter),
+        "adapter-parallel": h + delta_of(x, adapter),
+        "alpha-ignored": _scaled(x, values, pairs, adapter, 16.0 / RANK),
+        "scale-missing": _scaled(x, values, pairs, adapter, 1.0),
+    }
+
+
+def _scaled(x, values, pairs, adapter, scale):
+    h = x.double() + base_of(x, values, pairs, scale)
+    return h + delta_of(h, adapter)
+
+
+@part("shape")
+def test_outputs_of_any_shape(stage, draw):
+    """Both models take (..., d): none, one or several leading dimensions."""
+    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
+    xs = [draw(*lead, D) for lead in [(5,), (2, 7), (2, 3, 4), (1, 1), ()]]
+    for (y, z), x in zip(stage(outputs, values, pairs, adapter, xs), xs):
+        f = base_of(x, values, pairs)
+        known = {
+            "alpha-ignored": base_of(x, values, pairs, 16.0 / RANK),
+            "scale-missing": base_of(x, values, pairs, 1.0),
+        }
+        near(y, f, what=f"the output without an adapter for x {tuple(x.shape)}", unless=known)
+        want, known = wholes(x, values, pairs, adapter)
+        near(z, want, what=f"the output with an adapter for x {tuple(x.shape)}", unless=known)
+
+
+def layout(kata, values):
+    base, model, _ = build(kata, values, 5)
+    if model is base:
+        return {"base": True}
+    inside = need(model, "adapter")
+    layer = base.get_submodule("out")
+    return {
+        "base": False,
+        "sublayer": need(model, "sublayer") is base,
+        "down": tuple(need(inside, "down_proj").weight.shape),
+        "up": tuple(need(inside, "up_proj").weight.shape),
+        "A": tuple(need(layer, "lora_A").shape),
+        "B": tuple(need(layer, "lora_B").shape),
+    }
+
+
+@part("shape")
+def test_sizes(stage, draw):
+    """The adapter is (d_model, bottleneck_dim), the factors have the rank asked for."""
+    got = stage(layout, pieces(draw))
+    require(not got["base"], "with bottleneck_dim the base itself is returned", "adapter-missing")
+    down, up = tuple(got["down"]), tuple(got["up"])
+    known = "dim-is-rank" if down[0] == RANK else None
+    require(down == (5, 8), f"down_proj.weight has shape {down}, expected (5, 8)", known)
+    require(up == (8, 5), f"up_proj.weight has shape {up}, expected (8, 5)", known)
+    known = "rank-ignored" if got["A"][0] == 8 else None
+    require(tuple(got["A"]) == (3, 11), f"lora_A has shape {tuple(got['A'])} at rank 3", known)
+    require(tuple(got["B"]) == (8, 3), f"lora_B has shape {tuple(got['B'])} at rank 3", known)
+
+
+# init
+
+
+def result(kata, values, d_model, low):
+    base = net(values)
+    kept = {name: module for name, module in base.named_modules() if name not in NAMES}
+    linears = {name: base.get_submodule(name) for name in NAMES}
+    options = {} if low is None else {"bottleneck_dim": low}
+    model, params = kata.build_lora_adapter_model(base, iter(NAMES), d_model=d_model, **options)
+    sublayer = model if low is None else need(model, "sublayer")
+    return {
+        "base": model is base,
+        "sublayer": sublayer is base,
+        "copied": sublayer is not base and type(sublayer) is type(base),
+        "list": isinstance(params, list),
+        "kept": all(base.get_submodule(name) is module for name, module in kept.items()),
+        "wrapped": [
+            getattr(base.get_submodule(name), "base", None) is linears[name] for name in NAMES
+        ],
+    }
+
+
+@part("init")
+def test_base_alone_without_bottleneck_dim(stage, draw):
+    """Without bottleneck_dim the result is base itself, whatever d_model says."""
+    values = pieces(draw)
+    for d_model in (None, 8):
+        got = stage(result, values, d_model, None)
+        known = "adapter-unasked" if d_model else None
+        text = f"with d_model={d_model} and no bottleneck_dim the model should be base itself"
+        require(got["base"], text, "base-copied" if got["copied"] else known)
+        require(got["list"], "trainable_params should be a list", "params-no-list")
+
+
+@part("init")
+def test_block_around_the_base(stage, draw):
+    """With bottleneck_dim the result is a block whose sublayer is the very base passed in."""
+    got = stage(result, pieces(draw), 8, 5)
+    require(not got["base"], "with bottleneck_dim the base itself is returned", "adapter-missing")
+    known = "base-copied" if got["copied"] else None
+    require(got["sublayer"], "model.sublayer should be the very base passed in", known)
+    require(got["list"], "trainable_params should be a list", "params-no-list")
+
+
+@part("init")
+def test_wraps_the_named_linears(stage, draw):
+    """The named linears of base are wrapped in place; every other module stays where it was."""
+    for low in (None, 5):
+        got = stage(result, pieces(draw), 8, low)
+        for name, wrapped in zip(NAMES, got["wrapped"]):
+            require(wrapped, f"{name} is not wrapped by a LoRALinear around it")
+        require(got["kept"], "another module of base has been replaced")
+
+
+def start(kata, values, x):
+    base, model, _ = build(kata, values)
+    _other, block, _ = build(kata, values, 5)
+    return model(x), block(x), {n: p.detach().clone() for n, p in base.named_parameters()}
+
+
+@part("init")
+def test_starts_as_the_base(stage, draw):
+    """At the start the output is base(x), or x + base(x) with the adapter."""
+    values, x = pieces(draw), draw(4, D)
+    y, z, params = stage(start, values, x)
+    f = base_of(x, values)
+    near(y, f, what="the output at the start")
+    near(z, x.double() + f, what="the output at the start, with an adapter")
+    for name, value in (("fc.weight", values[0][0]), ("out.base.weight", values[3][0])):
+        if name in params:
+            same(params[name], value, f"{name} of the base")
+
+
+def listed(kata, values, low, names, tied):
+    base = net(values)
+    if tied:
+        base.again = base.out
+    extra = {} if low is None else {"d_model": 8, "bottleneck_dim": low}
+    model, params = kata.build_lora_adapter_model(base, iter(names), 3, 10.5, **extra)
+    known = {id(p): n for n, p in model.named_parameters()}
+    trains = [n for n, p in model.named_parameters() if p.requires_grad]
+    return {
+        "trains": sorted(trains),
+        "listed": sorted(known.get(id(p), "a stranger") for p in params),
+        "number": len(list(params)),
+        "tied": bool(tied) and base.again is base.out,
+    }
+
+
+def expected(low, names):
+    """The names of what trains: the factors and, with an adapter, its four tensors."""
+    front = "" if low is None else "sublayer."
+    want = [f"{front}{name}.lora_{which}" for name in names for which in "AB"]
+    if low is not None:
+        want += [f"adapter.{n}_proj.{t}" for n in ("down", "up") for t in ("weight", "bias")]
+    return sorted(want)
+
+
+def _parameters(stage, values, low, names, tied=False):
+    got = stage(listed, values, low, names, tied)
+    want = expected(low, ["out"] if tied else names)
+    where = "without an adapter" if low is None else "with an adapter"
+    missing = [n for n in want if n not in got["trains"]]
+    if missing:
+        factors_off = all("lora_" in n for n in missing)
+        known = "lora-frozen-by-the-block" if factors_off and low is not None else None
+        adapter_off = all("adapter." in n for n in missing)
+        elsewhere = any("adapter." in n for n in got["trains"])  # under another name
+        known = "adapter-frozen" if adapter_off and not elsewhere else known
+        require(False, f"{', '.join(missing[:3])} should train ({where})", known)
+    extra = [n for n in got["trains"] if n not in want]
+    thawed = ", ".join(extra[:3])
+    require(not extra, f"{thawed} should be frozen ({where})", "base-thawed")
+    lost = [n for n in want if n not in got["listed"]]
+    if lost:
+        known = "adapter-not-listed" if all("adapter." in n for n in lost) else None
+        known = "factors-not-listed" if all("lora_" in n for n in lost) else known
+        require(False, f"{', '.join(lost[:3])} is missing in trainable_params ({where})", known)
+    wrong = sorted({n for n in got["listed"] if n not in want})
+    text = f"trainable_params holds what does not train: {', '.join(wrong[:3])}"
+    require(not wrong, text, "frozen-listed")
+    require(len(got["listed"]) == len(want), "trainable_params holds a parameter twice", "twice")
+    return got
+
+
+# freeze
+
+
+@part("freeze")
+def test_what_trains(stage, draw):
+    """LoRA's factors and the adapter train; every parameter of base's own is frozen."""
+    values = pieces(draw)
+    _parameters(stage, values, None, NAMES)
+    _parameters(stage, values, 5, NAMES)
+
+
+@part("freeze")
+def test_without_names(stage, draw):
+    """With no names nothing of base trains; the adapter does."""
+    values = pieces(draw)
+    _parameters(stage, values, None, ())
+    _parameters(stage, values, 5, ())
+
+
+@part("freeze")
+def test_tied_layers_are_listed_once(stage, draw):
+    """A layer under two names is wrapped once, and its factors are listed once."""
+    for low in (None, 5):
+        got = _parameters(stage, pieces(draw), low, ("out", "again"), tied=True)
+        require(got["tied"], "a layer under two names is no longer tied")
+
+
+# forward
+
+
+def run(kata, values, pairs, adapter, x):
+    base, block, _ = build(kata, values, adapter[0].shape[0])
+    return fill(base, block, pairs, adapter)(x), x
+
+
+@part("forward")
+def test_output_with_lora_and_adapter(stage, draw):
+    """The output is h + adapter.forward_delta(h), h = x + base(x), LoRA at work in base."""
+    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
+    x = draw(3, 4, D)
+    y, kept = stage(run, values, pairs, adapter, x)
+    want, known = wholes(x, values, pairs, adapter)
+    near(y, want, unless=known)
+    same(kept, x, "the input")
+
+
+def other_size(kata, values):
+    base = net(values)
+    model, _params = kata.build_lora_adapter_model(
+        base=base, lora_names=["out"], rank=2, alpha=1.0, d_model=8, bottleneck_dim=1
+    )
+    layer = base.get_submodule("out")
+    return tuple(layer.lora_A.shape), tuple(need(model, "adapter").down_proj.weight.shape)
+
+
+@part("forward")
+def test_arguments_by_name(stage, draw):
+    """All arguments can be given by name."""
+    A, down = stage(other_size, pieces(draw))
+    known = "rank-ignored" if A[0] == 8 else None
+    require(tuple(A) == (2, 11), f"lora_A has shape {tuple(A)} at rank 2", known)
+    require(tuple(down) == (1, 8), f"down_proj.weight has shape {tuple(down)} at bottleneck_dim 1")
+
+
+def default_scale(kata, values, pairs, x):
+    base = net(values)
+    pairs = [(torch.cat([A, A, A])[:8], torch.cat([B, B, B], 1)[:, :8]) for A, B in pairs]
+    model, _ = kata.build_lora_adapter_model(base, list(NAMES))
+    return fill(base, model, pairs)(x), pairs
+
+
+@part("forward")
+def test_default_rank_and_alpha(stage, draw):
+    """rank defaults to 8 and alpha to 16."""
+    values, pairs, x = pieces(draw), factors(draw), draw(5, D)
+    y, used = stage(default_scale, values, pairs, x)
+    near(y, base_of(x, values, used, 2.0), what="the output at the default rank and alpha")
+
+
+# gradient
+
+
+def gradients(kata, values, pairs, adapter, x, g):
+    base, block, _params = build(kata, values, adapter[0].shape[0])
+    fill(base, block, pairs, adapter)
+    x = x.clone().requires_grad_()
+    (block(x) * g).sum().backward()
+    layers = [base.get_submodule(name) for name in NAMES]
+    stray = [n for n, p in base.named_parameters() if p.grad is not None and "lora_" not in n]
+    return (
+        x.grad,
+        [(layer.lora_A.grad, layer.lora_B.grad) for layer in layers],
+        block.adapter.down_proj.weight.grad,
+        block.adapter.up_proj.weight.grad,
+        stray,
+    )
+
+
+@part("gradient")
+def test_gradients(stage, draw):
+    """Factors, adapter and input get the exact gradients; base's own parameters get none."""
+    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    gx, lora, down, up, stray = stage(gradients, values, pairs, adapter, x, g)
+    require(not stray, f"{', '.join(stray[:3])} gets a gradient", "base-thawed")
+    xd = x.double().requires_grad_()
+    leaves = [[t.double().clone().requires_grad_() for t in pair] for pair in pairs]
+    own = [t.double().clone().requires_grad_() for t in adapter]
+    h = xd + base_of(xd, values, leaves)
+    ((h + delta_of(h, own)) * g.double()).sum().backward()
+    for name, got, want in zip(NAMES, lora, leaves):
+        for which, value, leaf in zip("AB", got, want):
+            text = f"lora_{which} of {name} gets no gradient"
+            require(value is not None, text, "lora-frozen-by-the-block")
+            near(value, leaf.grad, what=f"the gradient of lora_{which} of {name}")
+    require(down is not None and up is not None, "the adapter gets no gradient", "adapter-frozen")
+    near(down, own[0].grad, what="the gradient of down_proj.weight")
+    near(up, own[2].grad, what="the gradient of up_proj.weight")
+    require(gx is not None, "no gradient reaches the input")
+    near(gx, xd.grad, what="the gradient to the input")
+
+
+# state
+
+
+def round_trip(kata, values, values2, pairs, adapter, x):
+    base, block, _ = build(kata, values, adapter[0].shape[0])
+    fill(base, block, pairs, adapter)
+    _, other, _ = build(kata, values2, adapter[0].shape[0])
+    other(x)
+    other.load_state_dict(block.state_dict())
+    return other(x)
+
+
+@part("state")
+def test_state_round_trip(stage, draw):
+    """load_state_dict of another model's state reproduces its outputs."""
+    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
+    x = draw(5, D)
+    y = stage(round_trip, values, pieces(draw), pairs, adapter, x)
+    near(y, wholes(x, values, pairs, adapter)[0], what="the output after load_state_dict")
+
+
+# dtype and device
+
+
+def kinds(kata, values):
+    base, model, _params = build(kata, values, 5)
+    return {
+        "adapter": sorted({str(p.dtype) for p in need(model, "adapter").parameters()}),
+        "base": sorted({str(p.dtype) for p in base.parameters()}),
+    }
+
+
+def _dtype(stage, draw, dtype):
+    values, pairs, adapter = pieces(draw, dtype), factors(draw, dtype), bottleneck(draw, dtype)
+    got = stage(kinds, values)
+    text = f"the adapter is {', '.join(got['adapter'])}, the base is {dtype}"
+    require(list(got["adapter"]) == [str(dtype)], text, "adapter-float32")
+    require(list(got["base"]) == [str(dtype)], f"base is now {', '.join(got['base'])}")
+    x = draw(4, D, dtype=dtype)
+    y, _ = stage(run, values, pairs, adapter, x)
+    near(y, wholes(x, values, pairs, adapter)[0], dtype=dtype)
+
+
+@part("dtype")
+def test_float64(stage, draw):
+    """A float64 base gives a float64 adapter and outputs exact to 1e-9."""
+    _dtype(stage, draw, torch.float64)
+
+
+@part("dtype")
+def test_bfloat16(stage, draw):
+    """A bfloat16 base gives a bfloat16 adapter and outputs."""
+    _dtype(stage, draw, torch.bfloat16)
+
+
+def on_meta(kata):
+    base = nn.Sequential(nn.Linear(8, 11), nn.Tanh(), nn.Linear(11, 8)).to("meta")
+    model, _params = kata.build_lora_adapter_model(base, ["2"], 3, 6.0, 8, 5)
+    places = sorted({p.device.type for p in need(model, "adapter").parameters()})
+    if places != ["meta"]:
+        return places, None, None
+    with CheapMeta():
+        y = model(torch.empty(2, 5, 8, device="meta"))
+    return places, y.device.type, tuple(y.shape)
+
+
+@part("device")
+def test_meta_device(stage):
+    """A base on the meta device gives an adapter and outputs there."""
+    places, device, shape = stage(on_meta)
+    text = f"the adapter is on {', '.join(places)}, the base is on meta"
+    require(list(places) == ["meta"], text, "adapter-on-cpu")
+    require(device == "meta", f"the output is on {device}, expected meta")
+    require(tuple(shape) == (2, 5, 8), f"the output has shape {tuple(shape)}")
+
+
+# errors
+
+
+def bad_call(kata, values, names, d_model, low, look):
+    """The call, or how base looks after it failed."""
+    base = net(values)
+    modules = dict(base.named_modules())
+    kept = {n: (p, p.detach().clone()) for n, p in base.named_parameters()}
+    base.fc.bias.requires_grad_(False)
+    if not look:
+        return kata.build_lora_adapter_model(base, names, 3, 6.0, d_model, low) and None
+    try:
+        kata.build_lora_adapter_model(base, names, 3, 6.0, d_model, low)
+    except (KeyError, TypeError, ValueError):
+        base.eval()
+    now = dict(base.named_parameters())
+    return {
+        "modules": dict(base.named_modules()) == modules,
+        "parameters": list(now) == list(kept)
+        and all(now[n] is p and torch.equal(p, value) for n, (p, value) in kept.items()),
+        "flags": [n for n, p in now.items() if p.requires_grad != (n != "fc.bias")],
+    }
+
+
+def _rejected(stage, values, names, d_model, low, error, name, bug):
+    what = f"lora_names={names}" if bug is None else "bottleneck_dim without d_model"
+    call = (bad_call, values, names, d_model, low)
+    rejects(stage.attempt(*call, False), error, name, what=what, bug=bug)
+    after = stage(*call, True)
+    known = "checked-too-late"
+    require(after["modules"], f"after {what} modules of base have been replaced", known)
+    require(after["parameters"], f"after {what} the parameters of base have changed", known)
+    flags = ", ".join(after["flags"][:3])
+    require(not flags, f"after {what} requires_grad of {flags} has changed", known)
+
+
+@part("errors")
+def test_bottleneck_dim_needs_d_model(stage, draw):
+    """bottleneck_dim without d_model raises ValueError naming one of them, base as it was."""
+    values, names = pieces(draw), ("d_model", "bottleneck_dim")
+    _rejected(stage, values, ["out"], None, 5, "ValueError", names, "d-model-unchecked")
+
+
+@part("errors")
+def test_bad_names(stage, draw):
+    """Unknown names raise KeyError, names of other modules TypeError, base as it was."""
+    values = pieces(draw)
+    for low, d_model in ((None, None), (5, 8)):
+        _rejected(stage, values, ["out", "nothere"], d_model, low, "KeyError", "nothere", None)
+        bad = ["out", "blocks.0"]
+        _rejected(stage, values, bad, d_model, low, "TypeError", "blocks.0", None)
+
+
+# gpu
+
+
+def on_device(kata, values, pairs, adapter, x, device):
+    base, block, _ = build(kata, values, 5)
+    want = fill(base, block, pairs, adapter)(x)
+    moved = net(values).to(device)
+    model, _params = kata.build_lora_adapter_model(moved, list(NAMES), 3, 10.5, 8, 5)
+    places = sorted({p.device.type for p in model.parameters()})
+    fill(moved, model, [(A.to(device), B.to(device)) for A, B in pairs], adapter)
+    return places, model(x.to(device)), want
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """Outputs on the accelerator are those of the CPU, and nothing stays behind."""
+    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
+    places, y, want = stage(on_device, values, pairs, adapter, draw(4, D), stage.device)
+    text = f"parameters are on {', '.join(places)}"
+    require(list(places) == [stage.device], text, "adapter-on-cpu")
+    near(y, want.double(), rtol=1e-3, atol=1e-3)
