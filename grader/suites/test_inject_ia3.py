@@ -1,0 +1,1135 @@
+"""What is checked of `inject_ia3`. Contract: IA3 (Liu et al. 2022), section 3.3."""
+
+import itertools
+
+import torch
+from torch import nn
+
+from grader.exam.checks import Raised, blame, near, part, rejects, require, same
+from grader.exam.kit import CheapMeta, Missing, need, set_, trainable
+
+STRANGE = "a tensor that is not in the model"
+# One of every kind of place, in an order that is neither the model's nor the alphabet's.
+PLACES = ("heads.out", "blocks.1.mlp.2", "fc", "neck.q_proj", "heads.0", "blocks.0.attn.q_proj")
+PLACES += ("neck.o_proj",)  # that one has no bias
+
+
+# Models, built on the stage and here alike
+
+
+def net():
+    """Linears at the top, in plain modules, in a ModuleList, a Sequential and a ModuleDict."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q_proj = nn.Linear(6, 9)
+            self.o_proj = nn.Linear(9, 6, bias=False)
+
+        def forward(self, x):
+            return self.o_proj(torch.tanh(self.q_proj(x)))
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.LayerNorm(6)
+            self.attn = Attention()
+            self.mlp = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 6), nn.Tanh())
+
+        def forward(self, x):
+            x = x + self.attn(self.norm(x))
+            return x + self.mlp(x)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(5, 6)
+            self.neck = Attention()
+            self.blocks = nn.ModuleList([Block(), Block()])
+            self.heads = nn.ModuleDict({"out": nn.Linear(6, 4), "0": nn.Linear(6, 4)})
+            self.scale = nn.Parameter(torch.ones(4))  # the model's own
+            self.register_buffer("offset", torch.ones(4))
+
+        def forward(self, x):
+            x = self.neck(self.fc(x))
+            for block in self.blocks:
+                x = block(x)
+            return self.scale * (self.heads["out"](x) + self.heads["0"](x)) + self.offset
+
+    return Net()
+
+
+def tied():
+    """`enc` is `dec` too; `stack.0` and `stack.1` are one module; `left` and `right` are two
+    layers with one weight, which is the embedding's."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enc = nn.Linear(6, 6)
+            self.mid = nn.Linear(6, 6)
+            self.dec = self.enc
+            shared = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+            self.stack = nn.ModuleList([shared, shared])
+            self.embed = nn.Embedding(6, 6)
+            self.left, self.right = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.left.weight = self.right.weight = self.embed.weight
+
+        def forward(self, x):
+            x = self.dec(torch.tanh(self.mid(torch.tanh(self.enc(x)))))
+            for layer in self.stack:
+                x = x + layer(x)
+            return self.left(x) + self.right(torch.tanh(x)) + self.embed.weight.sum(0)
+
+    return Tied()
+
+
+def alike():
+    """Layers whose names hold each other."""
+
+    class Alike(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in ("proj", "proj2", "proj_out", "q_proj", "k", "inner_proj", "other"):
+                self.add_module(name, nn.Linear(4, 4))
+            self.inner = nn.ModuleDict({"proj": nn.Linear(4, 4), "k": nn.Linear(4, 4)})
+            self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(12)])
+
+    return Alike()
+
+
+def deep():
+    """Plain modules in one another, with a layer called `fc` at each depth."""
+
+    class Deep(nn.Module):
+        def __init__(self, depth):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            if depth:
+                self.inner = Deep(depth - 1)
+
+    return Deep(3)
+
+
+def states(draw, model, dtype=torch.float32):
+    """Values for every tensor of a model; tied ones get the same."""
+    drawn = {}
+    state = {}
+    for name, value in model.state_dict().items():
+        key = value.data_ptr(), tuple(value.shape)
+        if key not in drawn:
+            drawn[key] = draw(*value.shape, std=0.4, dtype=dtype)
+        state[name] = drawn[key]
+    return state
+
+
+def rescalings(draw, model, names, dtype=torch.float32):
+    """Scales for the named layers, far from one."""
+    made = {}
+    for name in names:
+        out = model.get_submodule(name).weight.shape[0]
+        made[name] = (1 + draw(out, std=0.7, dtype=torch.float64)).to(dtype)
+    return made
+
+
+def oracle(model, state, scales, x):
+    """float64: the output, and by name the gradients of its squared sum (`x` is the input).
+
+    Weights and biases are rescaled here; the scales' gradients follow from those of both.
+    """
+    model = model.double()
+    model.load_state_dict({name: value.double() for name, value in state.items()})
+    plain = {}
+    for name, scale in scales.items():
+        layer = model.get_submodule(name)
+        plain[name] = {key: p.detach().clone() for key, p in layer.named_parameters()}
+        for key, value in plain[name].items():
+            rows = scale.double().view(-1, *[1] * (value.ndim - 1))
+            setattr(layer, key, nn.Parameter(value * rows))  # a new one: its ties stay as they are
+    x = x.double().requires_grad_()
+    y = model(x)
+    y.square().sum().backward()
+    gradients = {"x": x.grad}
+    for name, values in plain.items():
+        layer = model.get_submodule(name)
+        sums = [
+            (getattr(layer, key).grad * value).reshape(len(value), -1).sum(1)
+            for key, value in values.items()
+        ]
+        gradients[f"{name}.scale"] = sum(sums)
+    return y.detach(), gradients
+
+
+# What probes share
+
+
+def inject(kata, model, names):
+    """The model and the list, as inject_ia3 returns them."""
+    result = kata.inject_ia3(model, names)
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        kind = type(result).__name__
+        raise Missing(f"inject_ia3 should return (model, ia3_params), not {kind}")
+    if not isinstance(result[0], nn.Module):
+        raise Missing(f"inject_ia3 returns the model first, not a {type(result[0]).__name__}")
+    return result
+
+
+def filled(model, state):
+    model.to(next(iter(state.values())).dtype).load_state_dict(state)
+    return model
+
+
+def put(model, scales):
+    """Write the scales into the adapted layers."""
+    for name, scale in scales.items():
+        set_(model.get_submodule(name), scale=scale)
+    return model
+
+
+def adapt(kata, model, state, scales):
+    """The filled model with its layers adapted and the scales in place."""
+    filled(model, state)
+    inject(kata, model, list(scales))
+    return put(model, scales)
+
+
+def labels(model, names, params):
+    """What the entries of a list are called in the model."""
+    known = {}
+    for name in names:
+        known.setdefault(id(need(model.get_submodule(name), "scale")), f"{name}.scale")
+    for name, p in model.named_parameters():
+        known.setdefault(id(p), name)
+    return [known.get(id(p), stranger(p)) for p in params]
+
+
+def stranger(value):
+    return STRANGE if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
+
+def kind_of(new, old):
+    """What stands where `old` stood."""
+    if new is old:
+        return "left"
+    base = getattr(new, "base", None)
+    if base is old:
+        return "wrapped"
+    return "copied" if isinstance(base, nn.Linear) else type(new).__name__
+
+
+def scales_of(names):
+    return [f"{name}.scale" for name in names]
+
+
+# shape
+
+
+def scale_shapes(kata, names):
+    model = net()
+    inject(kata, model, names)
+    return [tuple(need(model.get_submodule(name), "scale").shape) for name in names]
+
+
+@part("shape")
+def test_scale_shapes(stage):
+    """Every wrapped layer has a scale (out_features,)."""
+    names = ["fc", "neck.q_proj", "neck.o_proj", "heads.out"]
+    for name, shape, out in zip(names, stage(scale_shapes, names), (6, 9, 6, 4)):
+        require(shape == (out,), f"{name}.scale has shape {shape}, expected ({out},)")
+
+
+def run(kata, state, scales, x):
+    model = adapt(kata, net(), state, scales)
+    return model(x)
+
+
+def _right(stage, state, scales, x, what):
+    near(stage(run, state, scales, x), oracle(net(), state, scales, x)[0], what=what)
+
+
+@part("shape")
+def test_any_leading_dimensions(stage, draw):
+    """The adapted model takes the same inputs as before: (..., d), a single vector too."""
+    state, scales = states(draw, net()), rescalings(draw, net(), ["fc"])
+    for lead in [(7,), (2, 3), (2, 3, 4), (1, 1), ()]:
+        x = draw(*lead, 5)
+        _right(stage, state, scales, x, f"the output for x {tuple(x.shape)}")
+
+
+def run_strided(kata, state, scales, x):
+    model = adapt(kata, net(), state, scales)
+    return model(x.transpose(0, 1)), model(x[:, ::2])
+
+
+@part("shape")
+def test_non_contiguous_input(stage, draw):
+    """Inputs need not be contiguous."""
+    state, scales = states(draw, net()), rescalings(draw, net(), ["fc"])
+    x = draw(4, 6, 5)
+    turned, skipped = stage(run_strided, state, scales, x)
+    near(turned, oracle(net(), state, scales, x.transpose(0, 1))[0])
+    near(skipped, oracle(net(), state, scales, x[:, ::2])[0])
+
+
+# init
+
+
+def same_model(kata):
+    model = net()
+    old = model.fc
+    got, _ = inject(kata, model, ["fc"])
+    return got is model, kind_of(model.fc, old)
+
+
+@part("init")
+def test_returns_the_same_model(stage):
+    """The very model passed in is changed and returned, not a copy."""
+    returned, kind = stage(same_model)
+    changed = kind != "left"
+    message = "the model returned is another object than the one passed in"
+    require(returned, message, None if changed else "model-copied")
+    require(changed, "`fc` is still the same layer in the model passed in")
+
+
+def replaced(kata, which, state, name):
+    model = filled({"net": net, "deep": deep}[which](), state)
+    old = model.get_submodule(name)
+    weight = old.weight
+    inject(kata, model, [name])
+    layer = model.get_submodule(name)
+    base = getattr(layer, "base", layer)
+    return {
+        "kind": kind_of(layer, old),
+        "weight": getattr(base, "weight", None),
+        "same": getattr(base, "weight", None) is weight,
+        "scale": hasattr(layer, "scale"),
+    }
+
+
+def _wrapped(stage, which, state, name, bug=None):
+    """The layer of this name must be wrapped; `bug` if the call fails or leaves it."""
+    with blame(bug):
+        got = stage(replaced, which, state, name)
+    require(got["kind"] != "left", f"`{name}` has not been replaced", bug)
+    require(got["scale"], f"`{name}` is now a {got['kind']} without a scale")
+    if isinstance(got["weight"], torch.Tensor):
+        same(got["weight"], state[f"{name}.weight"], f"the weight of `{name}`", "weights-lost")
+    copied = "base-copied" if got["kind"] == "copied" else None
+    require(got["kind"] == "wrapped", f"`base` of `{name}` is not the layer that was there", copied)
+    require(got["same"], f"the weight of `{name}` is another Parameter than before")
+
+
+@part("init")
+def test_wraps_the_named_layer(stage, draw):
+    """A named layer becomes a IA3Linear whose `base` is that very layer, its values untouched."""
+    _wrapped(stage, "net", states(draw, net()), "fc")
+
+
+@part("init")
+def test_follows_dotted_paths(stage, draw):
+    """Names are dotted paths such as "encoder.attn.q_proj", of any depth."""
+    state = states(draw, deep())
+    _wrapped(stage, "deep", state, "fc")
+    for name in ("inner.fc", "inner.inner.fc", "inner.inner.inner.fc"):
+        _wrapped(stage, "deep", state, name, "dotted-path-fails")
+
+
+@part("init")
+def test_follows_paths_through_containers(stage, draw):
+    """Paths lead through nn.ModuleList, nn.Sequential and nn.ModuleDict, whatever its keys."""
+    _wrapped(stage, "deep", states(draw, deep()), "inner.inner.inner.fc")
+    state = states(draw, net())
+    for name in ("blocks.0.attn.q_proj", "blocks.1.mlp.2", "heads.out", "heads.0"):
+        _wrapped(stage, "net", state, name, "container-path-fails")
+
+
+def through_root(kata, weight, bias, x):
+    inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), inner, nn.LayerNorm(6))
+    before = [*model, *inner]
+    for layer in (model[0], inner[0]):
+        set_(layer, weight=weight, bias=bias)
+    inject(kata, model, ["2.0", "0"])
+    # Where what stands there now stood before; a wrapped layer counts as the layer.
+    places = [at for new in (*model, *inner) for at, old in enumerate(before) if stems(new, old)]
+    wrapped = sum(hasattr(new, "scale") for new in (*model, *inner))
+    return places, wrapped, model(x)
+
+
+def stems(new, old):
+    return kind_of(new, old) in ("left", "wrapped")
+
+
+@part("init")
+def test_children_keep_their_order(stage, draw):
+    """A layer takes the place of the one it replaces: a Sequential runs in the order it had."""
+    state = states(draw, net())
+    for name in ("blocks.1.mlp.2", "blocks.0.attn.q_proj"):
+        _wrapped(stage, "net", state, name)
+    weight, bias, x = draw(6, 6, std=0.5), draw(6, std=0.5), draw(3, 6)
+    places, wrapped, y = stage(through_root, weight, bias, x)
+    require(sorted(places) == list(range(6)), "a Sequential has not kept its modules")
+    kept = places == list(range(6))
+    require(kept, "the modules of a Sequential stand in another order afterwards", "order-lost")
+    require(wrapped == 2, f"in a Sequential {wrapped} layers were replaced, not 2")
+    want = x.double()
+    for _ in range(2):
+        want = torch.tanh(want @ weight.double().T + bias.double())
+    near(y, nn.functional.layer_norm(want, (6,)), what="the output of a Sequential at the start")
+
+
+def neighbours(kata, names):
+    model = alike()
+    before = dict(model.named_modules())
+    inject(kata, model, names)
+    return {name: kind_of(model.get_submodule(name), old) for name, old in before.items()}
+
+
+@part("init")
+def test_replaces_no_other_layer(stage):
+    """Only the layers with exactly these names are replaced; all other modules stay as they are."""
+    for names in (["proj"], ["k"], ["q_proj", "layers.1"], ["inner.proj"]):
+        got = stage(neighbours, names)
+        extra = [n for n, kind in got.items() if kind != "left" and n not in names]
+        left = [n for n in names if got[n] == "left"]
+        require(not left, f"for {names} not replaced: {', '.join(left)}")
+        bug = "all-linears-replaced" if "other" in extra else "part-of-a-name-matches"
+        require(not extra, f"for {names} also replaced: {', '.join(extra)}", bug)
+
+
+def listed(kata, names):
+    model = net()
+    _, params = inject(kata, model, names)
+    if not isinstance(params, list):
+        return type(params).__name__, []
+    return "list", labels(model, dict.fromkeys(names), params)
+
+
+@part("init")
+def test_list_of_the_scales(stage):
+    """The list holds exactly the scales of the wrapped layers, themselves and no copies."""
+    kind, got = stage(listed, ["fc", "neck.q_proj"])
+    require(kind == "list", f"the parameters come as a {kind}, expected a list", "not-a-list")
+    _listed(got, ["fc", "neck.q_proj"])
+
+
+def _listed(got, names, *, order=None, doubled=None, otherwise=None):
+    """`got` must be the scales of these layers. order: what another order is called; doubled:
+    what a list that holds a scale twice is; otherwise: what else is."""
+    want = scales_of(names)
+    if got == want:
+        return
+    bug = otherwise
+    extra = set(got) - set(want)
+    if otherwise is None and STRANGE in got and len(got) == len(want):
+        bug = "scales-copied"
+    elif otherwise is None and any(".base." in name for name in got):
+        bug = "base-parameters-listed"
+    elif otherwise is None and extra == {"scale"}:
+        bug = "own-scale-taken"
+    elif not extra and set(got) == set(want) and len(got) > len(want):
+        bug = doubled
+    elif sorted(got) == sorted(want):
+        bug = order
+    require(False, f"the list holds {_words(got)}; expected {_words(want)}", bug)
+
+
+def _words(names):
+    runs = ((name, len(list(same))) for name, same in itertools.groupby(names))
+    return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in runs) or "nothing"
+
+
+def second_call(kata, first, second):
+    model = net()
+    inject(kata, model, first)
+    _, params = inject(kata, model, second)
+    layers = [model.get_submodule(name) for name in (*first, *second)]
+    return labels(model, (*first, *second), params), [hasattr(v, "scale") for v in layers]
+
+
+@part("init")
+def test_second_call_returns_its_own(stage):
+    """A second call returns the scales of the layers that it wraps itself."""
+    for name in ("fc", "neck.q_proj"):
+        _listed(stage(listed, [name])[1], [name])
+    for first, second in ((["fc"], ["neck.q_proj"]), (["neck.q_proj"], ["fc"])):
+        got, there = stage(second_call, first, second)
+        earlier = [name for name in got if name in scales_of(first)]
+        require(
+            not earlier,
+            f"a second call returned the scales of an earlier one: {_words(earlier)}",
+            "earlier-scales-returned",
+        )
+        _listed(got, second)
+        require(all(there), "after a second call the first one's layers are not adapted any more")
+
+
+@part("init")
+def test_list_in_the_order_of_the_names(stage):
+    """The list follows the order of linear_names."""
+    model = [name for name, _ in net().named_modules() if name in PLACES]
+    for names in (list(PLACES), list(PLACES[::-1])):
+        _, got = stage(listed, names)
+        order = None
+        if got == scales_of(model):
+            order = "order-of-the-model"
+        elif got == scales_of(sorted(names)):
+            order = "order-of-the-alphabet"
+        _listed(got, names, order=order)
+
+
+def listed_from(kata, kind, names):
+    made = {
+        "generator": lambda: (name for name in names),
+        "iterator": lambda: iter(names),
+        "tuple": lambda: tuple(names),
+        "keys": lambda: dict.fromkeys(names).keys(),
+    }
+    model = net()
+    _, params = inject(kata, model, made[kind]())
+    there = [hasattr(model.get_submodule(name), "scale") for name in names]
+    return there, labels(model, names, params) if all(there) else []
+
+
+@part("init")
+def test_any_iterable_of_names(stage):
+    """linear_names may be any iterable, a one-shot iterator too."""
+    names = ["neck.q_proj", "fc"]
+    _listed(stage(listed, names)[1], names)
+    for kind in ("tuple", "keys", "iterator", "generator"):
+        bug = "iterator-used-up" if kind in ("iterator", "generator") else None
+        there, got = stage(listed_from, kind, names)
+        require(all(there), f"given a {kind} of names not every layer was replaced", bug)
+        _listed(got, names)
+
+
+def with_repeats(kata, names):
+    model = net()
+    before = {name: model.get_submodule(name) for name in names}
+    _, params = inject(kata, model, names)
+    kinds = {name: kind_of(model.get_submodule(name), old) for name, old in before.items()}
+    return kinds, labels(model, before, params)
+
+
+@part("init")
+def test_name_given_twice_counts_once(stage):
+    """A name given twice counts once."""
+    _listed(stage(listed, ["fc", "neck.q_proj"])[1], ["fc", "neck.q_proj"])
+    for names in (["fc", "fc", "neck.q_proj"], ["neck.q_proj", "fc", "fc", "fc"]):
+        once = list(dict.fromkeys(names))
+        with blame("name-twice-fails"):
+            kinds, got = stage(with_repeats, names)
+        for name, kind in kinds.items():
+            twice = None if kind == "left" else "name-twice-fails"
+            require(kind == "wrapped", f"with {names} `{name}` is not wrapped once", twice)
+        _listed(got, once, doubled="scales-listed-twice", otherwise="name-twice-fails")
+
+
+def tie(kata, state, names, scales, x):
+    model = filled(tied(), state)
+    before = {name: model.get_submodule(name) for name in names}
+    _, params = inject(kata, model, names)
+    layers = [model.get_submodule(name) for name in names]
+    kinds = [kind_of(layer, old) for layer, old in zip(layers, before.values())]
+    if "left" in kinds:
+        return kinds, False, [], None
+    one = all(layer is layers[0] for layer in layers)
+    found = labels(model, names, params)
+    put(model, {name: scale for name, scale in scales.items() if name in names})
+    return kinds, one, found, model(x)
+
+
+@part("init")
+def test_second_name_of_a_layer(stage, draw):
+    """A layer that the model has under two names can be given by either."""
+    state, x = states(draw, tied()), draw(3, 6)
+    for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
+        require(stage(tie, state, [first], {}, x)[0] != ["left"], f"`{first}` was not replaced")
+        with blame("second-name-unknown"):
+            kinds, *_ = stage(tie, state, [second], {}, x)
+        require(kinds != ["left"], f"`{second}` was not replaced", "second-name-unknown")
+
+
+@part("init")
+def test_tied_layer_is_wrapped_once(stage, draw):
+    """A layer reached under two listed names is wrapped once and stays tied."""
+    state, x = states(draw, tied()), draw(3, 6)
+    for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
+        scales = rescalings(draw, tied(), [first])
+        for alone in (first, second):
+            kinds, _, got, _ = stage(tie, state, [alone], {}, x)
+            require(kinds == ["wrapped"], f"`{alone}` is not wrapped")
+            _listed(got, [alone])
+        with blame("tied-not-kept"):
+            kinds, one, got, y = stage(tie, state, [first, second], scales, x)
+        both = f"`{first}` and `{second}`, one layer,"
+        require(kinds == ["wrapped"] * 2, f"{both} are not both wrapped", "tied-not-kept")
+        require(one, f"{both} are two afterwards", "tied-not-kept")
+        _listed(got, [first], doubled="scales-listed-twice", otherwise="tied-not-kept")
+        near(y, oracle(tied(), state, scales, x)[0], what="the output when tied")
+
+
+@part("init")
+def test_layers_that_share_a_weight(stage, draw):
+    """Two layers that share only their weight are two; the weight stays shared."""
+    state, x = states(draw, tied()), draw(3, 6)
+    scales = rescalings(draw, tied(), ["left", "right"])
+    kinds, one, got, y = stage(tie, state, ["left", "right"], scales, x)
+    require(kinds == ["wrapped"] * 2, "two layers that share a weight are not both wrapped")
+    require(not one, "two layers that share a weight became one")
+    _listed(got, ["left", "right"])
+    near(y, oracle(tied(), state, scales, x)[0], what="the output with a shared weight")
+
+
+def start(kata, state, names, x):
+    model = filled(net(), state)
+    inject(kata, model, names)
+    values = model.state_dict()
+    kept = {}
+    for name in state:
+        at = name if name in values else ".base.".join(name.rsplit(".", 1))
+        kept[name] = values.get(at)
+    return model(x), kept
+
+
+@part("init")
+def test_starts_as_it_was(stage, draw):
+    """Right after the call the model computes what it did before, with the same values."""
+    state, x = states(draw, net()), draw(4, 5)
+    want, _ = oracle(net(), state, {}, x)
+    for names in (["fc"], list(PLACES)):
+        y, kept = stage(start, state, names, x)
+        near(y, want, what="the output right after the call")
+        for name, value in kept.items():
+            if value is not None:
+                same(value, state[name], f"`{name}`", "weights-lost")
+
+
+def called_by_name(kata):
+    model = net()
+    kata.inject_ia3(linear_names=["fc"], model=model)
+    return hasattr(model.fc, "scale")
+
+
+@part("init")
+def test_arguments_by_name(stage):
+    """The arguments are called model and linear_names."""
+    require(stage(called_by_name), "with its arguments given by name the call replaces nothing")
+
+
+def fresh(kata):
+    model = nn.Sequential(nn.Linear(8, 5), nn.Linear(5, 5))
+    inject(kata, model, ["1", "0"])
+    return model[0].scale, model[1].scale, model[0].scale is model[1].scale
+
+
+@part("init")
+def test_scales_start_at_one(stage):
+    """Every scale starts at one, and every layer has its own."""
+    first, second, one = stage(fresh)
+    for values in (first, second):
+        require(bool((values == 1).all()), "a scale does not start at ones")
+    require(not one, "two layers have one scale together")
+
+
+def modes(kata, training):
+    model = net()
+    model.train(training)
+    model.blocks[0].train(not training)
+    before = {n: (m, m.training) for n, m in model.named_modules() if type(m) is not nn.Linear}
+    inject(kata, model, list(PLACES))
+    return [name or "the model" for name, (m, mode) in before.items() if m.training != mode]
+
+
+@part("init")
+def test_modes_stay(stage):
+    """Every module stays in the mode it was in, training or evaluation."""
+    for training in (True, False):
+        changed = stage(modes, training)
+        require(
+            not changed,
+            f"the call switched between train() and eval(): {', '.join(changed)}",
+            "mode-switched",
+        )
+
+
+# freeze
+
+
+def after_backward(kata, names, x):
+    model = net()
+    inject(kata, model, names)
+    flags = trainable(model)
+    if flags:
+        model(x).square().sum().backward()
+    scales = [need(model.get_submodule(name), "scale") for name in names]
+    touched = [n for n, p in model.named_parameters() if p.grad is not None]
+    return flags, [not p.requires_grad for p in scales], touched
+
+
+def _only(flags, want, frozen=()):
+    """The names of the parameters that train must be these. frozen: for each scale whether
+    requires_grad is False."""
+    missing, extra = set(want) - set(flags), sorted(set(flags) - set(want))
+    bug = "scales-frozen" if all(frozen) and len(missing) == len(frozen) > 0 else None
+    require(not missing, f"not among what trains: {', '.join(sorted(missing))}", bug)
+    inside = [name for name in extra if ".base." in name]
+    if extra == ["scale"]:
+        bug = "own-scale-taken"
+    elif extra and all(name.endswith(".bias") for name in extra):
+        bug = "biases-not-frozen"
+    elif not inside:
+        bug = "others-not-frozen"
+    elif len(inside) == len(extra):
+        bug = "base-not-frozen"
+    require(not extra, f"not frozen: {', '.join(extra)}", bug)
+
+
+@part("freeze")
+def test_all_else_is_frozen(stage, draw):
+    """The scales train; every other parameter is frozen, biases and norms included."""
+    for names in (["fc"], ["neck.q_proj"], list(PLACES)):
+        flags, frozen, touched = stage(after_backward, names, draw(4, 5))
+        _only(flags, scales_of(names), frozen)
+        others = sorted(set(touched) - set(flags))
+        require(not others, f"a frozen parameter receives a gradient: {', '.join(others)}")
+        lost = sorted(set(flags) - set(touched))
+        require(not lost, f"no gradient reaches {', '.join(lost)}")
+
+
+def empty(kata, how):
+    model = net()
+    before = dict(model.named_modules())
+    got, params = inject(kata, model, {"list": [], "iterator": iter(())}[how])
+    changed = [n for n, m in before.items() if dict(model.named_modules()).get(n) is not m]
+    return trainable(model), len(list(params)), got is model, changed
+
+
+@part("freeze")
+def test_empty_list_freezes_all(stage):
+    """With no names nothing is replaced, the list is empty, and all parameters are frozen."""
+    for how in ("list", "iterator"):
+        flags, length, kept, changed = stage(empty, how)
+        require(kept, "the model returned is another object than the one passed in")
+        require(not changed, f"an empty list of names replaced {', '.join(changed)}")
+        require(length == 0, f"an empty list of names gave {length} parameters")
+        everything = len(flags) == len(list(net().parameters()))
+        bug = "empty-list-freezes-nothing" if everything else None
+        require(not flags, f"not frozen: {', '.join(flags)}", bug)
+
+
+def tied_flags(kata, names):
+    model = tied()
+    inject(kata, model, names)
+    return trainable(model), model.left.weight is model.embed.weight
+
+
+@part("freeze")
+def test_tied_parameters_are_frozen(stage):
+    """Parameters that several modules share are frozen too, and stay shared."""
+    flags, shared = stage(tied_flags, ["mid"])
+    _only(flags, scales_of(["mid"]))
+    require(shared, "the weight shared with an embedding is not shared any more")
+
+
+def partly(kata, names):
+    model = net()
+    for number, p in enumerate(model.parameters()):
+        p.requires_grad_(number % 2 == 0)
+    inject(kata, model, names)
+    return trainable(model)
+
+
+@part("freeze")
+def test_parameters_frozen_before(stage):
+    """What was frozen before stays so, and the scales on frozen layers train."""
+    _only(stage(partly, list(PLACES)), scales_of(PLACES))
+    _only(stage(partly, []), [])
+
+
+# forward
+
+
+@part("forward")
+def test_output_with_scales(stage, draw):
+    """Every wrapped layer computes base(x) * scale; the bias is scaled too."""
+    state, x = states(draw, net()), draw(3, 4, 5)
+    for names in (["fc"], ["neck.o_proj"], list(PLACES)):
+        scales = rescalings(draw, net(), names)
+        _right(stage, state, scales, x, f"the output with scales on {', '.join(names)}")
+
+
+def moves(kata, state, scales, more, x):
+    model = adapt(kata, net(), state, scales)
+    seen = [model(x), model.eval()(x), model.train()(x)]
+    put(model, more)
+    return [*seen, model(x), model.eval()(x)]
+
+
+@part("forward")
+def test_follows_the_scales(stage, draw):
+    """Outputs follow the scales of the moment, and are the same in train and eval mode."""
+    state, x = states(draw, net()), draw(4, 5)
+    scales, more = (rescalings(draw, net(), PLACES) for _ in range(2))
+    first, second = (oracle(net(), state, p, x)[0] for p in (scales, more))
+    got = stage(moves, state, scales, more, x)
+    for y, want, what in zip(
+        got,
+        (first, first, first, second, second),
+        ("", " in eval mode", " in train mode again", " with new scales", " and in eval mode"),
+    ):
+        near(y, want, what=f"the output{what}")
+
+
+def listed_step(kata, state, names, steps, x):
+    model = filled(net(), state)
+    _, params = inject(kata, model, names)
+    with torch.no_grad():
+        for p, step in zip(params, steps):
+            p.add_(step - p)
+    return model(x)
+
+
+@part("forward")
+def test_training_the_list_trains_the_model(stage, draw):
+    """What an optimizer does to the parameters of the list, the model computes with."""
+    state, x = states(draw, net()), draw(4, 5)
+    scales = rescalings(draw, net(), PLACES)
+    steps = list(scales.values())
+    y = stage(listed_step, state, list(PLACES), steps, x)
+    near(y, oracle(net(), state, scales, x)[0], what="the output after a step on the list")
+
+
+def two_models(kata, state, other, scales, x):
+    first, second = filled(net(), state), filled(net(), other)
+    inject(kata, first, list(scales))
+    inject(kata, second, list(scales))
+    put(first, scales)
+    return first(x), second(x)
+
+
+@part("forward")
+def test_models_do_not_share(stage, draw):
+    """Two models adapted one after the other have nothing in common."""
+    state, other, x = states(draw, net()), states(draw, net()), draw(4, 5)
+    scales = rescalings(draw, net(), PLACES)
+    first, second = stage(two_models, state, other, scales, x)
+    near(first, oracle(net(), state, scales, x)[0], what="the output of the first of two models")
+    near(second, oracle(net(), other, {}, x)[0], what="the output of the second of two models")
+
+
+def two_calls(kata, state, scales, more, x):
+    model = filled(net(), state)
+    inject(kata, model, list(scales))
+    put(model, scales)
+    inject(kata, model, list(more))
+    put(model, more)
+    return model(x)
+
+
+@part("forward")
+def test_second_call_keeps_the_first(stage, draw):
+    """A second call leaves the layers of the first as they are."""
+    state, x = states(draw, net()), draw(4, 5)
+    scales = rescalings(draw, net(), ["fc", "blocks.1.mlp.2"])
+    more = rescalings(draw, net(), ["neck.q_proj", "blocks.1.mlp.0"])
+    y = stage(two_calls, state, scales, more, x)
+    near(y, oracle(net(), state, {**scales, **more}, x)[0], what="the output after two calls")
+
+
+def input_after(kata, state, scales, x):
+    model = adapt(kata, net(), state, scales)
+    model(x)
+    model.eval()(x)
+    return x
+
+
+@part("forward")
+def test_input_is_left_unchanged(stage, draw):
+    """The adapted model does not change its input in place."""
+    x = draw(4, 5)
+    got = stage(input_after, states(draw, net()), rescalings(draw, net(), PLACES), x)
+    same(got, x, "the input")
+
+
+# gradient
+
+
+def gradients(kata, which, state, scales, x):
+    model = adapt(kata, net() if which == "net" else tied(), state, scales)
+    x = x.requires_grad_()
+    model(x).square().sum().backward()
+    found = {"x": x.grad}
+    for name in scales:
+        found[f"{name}.scale"] = model.get_submodule(name).scale.grad
+    return found
+
+
+def _gradients(stage, which, made, state, scales, x):
+    got = stage(gradients, which, state, scales, x)
+    _, want = oracle(made, state, scales, x)
+    for name, value in want.items():
+        what = "the gradient to the input" if name == "x" else f"the gradient of {name}"
+        require(got[name] is not None, f"{what} is missing")
+        near(got[name], value, what=what, rtol=5e-4)
+
+
+@part("gradient")
+def test_gradients(stage, draw):
+    """All scales and the input get their gradients, through the frozen layers too."""
+    state, x = states(draw, net()), draw(3, 4, 5)
+    for names in (["fc"], list(PLACES)):
+        scales = rescalings(draw, net(), names)
+        _gradients(stage, "net", net(), state, scales, x)
+
+
+@part("gradient")
+def test_gradients_of_tied_layers(stage, draw):
+    """The scale of a layer that runs twice gets the sum of both gradients."""
+    state, x = states(draw, tied()), draw(4, 6)
+    _gradients(stage, "tied", tied(), state, rescalings(draw, tied(), ["stack.0.0"]), x)
+
+
+# state
+
+
+def state_names(kata, names):
+    model = net()
+    inject(kata, model, names)
+    return list(model.state_dict())
+
+
+@part("state")
+def test_state_names(stage):
+    """The scales are in the model's state dict under the layer's path."""
+    names = stage(state_names, list(PLACES))
+    for name in scales_of(PLACES):
+        require(name in names, f"`{name}` is not in the state dict")
+
+
+def round_trip(kata, state, other, scales, x):
+    first = adapt(kata, net(), state, scales)
+    second = filled(net(), other)
+    inject(kata, second, list(scales))
+    second(x)
+    second.load_state_dict(first.state_dict())
+    return second(x)
+
+
+@part("state")
+def test_state_round_trip(stage, draw):
+    """load_state_dict of another adapted model's state reproduces its outputs."""
+    state, other, x = states(draw, net()), states(draw, net()), draw(4, 5)
+    scales = rescalings(draw, net(), PLACES)
+    y = stage(round_trip, state, other, scales, x)
+    near(y, oracle(net(), state, scales, x)[0], what="the output after load_state_dict")
+
+
+# dtype and device
+
+
+def mixed(kata):
+    model = net()
+    model.neck.double()
+    model.heads.bfloat16()
+    names = ["fc", "neck.q_proj", "heads.out", "heads.0"]
+    dtypes = [model.get_submodule(name).weight.dtype for name in names]
+    inject(kata, model, names)
+    found = []
+    for name, dtype in zip(names, dtypes):
+        layer = model.get_submodule(name)
+        base = getattr(layer, "base", layer)
+        found.append((name, dtype, layer.scale.dtype, base.weight.dtype))
+    return found
+
+
+@part("dtype")
+def test_scales_have_the_dtype_of_their_layer(stage):
+    """New scales have the dtype of the layer they adapt, in a model of several dtypes too."""
+    for name, dtype, kind, base in stage(mixed):
+        require(base == dtype, f"{name} was {dtype}, its base is now {base}", "model-cast")
+        require(kind == dtype, f"{name}.scale is {kind}, the layer is {dtype}")
+
+
+def in_dtype(kata, which, state, scales, x):
+    model = net() if which == "net" else nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
+    return adapt(kata, model, state, scales)(x)
+
+
+@part("dtype")
+def test_float64(stage, draw):
+    """A float64 model stays exact to 1e-9."""
+    state = states(draw, net(), torch.float64)
+    scales = rescalings(draw, net(), PLACES, torch.float64)
+    x = draw(4, 5, dtype=torch.float64)
+    y = stage(in_dtype, "net", state, scales, x)
+    near(y, oracle(net(), state, scales, x)[0], dtype=torch.float64)
+
+
+@part("dtype")
+def test_bfloat16(stage, draw):
+    """A bfloat16 model works."""
+    kind = torch.bfloat16
+    model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
+    state, scales = states(draw, model, kind), rescalings(draw, model, ["1"], kind)
+    x = draw(4, 5, dtype=kind)
+    y = stage(in_dtype, "small", state, scales, x)
+    near(y, oracle(model, state, scales, x)[0], dtype=kind)
+
+
+def on_meta(kata):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).to("meta", torch.bfloat16)
+    _, params = inject(kata, model, ["2", "0"])
+    scales = [*params, model[0].scale, model[2].scale]
+    found = [(p.device.type, p.dtype) for p in scales]
+    if any(place != "meta" for place, _ in found):
+        return found, None
+    with CheapMeta():
+        return found, model(torch.empty(2, 3, 6, device="meta", dtype=torch.bfloat16))
+
+
+@part("device")
+def test_meta_device(stage):
+    """A model on the meta device gets its scales there."""
+    found, y = stage(on_meta)
+    require(len(found) == 4, f"the list holds {len(found) - 2} parameters, expected 2")
+    for place, dtype in found:
+        require(place == "meta", f"a scale is on {place}; the model is on meta")
+        require(dtype == torch.bfloat16, f"a scale is {dtype}; the layer is bfloat16")
+    require(tuple(y.shape) == (2, 3, 4), f"the output has shape {tuple(y.shape)}")
+    require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
+
+
+# errors
+
+
+def model_of(kata, first):
+    """The model for bad arguments: some parameters frozen, some layers adapted before."""
+    model = net()
+    model.odd = nn.Module()
+    model.odd.weight, model.odd.bias = nn.Parameter(torch.zeros(6, 6)), None
+    model.odd.in_features = model.odd.out_features = 6
+    model.conv, model.embed = nn.Conv1d(6, 6, 1), nn.Embedding(6, 6)
+    if first:
+        inject(kata, model, list(first))
+    else:
+        for number, p in enumerate(model.parameters()):
+            p.requires_grad_(number % 3 != 0)
+    return model
+
+
+def prepared(kata, first):
+    known = [name for name, _ in model_of(kata, first).named_parameters()]
+    for name in first:
+        if f"{name}.scale" not in known:
+            raise Missing(f"`{name}.scale` is no parameter of the adapted model")
+
+
+def refused(kata, names, first):
+    """The exception's types and text, and what the call has changed; None if none was raised."""
+    model = model_of(kata, first)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    params = dict(model.named_parameters(remove_duplicate=False))
+    flags = {name: p.requires_grad for name, p in params.items()}
+    values = {name: p.detach().clone() for name, p in params.items()}
+    try:
+        kata.inject_ia3(model, names)
+    except Exception as error:
+        types = [f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__]
+        now = dict(model.named_modules(remove_duplicate=False))
+        after = dict(model.named_parameters(remove_duplicate=False))
+        changed = {
+            "modules": [n for n in {**modules, **now} if modules.get(n) is not now.get(n)],
+            "order": [] if list(now) == list(modules) else ["modules"],
+            "params": [n for n in {**params, **after} if params.get(n) is not after.get(n)],
+            "flags": [n for n, p in params.items() if p.requires_grad != flags[n]],
+            "values": [n for n, p in params.items() if not torch.equal(p, values[n])],
+        }
+        return types, str(error), changed
+    return None
+
+
+_CHANGES = {
+    "modules": ("replaced-before-check", "modules were replaced"),
+    "order": (None, "the order was changed of"),
+    "params": (None, "parameters were replaced"),
+    "flags": ("frozen-before-check", "requires_grad was changed"),
+    "values": (None, "values were changed"),
+}
+# What a call raises that has looked at its arguments, if not always as it should.
+_CHECKED = {"KeyError", "TypeError", "ValueError", "AssertionError", "NotImplementedError"}
+
+
+def _refused(stage, names, error, named, bug, first=()):
+    """inject_ia3 must raise `error` with a message that names `named`, and change nothing."""
+    what = f"linear_names {names}"
+    if first:
+        stage(prepared, list(first))
+    got = stage(refused, names, list(first))
+    outcome = got and Raised(*got[:2])
+    if got and not {name.rpartition(".")[2] for name in got[0]} & _CHECKED:
+        kind = got[0][0].rpartition(".")[2]
+        require(False, f"{what} must raise {error}, not {kind}: {got[1]}", bug)
+    rejects(outcome, error, named, what=what, bug=bug)
+    for key, (early, text) in _CHANGES.items():
+        found = got[2][key]
+        require(not found, f"{what}: before the error {text}: {', '.join(found)}", early)
+
+
+@part("errors")
+def test_unknown_names(stage):
+    """A name that the model does not have raises KeyError with that name; nothing is changed."""
+    _refused(stage, ["nope"], "KeyError", "nope", "unknown-name-unchecked")
+    _refused(stage, ["fc", "neck.q_proj", "nope"], "KeyError", "nope", "unknown-name-unchecked")
+    for name in ("neck.nope", "fc.nope", "blocks.7.attn.q_proj", "heads.nope", "blocks.first.mlp"):
+        for names in ([name], ["fc", name], [name, "fc"]):
+            _refused(stage, names, "KeyError", name, "unknown-name-unchecked")
+    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc"):
+        _refused(stage, ["fc", name], "KeyError", name, "part-of-a-name-matches")
+
+
+@part("errors")
+def test_modules_that_are_no_linears(stage):
+    """The name of a module that is no nn.Linear raises TypeError with that name."""
+    for name in ("odd", "conv", "embed", "blocks.0.norm", "blocks", "blocks.1.mlp", "heads"):
+        for names in ([name], ["fc", "heads.0", name]):
+            _refused(stage, names, "TypeError", name, "type-unchecked")
+
+
+@part("errors")
+def test_adapted_layers_are_refused(stage):
+    """The name of a layer that is adapted already raises TypeError with that name."""
+    _refused(stage, ["neck.o_proj", "neck"], "TypeError", "neck", "type-unchecked", ["fc"])
+    for name in ("fc", "blocks.0.attn.q_proj"):
+        for names in ([name], ["heads.0", name]):
+            _refused(stage, names, "TypeError", name, "adapted-twice", [name])
+
+
+# gpu
+
+
+def on_device(kata, state, scales, x, device):
+    model = filled(net(), state).to(device)
+    inject(kata, model, list(scales))
+    where = [p.device.type for p in model.parameters()]
+    put(model, {name: scale.to(device) for name, scale in scales.items()})
+    x = x.to(device).requires_grad_()
+    y = model(x)
+    y.square().sum().backward()
+    found = {"x": x.grad}
+    for name in scales:
+        found[f"{name}.scale"] = model.get_submodule(name).scale.grad
+    return where, y, found
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """Outputs and gradients on the accelerator are those of the CPU, and nothing stays behind."""
+    state, scales, x = states(draw, net()), rescalings(draw, net(), PLACES), draw(4, 5)
+    where, y, got = stage(on_device, state, scales, x, stage.device)
+    places = ", ".join(sorted(set(where)))
+    require(set(where) == {stage.device}, f"parameters are on {places}; all was on {stage.device}")
+    want, wanted = oracle(net(), state, scales, x)
+    near(y, want, rtol=1e-3, atol=1e-3)
+    for name, value in wanted.items():
+        near(got[name], value, what=f"the gradient of {name}", rtol=2e-3, atol=1e-3)
