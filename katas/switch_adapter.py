@@ -1,0 +1,36 @@
+"""Switching between adapters by merging them into the weight.
+
+Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: with the update
+merged there is no extra latency, and a task is changed by taking one B A out and adding another.
+"""
+
+import torch
+import torch.nn as nn
+
+
+class AdapterSwitcher:
+    """Holds low-rank updates for one `nn.Linear` and merges at most one of them at a time.
+
+    Attributes:
+        active    the name of the adapter whose update is in linear.weight, or None
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        raise NotImplementedError
+
+    def register(self, name: str, lora_A: torch.Tensor, lora_B: torch.Tensor, scale: float) -> None:
+        """Make an adapter known; linear.weight does not change.
+
+        lora_A: (rank, in_features); lora_B: (out_features, rank).
+        Raises ValueError if the factors do not fit the layer or each other; nothing is changed.
+        """
+        raise NotImplementedError
+
+    def activate(self, name: str | None) -> None:
+        """Make linear.weight W0 + scale * lora_B @ lora_A of that adapter, or W0 at None.
+
+        W0 is the weight as it was when the switcher was made; back at None it is bit-identical,
+        after any number of switches. The weight stays the same Parameter, its requires_grad as
+        it was. Raises KeyError naming an unknown name; nothing is changed.
+        """
+        raise NotImplementedError
