@@ -199,7 +199,8 @@ def test_switchers_are_independent(stage, draw):
     """Switchers of two layers share nothing."""
     W, b, adapters = pieces(draw)
     first, second, one, two = stage(two_layers, W, b, adapters)
-    same(first, W, "the first layer's weight at None", "shared-between-switchers")
+    known = "shared-between-switchers" if torch.equal(first, 2 * W) else None
+    same(first, W, "the first layer's weight at None", known)
     want = 2 * W.double() + update(adapters, "blue")
     near(second, want, what="the second layer's weight")
     require(
@@ -277,7 +278,8 @@ def test_unknown_name(stage, draw):
         rejects(outcome, "KeyError", "violet", what="activate('violet')", bug="unknown-ignored")
         weight, active = stage(unknown, W, b, adapters, first, True)
         want = W.double() + (update(adapters, first) if first else 0.0)
-        near(weight, want, what="linear.weight after the KeyError", bug="changed-before-the-error")
+        known = {"changed-before-the-error": W.double()} if first else {}
+        near(weight, want, what="linear.weight after the KeyError", unless=known)
         text = f"active is {active!r} after the KeyError, it was {first!r}"
         require(active == first, text, "changed-before-the-error")
 
