@@ -572,7 +572,7 @@ def test_tied_layer_is_wrapped_once(stage, draw):
     for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
         pairs = updates(draw, tied(), [first])
         for alone in (first, second):
-            kinds, _, got, _ = stage(tie, state, [alone], {}, x)
+            kinds, _, got, _ = stage(tie, state, [alone], {alone: pairs[first]}, x)
             require(kinds == ["wrapped"], f"`{alone}` is not wrapped")
             _listed(got, [alone])
         with blame("tied-not-kept"):
