@@ -192,6 +192,14 @@ def test_examiner_beside_other_threads() -> None:
         thread.join()
 
 
+def test_warnings_are_no_errors(examiner: Examiner) -> None:
+    """A file that warns passes, also where the caller has made warnings errors, as tests do."""
+    source = SOLUTION.replace(
+        "out = self.base(x)", "import warnings; warnings.warn('careful'); out = self.base(x)"
+    )
+    assert examiner.grade("lora_linear", source.encode(), part=Part.SHAPE).passed
+
+
 def test_control_characters_are_harmless(examiner: Examiner) -> None:
     """Escapes in what a file prints or raises never reach the terminal."""
     source = SOLUTION.replace(

@@ -110,22 +110,30 @@ class _Counter(_Mode):
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
         for item in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(item, torch.Tensor):
-                self.largest = max(self.largest, item.numel())
+                self.largest = max(self.largest, _held(item))
         return out
+
+
+def _held(tensor: torch.Tensor) -> int:
+    """How many values it holds in memory: an expanded view holds no more than its storage."""
+    if tensor.layout is not torch.strided:
+        return tensor.numel()
+    return min(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
 
 
 class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
     """While inside, operators on meta tensors run on CPU zeros of the same shapes.
 
     Shapes, dtypes and errors are the same; torch's own meta kernels first import for a second.
-    Operators that alias or change an argument, or read a value, are torch's own all the same.
+    Operators that alias or change an argument, or read a value (also where the result's shape
+    depends on values, as in `nonzero`), are torch's own all the same.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         tensors = [v for v in tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
         own = func in _OWN or func._schema.is_mutable or func.is_view
-        if own or not any(map(_is_meta, tensors)):
+        if own or _reads(func, tensors) or not any(map(_is_meta, tensors)):
             return func(*args, **kwargs)
         if any(t.ndim and not _is_meta(t) for t in tensors):
             raise RuntimeError("Expected all tensors to be on the same device: meta and cpu met")
@@ -138,12 +146,19 @@ class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
 _OWN = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten._to_copy.default}
 
 
+def _reads(func: Any, tensors: list[torch.Tensor]) -> bool:
+    """Whether the result's shape depends on values, which meta tensors do not have."""
+    if func is torch.ops.aten.index.Tensor:  # only where a mask is among the indices
+        return any(t.dtype in (torch.bool, torch.uint8) for t in tensors[1:])
+    return torch.Tag.dynamic_output_shape in func.tags
+
+
 def _is_meta(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type == "meta"
 
 
 def count(call: Callable[[], Any]) -> dict[str, int]:
-    """What a call costs: dispatched operators, the numel of its largest result, FLOPs."""
+    """What a call costs: dispatched operators, values in its largest result, FLOPs."""
     counter = _Counter()
     with counter:
         call()

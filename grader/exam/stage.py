@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 import types
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,8 @@ class _Pristine:
             os.environ.update(self.environ)
         with contextlib.suppress(OSError):
             os.chdir(self.cwd)
+        warnings.resetwarnings()  # a warning is no error, whatever the caller or the file has set
+        warnings.simplefilter("ignore", DeprecationWarning)
         sys.settrace(None)
         sys.setprofile(None)
         sys.setrecursionlimit(self.recursion)

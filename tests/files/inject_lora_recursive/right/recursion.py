@@ -1,0 +1,56 @@
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+# Given
+
+
+class LoRALinear(nn.Module):
+    """A frozen `nn.Linear` with a trainable low-rank update beside it.
+
+    Attributes:
+        base      the very layer passed in
+        lora_A    Parameter (rank, in_features): starts random
+        lora_B    Parameter (out_features, rank): starts at zero
+        scale     alpha / rank
+
+    The factors have the device and dtype of base.weight. Arguments are not checked.
+    """
+
+    def __init__(self, base: nn.Linear, rank: int = 8, alpha: float = 16.0) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.lora_A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
+        self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.scale = alpha / rank
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """base(x) + scale * (x @ lora_A.T @ lora_B.T): (..., in) -> (..., out)"""
+        return self.base(x) + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+
+
+def inject_lora_recursive(model, rank=8, alpha=16.0, skip=()):
+    model.requires_grad_(False)
+    made, params = {}, []
+
+    def visit(module, prefix):
+        if isinstance(module, LoRALinear):
+            return
+        for key, child in list(module._modules.items()):
+            path = prefix + key
+            if child is None:
+                continue
+            if isinstance(child, nn.Linear):
+                if path not in skip:
+                    if child not in made:
+                        made[child] = LoRALinear(child, rank, alpha)
+                        params.extend((made[child].lora_A, made[child].lora_B))
+                    setattr(module, key, made[child])
+            else:
+                visit(child, path + ".")
+
+    visit(model, "")
+    return model, params
