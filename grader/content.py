@@ -19,6 +19,11 @@ def solutions() -> Path:
     return (clone() or _PACKAGE / "_content") / "solutions"
 
 
+def questions() -> Path:
+    """The folder of the recall bank."""
+    return (clone() or _PACKAGE / "_content") / "questions"
+
+
 def solution(slug: str) -> Path:
     return solutions() / f"{slug}.py"
 

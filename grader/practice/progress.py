@@ -106,7 +106,7 @@ class Progress:
             id = self._db.insert(
                 "INSERT INTO snapshots (slug, number, source, sha256, at, reason)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (slug, number, source, digest, _text(now), reason),
+                (slug, number, source, digest, stored_time(now), reason),
             )
         return Snapshot(id, number, now, reason, digest, source)
 
@@ -120,13 +120,13 @@ class Progress:
     def begin_round(self, slug: str, now: datetime) -> None:
         """The stub is blank: start the clock."""
         with self._db.transaction():
-            self._db.insert("INSERT INTO rounds (slug, at) VALUES (?, ?)", (slug, _text(now)))
+            self._db.insert("INSERT INTO rounds (slug, at) VALUES (?, ?)", (slug, stored_time(now)))
 
     def untime_round(self, slug: str, snapshot: Snapshot) -> bool:
         """Stop the clock if `snapshot`, now brought back, is older than the round."""
         with self._db.transaction():
             row = self._round(slug)
-            if row is None or not row["timed"] or _text(snapshot.at) >= row["at"]:
+            if row is None or not row["timed"] or stored_time(snapshot.at) >= row["at"]:
                 return False
             self._db.rows("UPDATE rounds SET timed = 0 WHERE id = ?", (row["id"],))
             return True
@@ -157,7 +157,7 @@ class Progress:
                     number,
                     None if round is None else round["id"],
                     None if snapshot is None else snapshot.id,
-                    _text(taken),
+                    stored_time(taken),
                     verdict.seconds,
                     verdict.seed,
                     verdict.only,
@@ -167,7 +167,7 @@ class Progress:
                 ),
             )
         timed = round is not None and round["timed"]
-        return Recorded(number, _elapsed(round["at"], _text(taken)) if timed else None)
+        return Recorded(number, _elapsed(round["at"], stored_time(taken)) if timed else None)
 
     def attempts(self, slug: str) -> list[Attempt]:
         """All attempts, oldest first."""
@@ -216,7 +216,7 @@ class Progress:
                 return None
             self._db.insert(
                 "INSERT INTO hints_seen (slug, round, rung, at) VALUES (?, ?, ?, ?)",
-                (slug, round, rung, _text(now)),
+                (slug, round, rung, stored_time(now)),
             )
         return rung
 
@@ -224,7 +224,7 @@ class Progress:
         with self._db.transaction():
             self._db.insert(
                 "INSERT INTO solutions_seen (slug, round, at) VALUES (?, ?, ?)",
-                (slug, self._round_id(slug), _text(now)),
+                (slug, self._round_id(slug), stored_time(now)),
             )
 
     # Settings
@@ -238,7 +238,8 @@ class Progress:
             self._db.insert("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
 
-def _text(time: datetime) -> str:
+def stored_time(time: datetime) -> str:
+    """A time as the database holds it: UTC text that sorts."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 

@@ -1,0 +1,1 @@
+"""Active recall: the question bank, numeric answers, quiz sessions."""
