@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,6 @@ in_workspace = click.option(
     help="The folder of your katas (also: KATA_WORKSPACE).",
 )
 as_json = click.option("--json", "json_", is_flag=True, help="One JSON object on stdout.")
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def find_workspace(option: Path | None) -> Workspace:

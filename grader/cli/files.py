@@ -7,7 +7,7 @@ import click
 from grader import catalog
 from grader.cli import common, terminal
 from grader.errors import UsageFault
-from grader.practice import stubs
+from grader.practice import clock, stubs
 from grader.practice.progress import Attempt, Progress, Reason, Snapshot
 from grader.practice.workspace import put, shown
 
@@ -30,7 +30,7 @@ def reset_command(slug: str, workspace: Path | None) -> None:
 
 def _blank(slug: str, workspace: Path | None, reason: Reason) -> None:
     path = common.find_workspace(workspace).path(slug)
-    now = common.now()
+    now = clock.now()
     with Progress.open(create=True) as progress:
         kept = put(path, slug, stubs.stub(slug).encode(), reason, progress, now)
         progress.begin_round(slug, now)
@@ -55,7 +55,7 @@ def restore_command(slug: str, number: int, workspace: Path | None) -> None:
         there = f"`kata history {slug}` shows 1 to {max(known)}" if known else "none is kept yet"
         raise UsageFault(f"{slug} has no version {number}: {there}.")
     with Progress.open(create=True) as progress:
-        kept = put(path, slug, known[number].source, Reason.RESTORE, progress, common.now())
+        kept = put(path, slug, known[number].source, Reason.RESTORE, progress, clock.now())
         stopped = progress.untime_round(slug, known[number])
     if kept is not None and kept.number != number:
         _say_kept(slug, kept)

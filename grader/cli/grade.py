@@ -9,6 +9,7 @@ from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.exam import submission
 from grader.exam.verdict import Level, Part, Verdict
+from grader.practice import clock
 from grader.practice.database import StoreError
 from grader.practice.journal import Journal
 from grader.practice.progress import Progress, Recorded
@@ -36,7 +37,7 @@ def run_command(
     slug, path, own = _target(slug, file, solution, workspace)
     only = None if part is None else _part(slug, part)
     source = submission.read(path)
-    journal = Journal(slug, source, common.now()) if own else None
+    journal = Journal(slug, source, clock.now()) if own else None
 
     from grader.exam.examiner import Examiner  # imports torch
 
