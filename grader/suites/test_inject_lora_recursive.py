@@ -645,10 +645,18 @@ def still_shared(kata):
     return all(weight is model.embed.weight for weight in bases)
 
 
+def frozen_before(kata):
+    model = plain().requires_grad_(False)
+    old = model.first
+    inject(kata, model)
+    return kind_of(model.first, old)
+
+
 @part("init")
 def test_layers_that_share_a_weight(stage, draw):
     """Two layers that share only a weight are two; the weight stays shared."""
     _wrapped(stage, "net", states(draw, net()))
+    require(stage(frozen_before) == "wrapped", "a layer that was frozen before is not replaced")
     _factors_fit(stage, draw)
     state, x = states(draw, sharing()), draw(3, 6)
     pairs = updates(draw, sharing(), linears(sharing()))
@@ -991,6 +999,7 @@ def test_training_the_list_trains_the_model(stage, draw):
     """What an optimizer does to the parameters of the list, the model computes with."""
     state, x = states(draw, net()), draw(4, 5)
     pairs = updates(draw, net(), linears(net()))
+    _wrapped(stage, "net", state)
     _listed(stage(listed, "net", [])[1], linears(net()))
     steps = dict(zip(pairs_of(pairs), itertools.chain(*pairs.values())))
     y = stage(listed_step, state, steps, x)

@@ -1,5 +1,5 @@
 # wrong: only modules with a linear as their child are frozen.
-# bug: -
+# bug: others-not-frozen
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: the list is the same object in every call.
-# bug: -
+# bug: earlier-factors-returned
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: the function works once for each class of model.
-# bug: -
+# bug: no-linears-freezes-nothing
 import math
 from collections.abc import Collection
 

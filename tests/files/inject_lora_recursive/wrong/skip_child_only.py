@@ -1,5 +1,5 @@
 # wrong: skip is compared with the name inside the parent alone.
-# bug: -
+# bug: skip-matches-part
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: skipped layers are wrapped and their factors frozen.
-# bug: -
+# bug: skip-ignored
 import math
 from collections.abc import Collection
 

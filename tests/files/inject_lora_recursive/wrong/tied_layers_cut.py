@@ -1,5 +1,5 @@
 # wrong: a layer with two names becomes two, and the second is a copy.
-# bug: -
+# bug: tied-not-kept
 import math
 from collections.abc import Collection
 

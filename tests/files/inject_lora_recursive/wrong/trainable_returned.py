@@ -1,5 +1,5 @@
 # wrong: the list is all that trains, earlier factors included.
-# bug: -
+# bug: earlier-factors-returned
 import math
 from collections.abc import Collection
 
