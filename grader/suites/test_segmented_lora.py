@@ -1,0 +1,672 @@
+"""What is checked of `segmented_lora`. Contract: Punica (Chen et al. 2023), section 4."""
+
+import torch
+
+from grader.exam.checks import blame, close, fail, near, part, require, same, tensor
+
+OUT, IN, RANK, SCALE = 10, 14, 3, 3.5
+
+# Segments of a batch as (adapter, number of tokens), in the order of the adapters.
+FULL = ((-1, 3), (0, 4), (2, 5), (3, 1), (5, 2))
+NAMED = ((0, 4), (2, 5), (3, 1), (5, 2))
+HOLES = ((-1, 0), (0, 3), (1, 0), (2, 0), (3, 4), (4, 2), (5, 0))
+ADAPTERS = 6
+KEPT = "result-kept"
+
+
+# What is right, and what known mistakes give
+
+
+def laid_out(segments):
+    """segment_starts and segment_ids of such a batch."""
+    ids, lengths = torch.tensor(segments).reshape(-1, 2).T
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]), ids.contiguous()
+
+
+def per_token(starts, ids):
+    """The adapter of each token."""
+    return ids.repeat_interleave(starts.diff())
+
+
+def pieces(draw, segments, n=ADAPTERS, dtype=torch.float32):
+    """x, lora_A, lora_B, segment_starts, segment_ids."""
+    starts, ids = laid_out(segments)
+    x = draw(int(starts[-1]), IN, dtype=dtype)
+    return x, *factors(draw, n, dtype), starts, ids
+
+
+def factors(draw, n=ADAPTERS, dtype=torch.float32, rank=RANK, out=OUT, width=IN):
+    return draw(n, rank, width, std=0.4, dtype=dtype), draw(n, out, rank, std=0.6, dtype=dtype)
+
+
+def update(x, A, B, adapters, scale=SCALE):
+    """scale * B A x with each token's own factors, zero for -1; float64."""
+    A, B = (f.double()[adapters.clamp(min=0)] for f in (A, B))
+    low = torch.einsum("ti,tri->tr", x.double(), A)
+    return scale * torch.einsum("tr,tor->to", low, B) * (adapters >= 0)[:, None]
+
+
+def slips(x, A, B, starts, ids, scale=SCALE):
+    """What known mistakes make of the output, where it shows."""
+    adapters, n = per_token(starts, ids), len(A)
+    want = update(x, A, B, adapters, scale)
+    position = per_token(starts, torch.arange(len(ids))).clamp(max=n - 1)
+    ends = torch.isin(torch.arange(len(x)), starts[1:] - 1)
+    turned = A.reshape(n, A.shape[2], A.shape[1]).mT
+    known = {
+        "scale-missing": want / scale,
+        "scale-twice": want * scale,
+        "scale-over-rank": want / A.shape[1],
+        "no-adapter-takes-last": update(x, A, B, adapters % n, scale),
+        "no-adapter-takes-first": update(x, A, B, adapters.clamp(min=0), scale),
+        "adapter-by-position": update(x, A, B, torch.where(adapters < 0, -1, position), scale),
+        "last-segment-skipped": want * (adapters != adapters[-1])[:, None],
+        "last-token-of-segment-lost": want * ~ends[:, None],
+        "factor-reshaped": update(x, turned, B, adapters, scale),
+    }
+    return {bug: value for bug, value in known.items() if not close(value, want, 1e-3, 1e-3)}
+
+
+def sort_of(adapter_ids):
+    """What `order` should be."""
+    return torch.sort(adapter_ids, stable=True).indices
+
+
+def wrong_orders(adapter_ids):
+    """What known mistakes give as order; each may have several forms."""
+    T, right = len(adapter_ids), sort_of(adapter_ids)
+    at_end = torch.where(adapter_ids < 0, adapter_ids.max() + 1, adapter_ids)
+    falling = torch.sort(adapter_ids, descending=True, stable=True).indices
+    return {
+        "order-inverted": [right.argsort()],
+        "order-holds-the-ids": [adapter_ids[right]],
+        "order-descending": [falling, right.flip(0)],
+        "not-sorted": [torch.arange(T)],
+        "no-adapter-last": [sort_of(at_end)],
+        "no-adapter-dropped": [right[adapter_ids[right] >= 0]],
+    }
+
+
+def triple(got):
+    """order, segment_starts and segment_ids as group_by_adapter returned them."""
+    three = isinstance(got, (tuple, list)) and len(got) == 3
+    require(
+        three,
+        "group_by_adapter should return three tensors: order, segment_starts, segment_ids",
+    )
+    names = ("order", "segment_starts", "segment_ids")
+    values = tuple(tensor(v, name) for v, name in zip(got, names))
+    for name, v in zip(names, values):
+        require(not v.is_complex() and v.dtype != torch.bool, f"{name} should hold integers")
+    return tuple(v.double() for v in values)
+
+
+def judge_order(order, adapter_ids, what):
+    """order is the stable ascending sort; names a known mistake."""
+    want = sort_of(adapter_ids).double()
+    if torch.equal(order, want):
+        return
+    T = len(adapter_ids)
+    found = [
+        bug
+        for bug, forms in wrong_orders(adapter_ids).items()
+        if any(torch.equal(order, form.double()) for form in forms)
+    ]
+    bug = found[0] if len(found) == 1 else None
+    shape = tuple(order.shape)
+    require(shape == (T,), f"{what}: order has shape {shape}, expected ({T},)", bug)
+    permutes = torch.equal(order.sort().values, torch.arange(T).double())
+    require(permutes, f"{what}: order does not hold each of 0..{T - 1} once: {_few(order)}", bug)
+    ascends = torch.equal(adapter_ids[order.long()], adapter_ids.sort().values)
+    require(
+        ascends,
+        f"{what}: adapter_ids[order] does not ascend: {_few(adapter_ids[order.long()])}",
+        bug,
+    )
+    fail(
+        f"{what}: tokens of one adapter change places: order is {_few(order)}, "
+        f"expected {_few(want)}",
+        "sort-not-stable",
+    )
+
+
+def judge_segments(starts, ids, adapter_ids, what):
+    """segment_starts and segment_ids tell where each adapter's tokens lie after the sort."""
+    T, right = len(adapter_ids), adapter_ids.sort().values
+    there, lengths = right.unique(return_counts=True)
+    ends = lengths.cumsum(0)
+    begins = ends - lengths
+    for name, v in (("segment_starts", starts), ("segment_ids", ids)):
+        require(v.ndim == 1, f"{what}: {name} has shape {tuple(v.shape)}, expected one dimension")
+    bug = None
+    if torch.equal(starts, begins.double()):
+        bug = "end-missing"
+    elif torch.equal(starts, ends.double()):
+        bug = "first-start-missing"
+    require(
+        len(starts) == len(ids) + 1,
+        f"{what}: {len(ids)} segment_ids need {len(ids) + 1} segment_starts, not {len(starts)}",
+        bug,
+    )
+    if any(torch.equal(starts[at : at + len(lengths)], lengths.double()) for at in (0, 1)):
+        bug = "starts-are-lengths" if len(lengths) > 1 else None
+    span = f"{what}: segment_starts should ascend from 0 to {T}, got {_few(starts)}"
+    require(bool((starts.diff() >= 0).all()), span, bug)
+    require(float(starts[0]) == 0 and float(starts[-1]) == T, span, bug)
+    require(torch.equal(starts, starts.round()), f"{what}: segment_starts should be whole numbers")
+    counted = starts.diff().long()
+    if torch.equal(counted[counted > 0], lengths) and not torch.equal(
+        ids[counted > 0].long(), there
+    ):
+        numbered = torch.equal(ids, torch.arange(len(ids)).double())
+        bug = "segments-numbered" if numbered else None
+    elif torch.equal(*(v.double() for v in _runs(adapter_ids, starts, ids))):
+        bug = "runs-not-sorted"
+    adapters = ids.repeat_interleave(counted)
+    wrong = (adapters != right).nonzero()
+    if len(wrong):
+        at = int(wrong[0])
+        fail(
+            f"{what}: sorted token {at} lies in a segment of adapter {int(adapters[at])}, "
+            f"expected {int(right[at])}",
+            bug,
+        )
+    full = ids[counted > 0]
+    bug = "segment-per-token" if len(full) == T else None
+    require(
+        len(full) == len(there),
+        f"{what}: {len(full)} segments that hold tokens, expected one for each of the "
+        f"{len(there)} ids that occur",
+        bug,
+    )
+
+
+def _runs(adapter_ids, starts, ids):
+    """What describes the runs of equal ids in the unsorted batch, and what was given."""
+    there, lengths = adapter_ids.unique_consecutive(return_counts=True)
+    want = torch.cat([torch.zeros(1), lengths.cumsum(0), there])
+    return want, torch.cat([starts, ids])
+
+
+def _few(values):
+    shown = [f"{v:g}" for v in values[:12].tolist()]
+    return f"[{', '.join(shown)}{', …' if len(values) > 12 else ''}]"
+
+
+def judge_group(got, adapter_ids, what):
+    order, starts, ids = triple(got)
+    judge_order(order, adapter_ids, what)
+    judge_segments(starts, ids, adapter_ids, what)
+
+
+def mixed(draw, T, ids):
+    """(T,) adapter ids in no order; each of `ids` occurs, as far as there is room."""
+    ids = torch.tensor(ids)
+    chosen = torch.cat([ids, ids[draw.integers(0, len(ids), T)]])[:T]
+    while True:  # an order that ascends, or is its own inverse, would hide mistakes
+        drawn = chosen[draw(T).argsort()]
+        order = sort_of(drawn)
+        if T < 6 or len(ids) < 3 or not torch.equal(order[order], torch.arange(T)):
+            return drawn
+
+
+# shape
+
+
+def grouped(kata, adapter_ids):
+    return kata.group_by_adapter(adapter_ids)
+
+
+@part("shape")
+def test_group_shapes(stage, draw):
+    """order is (T,), segment_starts (s + 1,), segment_ids (s,), for one token too."""
+    for T, ids in ((12, (-1, 0, 1, 3, 4)), (30, (0, 2, 5)), (7, (-1, 4)), (2, (3, 1)), (1, (2,))):
+        adapter_ids = mixed(draw, T, ids)
+        judge_group(stage(grouped, adapter_ids), adapter_ids, f"{T} tokens")
+
+
+def applied(kata, x, lora_A, lora_B, starts, ids, scale):
+    # New memory is filled with NaN: what is never written shows, whatever lay there before.
+    torch._C._set_deterministic_algorithms(True, warn_only=True)
+    return kata.sgmv(x, lora_A, lora_B, starts, ids, scale)
+
+
+def _right(stage, values, what="the output", scale=SCALE):
+    """sgmv gives the right update; names a known mistake."""
+    x, A, B, starts, ids = values
+    y = stage(applied, *values, scale)
+    adapters = per_token(starts, ids)
+    want = update(x, A, B, adapters, scale)
+    known = slips(*values, scale) if scale not in (0, 1) else {}
+    near(y, want, what=what, unless=known, bug=_unwritten(y, want, adapters < 0))
+
+
+def _unwritten(y, want, none):
+    """The mistake if the output is right but for tokens without an adapter, never written."""
+    if not isinstance(y, torch.Tensor) or y.shape != want.shape or not bool(none.any()):
+        return None
+    right = close(y[~none], want[~none], 1e-4, 1e-5)
+    return "no-adapter-not-written" if right and bool(y[none].isnan().all()) else None
+
+
+@part("shape")
+def test_output_shape(stage, draw):
+    """sgmv gives (T, out), whatever in, r, out, n and the number of tokens are."""
+    _right(stage, pieces(draw, FULL))
+    one = ((1, 1),)
+    for n, rank, out, width, segments in (
+        (3, 6, 4, 4, ((0, 2), (2, 3))),  # square
+        (4, 1, 5, 7, ((-1, 1), (1, 2), (3, 2))),
+        (3, 2, 1, 5, ((0, 2), (2, 3))),
+        (3, 2, 5, 1, ((0, 2), (2, 3))),
+        (1, 2, 5, 4, ((-1, 2), (0, 3))),
+        (2, 2, 5, 4, one),
+        (2, 1, 1, 1, one),
+        (2, 8, 5, 4, ((0, 1), (1, 1))),
+    ):
+        starts, ids = laid_out(segments)
+        A, B = factors(draw, n, rank=rank, out=out, width=width)
+        x = draw(int(starts[-1]), width)
+        what = f"x {tuple(x.shape)}, lora_A {tuple(A.shape)}, lora_B {tuple(B.shape)}: the output"
+        y = stage(applied, x, A, B, starts, ids, SCALE)
+        near(y, update(x, A, B, per_token(starts, ids)), what=what, dtype=torch.float32)
+
+
+def grouped_strided(kata, adapter_ids):
+    table = adapter_ids.reshape(-1, 2)
+    return kata.group_by_adapter(table[:, 1]), kata.group_by_adapter(adapter_ids[::3])
+
+
+def applied_strided(kata, x, lora_A, lora_B, starts, ids, scale):
+    wide = torch.stack([x, -x], dim=2)
+    spaced = torch.stack([starts, starts + 1], dim=1), torch.stack([ids, ids + 1], dim=1)
+    lora_A = lora_A.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    lora_B = lora_B.mT.contiguous().mT
+    turned = x.T.contiguous().T
+    return (
+        kata.sgmv(wide[:, :, 0], lora_A, lora_B, spaced[0][:, 0], spaced[1][:, 0], scale),
+        kata.sgmv(turned, lora_A, lora_B, starts, ids, scale),
+    )
+
+
+@part("shape")
+def test_non_contiguous_inputs(stage, draw):
+    """Ids, tokens, factors and segments need not be contiguous."""
+    adapter_ids = mixed(draw, 36, (-1, 0, 1, 3))
+    second, third = stage(grouped_strided, adapter_ids)
+    judge_group(second, adapter_ids[1::2], "every second id")
+    judge_group(third, adapter_ids[::3], "every third id")
+    values = x, A, B, starts, ids = pieces(draw, FULL)
+    want = update(x, A, B, per_token(starts, ids))
+    for y in stage(applied_strided, *values, SCALE):
+        near(y, want, what="the output for inputs that are not contiguous")
+
+
+# forward
+
+
+@part("forward")
+def test_order_ascends(stage, draw):
+    """adapter_ids[order] ascends, in whatever order the ids come."""
+    ids = mixed(draw, 20, (-1, 0, 1, 2, 5))
+    for what, adapter_ids in (
+        ("ids in no order", ids),
+        ("ids that ascend already", ids.sort().values),
+        ("ids that descend", ids.sort(descending=True).values),
+        ("ids in turn", torch.tensor([2, 0, 1] * 5)),
+        ("ids in runs", torch.tensor([3, 3, 0, 0, 0, -1, -1, 3, 0, 1, 1])),
+    ):
+        judge_group(stage(grouped, adapter_ids), adapter_ids, what)
+
+
+def grouped_fairly(kata, adapter_ids):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class TiesReversed(TorchDispatchMode):
+        # A sort that is not asked to be stable may put equal values in any order. Whether it
+        # does depends on the machine; here it always does.
+        @classmethod
+        def _should_skip_dynamo(cls):
+            return False  # True would import the compiler: a second
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            named = dict(zip([a.name for a in func._schema.arguments], args)) | (kwargs or {})
+            aten = torch.ops.aten
+            sorts = func in (aten.sort.default, aten.sort.stable)
+            if not sorts or named.get("stable") or not named["self"].ndim:
+                return func(*args, **(kwargs or {}))
+            values, dim = named["self"], named.get("dim", -1)
+            down = named.get("descending", False)
+            turned = torch.sort(values.flip(dim), dim=dim, descending=down, stable=True)
+            return turned.values, values.shape[dim] - 1 - turned.indices
+
+    with TiesReversed():
+        return kata.group_by_adapter(adapter_ids)
+
+
+@part("forward")
+def test_sort_is_stable(stage, draw):
+    """Tokens of one adapter keep their order."""
+    for T, ids in ((9, (0, 1)), (48, (-1, 0, 1)), (300, (-1, 0, 2, 3, 7)), (64, (4,))):
+        adapter_ids = mixed(draw, T, ids)
+        judge_group(stage(grouped_fairly, adapter_ids), adapter_ids, f"{T} tokens")
+
+
+@part("forward")
+def test_no_adapter_comes_first(stage, draw):
+    """-1 forms the first segment; a batch may hold no -1, or nothing else."""
+    adapter_ids = mixed(draw, 15, (-1, 0, 1, 3))
+    judge_group(stage(grouped, adapter_ids), adapter_ids, "ids with -1")
+    adapter_ids = mixed(draw, 15, (0, 1, 3))
+    judge_group(stage(grouped, adapter_ids), adapter_ids, "ids without -1")
+    for T in (1, 6):
+        adapter_ids = torch.full((T,), -1)
+        judge_group(stage(grouped, adapter_ids), adapter_ids, f"{T} times -1")
+
+
+@part("forward")
+def test_segments_name_their_adapters(stage, draw):
+    """segment_ids are the adapters' own ids, with gaps between them, and large ones too."""
+    for ids in ((2, 3, 5), (-1, 4), (7,), (0, 9, 40), (-1, 130, 260, 300)):
+        adapter_ids = mixed(draw, 18, ids)
+        judge_group(stage(grouped, adapter_ids), adapter_ids, f"ids out of {ids}")
+
+
+@part("forward")
+def test_each_segment_has_its_adapter(stage, draw):
+    """Each token of a segment gets scale * x @ A.T @ B.T of the segment's adapter."""
+    for segments in (FULL, NAMED, ((0, 2), (1, 3), (2, 1), (3, 2), (4, 1), (5, 3)), ((3, 6),)):
+        _right(stage, pieces(draw, segments), f"the output for segments {segments}")
+    wide = tuple((k, 1 + k % 3) for k in range(24))
+    _right(stage, pieces(draw, wide, n=24), "the output for 24 adapters")
+
+
+@part("forward")
+def test_no_adapter_gives_zeros(stage, draw):
+    """In the segment of -1 the output is zero, also where it is the only one."""
+    _right(stage, pieces(draw, NAMED), "the output without -1")
+    for segments in (FULL, ((-1, 5), (5, 2)), ((-1, 4),), ((-1, 1),)):
+        _right(stage, pieces(draw, segments), f"the output for segments {segments}")
+
+
+@part("forward")
+def test_empty_segments(stage, draw):
+    """Segments may be empty: the first, the last, several in a row."""
+    _right(stage, pieces(draw, FULL))
+    for segments in (
+        HOLES,
+        ((-1, 0), (5, 3)),
+        ((-1, 2), (0, 0), (1, 0), (2, 3)),
+        ((0, 0), (1, 0), (4, 1)),
+        ((0, 3), (3, 0), (5, 0)),
+        ((-1, 4), (0, 0)),
+    ):
+        values = pieces(draw, segments)
+        with blame("empty-segment-fails"):
+            _right(stage, values, f"the output for segments {segments}")
+
+
+@part("forward")
+def test_any_scale(stage, draw):
+    """scale may be any number: small, negative, 1 or 0."""
+    for scale in (SCALE, 0.125, -1.5, 1.0, 0.0):
+        _right(stage, pieces(draw, FULL), f"the output with scale {scale}", scale)
+
+
+def whole(kata, x, lora_A, lora_B, adapter_ids, scale, g):
+    x, lora_A, lora_B = (t.clone().requires_grad_() for t in (x, lora_A, lora_B))
+    order, starts, ids = kata.group_by_adapter(adapter_ids)
+    order = order.long()
+    y = kata.sgmv(x[order], lora_A, lora_B, starts, ids, scale)
+    if y.requires_grad:
+        (y * g[order]).sum().backward()
+    return order, y, x.grad, lora_A.grad, lora_B.grad
+
+
+def _whole(stage, draw, adapter_ids, n=ADAPTERS):
+    """Evidence of grouping, sgmv and its gradients in one; what is right of each."""
+    x, g = draw(len(adapter_ids), IN), draw(len(adapter_ids), OUT)
+    A, B = factors(draw, n)
+    order, y, *grads = stage(whole, x, A, B, adapter_ids, SCALE, g)
+    judge_order(order.double(), adapter_ids, "the batch")
+    want = update(x, A, B, adapter_ids)
+    shape = tuple(tensor(y).shape)
+    require(shape == want.shape, f"sgmv gives {shape}, expected {tuple(want.shape)}")
+    back = torch.empty_like(y).index_copy(0, order, y)
+    return back, want, grads, _gradients(x, A, B, adapter_ids, SCALE, g)
+
+
+@part("forward")
+def test_same_as_one_adapter_per_token(stage, draw):
+    """Grouping, sgmv and the undone permutation give each token its own adapter's update."""
+    for T, ids in ((16, (-1, 0, 2, 5)), (12, (1, 3, 4)), (20, (-1, 0, 1, 2, 3, 4, 5)), (5, (5,))):
+        back, want, *_ = _whole(stage, draw, mixed(draw, T, ids))
+        near(back, want, what=f"the update of {T} tokens with ids out of {ids}")
+    back, want, *_ = _whole(stage, draw, torch.full((4,), -1))
+    near(back, want, what="the update of 4 tokens without an adapter")
+
+
+def by_keyword(kata, adapter_ids, x, lora_A, lora_B, starts, ids, scale):
+    return kata.group_by_adapter(adapter_ids=adapter_ids), kata.sgmv(
+        scale=scale, segment_ids=ids, segment_starts=starts, lora_B=lora_B, lora_A=lora_A, x=x
+    )
+
+
+@part("forward")
+def test_arguments_by_name(stage, draw):
+    """Arguments may be given by name."""
+    adapter_ids = mixed(draw, 12, (-1, 0, 3))
+    values = x, A, B, starts, ids = pieces(draw, FULL)
+    got, y = stage(by_keyword, adapter_ids, *values, SCALE)
+    judge_group(got, adapter_ids, "ids given by name")
+    near(y, update(x, A, B, per_token(starts, ids)), what="the output for arguments by name")
+
+
+def untouched(kata, adapter_ids, x, lora_A, lora_B, starts, ids, scale):
+    kata.group_by_adapter(adapter_ids)
+    kata.sgmv(x, lora_A, lora_B, starts, ids, scale)
+    return adapter_ids, x, lora_A, lora_B, starts, ids
+
+
+@part("forward")
+def test_inputs_unchanged(stage, draw):
+    """No argument is changed in place."""
+    names = ("adapter_ids", "x", "lora_A", "lora_B", "segment_starts", "segment_ids")
+    for segments in (FULL, NAMED, HOLES):
+        given = mixed(draw, 12, (-1, 0, 3)), *pieces(draw, segments)
+        after = stage(untouched, *given, SCALE)
+        for name, value, before in zip(names, after, given):
+            same(value, before, name, "input-changed-in-place")
+
+
+def in_turn(kata, first, second, first_ids, second_ids, scales):
+    adapter_ids = first_ids.clone()
+    given = [t.clone() for t in first]
+    made = [(kata.group_by_adapter(adapter_ids), kata.sgmv(*given, scales[0]))]
+    adapter_ids.copy_(second_ids)
+    for old, new in zip(given, second):
+        old.copy_(new)
+    for scale in scales:
+        made.append((kata.group_by_adapter(adapter_ids), kata.sgmv(*given, scale)))
+    given = [t.clone() for t in first]
+    made.append((kata.group_by_adapter(first_ids.clone()), kata.sgmv(*given, scales[0])))
+    return made
+
+
+@part("forward")
+def test_calls_are_independent(stage, draw):
+    """A call depends on its arguments alone: nothing is kept from one to the next."""
+    first = pieces(draw, FULL)
+    second = pieces(draw, ((-1, 1), (1, 6), (2, 1), (3, 3), (4, 4)))
+    ids = mixed(draw, 15, (-1, 0, 2)), mixed(draw, 15, (-1, 1, 2))
+    made = stage(in_turn, first, second, *ids, (SCALE, 0.5))
+    one, two = (update(*v[:3], per_token(*v[3:])) for v in (first, second))
+    half = two / SCALE * 0.5
+    what, again = "a call after its arguments changed", "a call that repeats the first"
+    calls = (("the first call", 0, one), (what, 1, two), (what, 1, half), (again, 0, one))
+    before = None
+    for (what, at, want), (group, y) in zip(calls, made):
+        order = triple(group)[0].long()
+        kept = what != "the first call" and torch.equal(order, sort_of(ids[1 - at]))
+        require(not kept, f"group_by_adapter, {what}: order is that of another batch", KEPT)
+        judge_group(group, ids[at], f"group_by_adapter, {what}")
+        known = {} if before is None else {KEPT: before}
+        near(y, want, what=f"the output of {what}", unless=known)
+        before = want
+
+
+# gradient
+
+
+def _gradients(x, A, B, adapters, scale, g):
+    """Gradients of x, lora_A, lora_B; float64."""
+    leaves = [t.double().requires_grad_() for t in (x, A, B)]
+    (update(*leaves, adapters, scale) * g.double()).sum().backward()
+    return [leaf.grad for leaf in leaves]
+
+
+def gradients(kata, x, lora_A, lora_B, starts, ids, scale, g, which):
+    leaves = [t.clone().requires_grad_(k in which) for k, t in enumerate((x, lora_A, lora_B))]
+    y = kata.sgmv(*leaves, starts, ids, scale)
+    if y.requires_grad:
+        (y * g).sum().backward()
+    return y.requires_grad, [leaf.grad for leaf in leaves]
+
+
+def _graded(stage, draw, segments, which=(0, 1, 2), dtype=torch.float32):
+    """Gradients as they came, those of `which` as they should be, and a suspect."""
+    values = x, A, B, starts, ids = pieces(draw, segments, dtype=dtype)
+    g = draw(len(x), OUT, dtype=dtype)
+    alive, got = stage(gradients, *values, SCALE, g, which)
+    require(alive, "the output does not require a gradient", "output-detached")
+    want = _gradients(x, A, B, per_token(starts, ids), SCALE, g)
+    return [(NAMES[k], got[k], want[k]) for k in which]
+
+
+NAMES = ("x", "lora_A", "lora_B")
+
+
+def _as_wanted(got, note=""):
+    missing = tuple(name for name, grad, _ in got if grad is None)
+    bug = {("x",): "input-gradient-cut", ("lora_A", "lora_B"): "factor-gradients-cut"}.get(missing)
+    for name, grad, want in got:
+        require(grad is not None, f"{name} gets no gradient{note}", bug)
+        near(grad, want, what=f"the gradient of {name}{note}")
+
+
+@part("gradient")
+def test_gradients(stage, draw):
+    """x, lora_A and lora_B get exact gradients; adapters of no token get none or zeros."""
+    for segments in (FULL, NAMED, ((2, 4),), ((-1, 3), (5, 1))):
+        _as_wanted(_graded(stage, draw, segments), f" for segments {segments}")
+
+
+@part("gradient")
+def test_gradients_with_empty_segments(stage, draw):
+    """Empty segments change no gradient."""
+    for segments in (HOLES, ((-1, 2), (0, 0), (1, 0), (2, 3)), ((-1, 0), (0, 3), (5, 0))):
+        _as_wanted(_graded(stage, draw, segments), f" for segments {segments}")
+
+
+@part("gradient")
+def test_any_of_them_may_be_frozen(stage, draw):
+    """Each gets its gradient also where the others need none."""
+    _as_wanted(_graded(stage, draw, FULL))
+    for which in ((0,), (1, 2), (1,), (2,)):
+        alone = " and ".join(NAMES[k] for k in which)
+        _as_wanted(_graded(stage, draw, FULL, which), f", with only {alone} to be trained")
+
+
+@part("gradient")
+def test_no_adapter_no_gradient(stage, draw):
+    """With -1 alone nothing gets a gradient, or zeros."""
+    values = pieces(draw, ((-1, 4),))
+    _, got = stage(gradients, *values, SCALE, draw(4, OUT), (0, 1, 2))
+    for name, grad in zip(NAMES, got):
+        if grad is not None:
+            none = bool((tensor(grad) == 0).all())
+            require(none, f"{name} gets a gradient from tokens without an adapter")
+
+
+@part("gradient")
+def test_gradients_through_the_grouping(stage, draw):
+    """With the permutation around it, gradients are those of one adapter per token."""
+    for T, ids in ((16, (-1, 0, 2, 5)), (12, (1, 3, 4))):
+        _, _, grads, wanted = _whole(stage, draw, mixed(draw, T, ids))
+        for name, grad, want in zip(NAMES, grads, wanted):
+            require(grad is not None, f"{name} gets no gradient through the grouping")
+            near(grad, want, what=f"the gradient of {name} through the grouping")
+
+
+# dtype
+
+
+def kinds(kata, adapter_ids):
+    return [v.dtype for v in kata.group_by_adapter(adapter_ids)]
+
+
+@part("dtype")
+def test_integers(stage, draw):
+    """order, segment_starts and segment_ids are integer tensors."""
+    for ids in ((-1, 0, 3), (2,)):
+        got = stage(grouped, mixed(draw, 12, ids))
+        triple(got)
+        for name, value in zip(("order", "segment_starts", "segment_ids"), got):
+            floats = value.is_floating_point()
+            require(not floats, f"{name} should hold integers, not {str(value.dtype)[6:]}")
+
+
+@part("dtype")
+def test_dtype_of_the_tokens(stage, draw):
+    """float64, bfloat16 and float32 work, and the output has the dtype of x."""
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for segments in (FULL, HOLES, ((-1, 3),)):
+            values = x, A, B, starts, ids = pieces(draw, segments, dtype=dtype)
+            y = tensor(stage(applied, *values, 0.7))
+            want = update(x, A, B, per_token(starts, ids), 0.7)
+            kind = str(dtype)[6:]
+            if y.dtype == torch.float32 != dtype and close(y, want, 4e-2, 4e-2):
+                bug = "output-always-float32"
+            else:
+                bug = None
+            near(y, want, what=f"the {kind} output", dtype=dtype, bug=bug)
+
+
+@part("dtype")
+def test_gradients_in_the_dtype_of_the_tokens(stage, draw):
+    """Gradients are right in float64 and bfloat16 too."""
+    for dtype in (torch.float64, torch.bfloat16):
+        for name, grad, want in _graded(stage, draw, FULL, dtype=dtype):
+            what = f"the {str(dtype)[6:]} gradient of {name}"
+            near(tensor(grad, what), want, what=what, dtype=dtype)
+
+
+# gpu
+
+
+def on_device(kata, x, lora_A, lora_B, adapter_ids, scale, g, device):
+    leaves = [t.to(device).requires_grad_() for t in (x, lora_A, lora_B)]
+    group = kata.group_by_adapter(adapter_ids.to(device))
+    order = group[0].long()
+    y = kata.sgmv(leaves[0][order], *leaves[1:], *group[1:], scale)
+    (y * g.to(device)[order]).sum().backward()
+    grads = [leaf.grad for leaf in leaves]
+    return group, y, grads, [t.device.type for t in (*group, y)]
+
+
+@part("gpu")
+def test_same_on_the_accelerator(stage, draw):
+    """On the accelerator grouping, output and gradients are the same, and stay there."""
+    for T, chosen in ((24, (-1, 0, 2, 5)), (200, (0, 1, 3))):
+        adapter_ids = mixed(draw, T, chosen)
+        x, g = draw(T, IN), draw(T, OUT)
+        A, B = factors(draw)
+        given = x, A, B, adapter_ids, SCALE, g
+        group, y, grads, places = stage(on_device, *given, stage.device)
+        names = ("order", "segment_starts", "segment_ids", "the output")
+        for name, place in zip(names, places):
+            require(place == stage.device, f"{name}: on {place}, its inputs on {stage.device}")
+        judge_group(group, adapter_ids, f"{T} tokens on {stage.device}")
+        near(y, update(x, A, B, adapter_ids)[sort_of(adapter_ids)])
+        for name, grad, want in zip(NAMES, grads, _gradients(*given)):
+            near(tensor(grad, f"the gradient of {name}"), want, what=f"the gradient of {name}")
