@@ -8,6 +8,7 @@ ever imported, unpickled or evaluated in this process.
 import gc
 import hashlib
 import inspect
+import marshal
 import os
 import random
 import re
@@ -31,6 +32,7 @@ from grader.errors import GraderError
 from grader.exam import checks, kit
 from grader.exam.nursery import Nursery, NurseryGone
 from grader.exam.session import KEPT_OUTPUT_BYTES, Session, StageDied
+from grader.exam.stage import PROBE_FILE
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
 from grader.harmless import harmless
 
@@ -88,10 +90,11 @@ class StageHandle:
 
     def _ask(self, probe: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
         session = self._run.session()
-        source, values = _probe(probe)
+        source, code, values = _probe(probe)
         call = {
             "name": probe.__name__,
             "source": source,
+            "code": code,
             "values": values,
             "args": args,
             "kwargs": kwargs,
@@ -115,8 +118,9 @@ class StageHandle:
         return reply
 
 
-def _probe(probe: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
-    """The probe's source with that of the helpers it calls, and the plain values it names."""
+def _probe(probe: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
+    """The probe's source with that of the helpers it calls, that compiled (here, once, and not
+    on each stage anew), and the plain values it names."""
     if probe not in _sources:
         pieces: dict[str, str] = {}
         values: dict[str, Any] = {}
@@ -132,11 +136,13 @@ def _probe(probe: Callable[..., Any]) -> tuple[str, dict[str, Any]]:
                     queue.append(value)
                 elif isinstance(value, (int, float, str, tuple)):
                     values[name] = value
-        _sources[probe] = ("\n\n".join(pieces.values()), values)
+        source = "\n\n".join(pieces.values())
+        code = marshal.dumps(compile(source, PROBE_FILE, "exec", dont_inherit=True))
+        _sources[probe] = (source, code, values)
     return _sources[probe]
 
 
-_sources: dict[Callable[..., Any], tuple[str, dict[str, Any]]] = {}
+_sources: dict[Callable[..., Any], tuple[str, bytes, dict[str, Any]]] = {}
 
 
 class _Run:
