@@ -4,7 +4,7 @@ import codecs
 import textwrap
 from collections.abc import Iterable
 
-_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+_CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _ASCII = {"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'"}
 
 ENCODING_ERRORS = "kata-ascii"
