@@ -73,6 +73,12 @@ def due_of(memory: str) -> datetime:
     return due
 
 
+def reviewed_at(memory: str) -> datetime:
+    """When a card with this memory was reviewed last."""
+    at: datetime = _card(memory, datetime.now(UTC)).last_review
+    return at
+
+
 def day_end(now: datetime) -> datetime:
     """When the study day of `now` (aware, its own time zone counts) ends: the next 4 o'clock."""
     end = now.replace(hour=DAY_STARTS_AT, minute=0, second=0, microsecond=0)

@@ -1,0 +1,221 @@
+"""A plan up to an interview: what to practise each day so that most is known on that day.
+
+The rule. A study day holds the plan's minutes. They are filled with
+
+1. what was never seen, most worth per minute first: unseen counts as not known, and no repetition
+   gains as much as a first look;
+2. then what gains most per minute: its worth times the difference that repeating it now makes to
+   the probability (FSRS) of recalling it on the day of the interview. This brings back what would
+   be forgotten by then, and in the last days what is cheap to refresh.
+
+What no longer fits into the day is passed over for the next that fits; nothing comes twice in a day.
+`benchmarks/plan.py` compares the rule with FSRS's own order. Pure: times come in as arguments, in
+the learner's own time zone, because that decides which day it is.
+"""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+import msgspec
+
+from grader.practice import schedule
+from grader.practice.database import StoreError
+from grader.practice.progress import Progress
+from grader.practice.schedule import Rating
+
+_SETTING = "plan"
+_NOON = time(12)
+# How a first look goes before anything is known of the learner: answered well or not.
+_FIRST_CHANCE = 0.6
+_ENOUGH_MINUTES = 24 * 60
+_FORECAST_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to practise. `worth` is what knowing it counts for; 1 is one question."""
+
+    key: str
+    minutes: float
+    worth: float = 1.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The day that matters and the minutes for each day before it."""
+
+    interview: date
+    minutes_per_day: int
+
+    def moment(self, now: datetime) -> datetime:
+        """When things should be known: noon of the interview's day, in the time zone of `now`."""
+        return datetime.combine(self.interview, _NOON, now.tzinfo)
+
+    def days_left(self, now: datetime) -> int:
+        """Study days to practise in, today's included; the interview's own only if it is today.
+        0 when the interview is over."""
+        left = (self.interview - study_day(now)).days
+        return 1 if left == 0 else max(left, 0)
+
+
+@dataclass(frozen=True)
+class Day:
+    """What one day of a forecast would hold."""
+
+    day: date
+    new: tuple[Item, ...]
+    again: tuple[Item, ...]
+
+    @property
+    def minutes(self) -> float:
+        return sum(item.minutes for item in (*self.new, *self.again))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How a plan works out. `left_out` is what stays unseen, least worth per minute first;
+    `recall_now` and `recall_then` are the worth-weighted recall on the day (0 to 1), if nothing
+    more is done and if the plan is followed; `enough_minutes` per day would show everything once
+    (None: that many minutes no day has)."""
+
+    days: tuple[Day, ...]
+    left_out: tuple[Item, ...]
+    recall_now: float
+    recall_then: float
+    enough_minutes: int | None
+
+
+def study_day(now: datetime) -> date:
+    """The day that `now` belongs to; it lasts until 4 o'clock at night."""
+    return (schedule.day_end(now) - timedelta(days=1)).date()
+
+
+def stored(progress: Progress) -> Plan | None:
+    """The learner's plan, over or not; None if there is none."""
+    text = progress.setting(_SETTING)
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Plan)
+    except msgspec.DecodeError as error:
+        raise StoreError(
+            "The stored plan cannot be read. `kata plan --clear` removes it."
+        ) from error
+
+
+def store(progress: Progress, plan: Plan | None) -> None:
+    """Set the learner's plan, or remove it."""
+    progress.set(_SETTING, "" if plan is None else msgspec.json.encode(plan).decode())
+
+
+def current(progress: Progress, now: datetime) -> Plan | None:
+    """The learner's plan, if its interview is still to come."""
+    plan = stored(progress)
+    return plan if plan is not None and plan.days_left(now) else None
+
+
+def gain(memory: str | None, now: datetime, day: datetime) -> float:
+    """What practising at `now` adds to the probability of recall at `day`."""
+    chance = _FIRST_CHANCE if memory is None else schedule.recall(memory, now)
+    good, again = (
+        schedule.recall(schedule.review(memory, rating, now).memory, day)
+        for rating in (Rating.GOOD, Rating.AGAIN)
+    )
+    return chance * good + (1 - chance) * again - schedule.recall(memory, day)
+
+
+def ordered(
+    items: Iterable[Item], memories: Mapping[str, str], now: datetime, plan: Plan
+) -> list[Item]:
+    """All that today could hold, by the rule at the top; without what was practised today."""
+    day, today = plan.moment(now), study_day(now)
+    unseen: list[tuple[float, Item]] = []
+    seen: list[tuple[float, Item]] = []
+    for item in items:
+        memory = memories.get(item.key)
+        if memory is None:
+            unseen.append((item.worth / item.minutes, item))
+        elif study_day(schedule.reviewed_at(memory).astimezone(now.tzinfo)) != today:
+            seen.append((gain(memory, now, day) * item.worth / item.minutes, item))
+    return [
+        item
+        for some in (unseen, seen)
+        for value, item in sorted(some, key=lambda pair: -pair[0])
+        if value > 0
+    ]
+
+
+def chosen(
+    items: Iterable[Item], memories: Mapping[str, str], now: datetime, plan: Plan, minutes: float
+) -> list[Item]:
+    """What of it fits into today's remaining `minutes`."""
+    return _fitting(ordered(items, memories, now, plan), minutes)
+
+
+def _fitting(items: Iterable[Item], minutes: float) -> list[Item]:
+    taken = []
+    for item in items:
+        if item.minutes <= minutes:
+            taken.append(item)
+            minutes -= item.minutes
+    return taken
+
+
+def forecast(
+    items: Sequence[Item],
+    memories: Mapping[str, str],
+    now: datetime,
+    plan: Plan,
+    done_minutes: float = 0.0,
+) -> Forecast:
+    """How the days up to the interview would go, if answers succeed as FSRS expects them to.
+
+    done_minutes: what was practised today already. Outcomes are drawn from a fixed seed, so that
+    the same record gives the same forecast. Of a long time the first and the last 30 days count.
+    """
+    draw, known = random.Random(0), dict(memories)
+    days: list[Day] = []
+    left = plan.days_left(now)
+    for number in range(left):
+        if _FORECAST_DAYS <= number < left - _FORECAST_DAYS:
+            continue
+        then = now + timedelta(days=number)
+        minutes = plan.minutes_per_day - (0 if number else done_minutes)
+        today = chosen(items, known, then, plan, minutes)
+        new = tuple(item for item in today if item.key not in known)
+        days.append(Day(study_day(then), new, tuple(i for i in today if i.key in known)))
+        for item in today:
+            memory = known.get(item.key)
+            chance = _FIRST_CHANCE if memory is None else schedule.recall(memory, then)
+            rating = Rating.GOOD if draw.random() < chance else Rating.AGAIN
+            known[item.key] = schedule.review(memory, rating, then).memory
+    left_out = [item for item in items if item.key not in known]
+    unseen = [item for item in items if item.key not in memories]
+    return Forecast(
+        tuple(days),
+        tuple(sorted(left_out, key=lambda item: item.worth / item.minutes)),
+        recall(items, memories, plan.moment(now)),
+        recall(items, known, plan.moment(now)),
+        _enough(unseen, left, done_minutes) if left_out else plan.minutes_per_day,
+    )
+
+
+def recall(items: Sequence[Item], memories: Mapping[str, str], when: datetime) -> float:
+    """The expected share, by worth, of the items that are recalled at `when`; 0 for no items."""
+    total = sum(item.worth for item in items)
+    known = sum(i.worth * schedule.recall(memories.get(i.key), when) for i in items)
+    return known / total if total else 0.0
+
+
+def _enough(unseen: Sequence[Item], days: int, done_minutes: float) -> int | None:
+    """The fewest minutes a day, in steps of 5, in which all of it is seen once."""
+    order = sorted(unseen, key=lambda item: -item.worth / item.minutes)
+    for minutes in range(5, _ENOUGH_MINUTES + 1, 5):
+        left = order
+        for number in range(days):
+            taken = _fitting(left, minutes - (0 if number else done_minutes))
+            left = [item for item in left if item not in taken]
+        if not left:
+            return minutes
+    return None
