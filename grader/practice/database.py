@@ -89,15 +89,16 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             clock_s REAL NOT NULL,
             kind TEXT NOT NULL,
             data TEXT NOT NULL)""",
-        # An answer is stored as it is given, before anything is revealed. `draw` is the seed of
-        # its numbers, `correct` NULL where nothing was computed, `points` those ticked (JSON).
+        # An answer is stored as it is given, before anything is revealed: line by line, with
+        # `seconds` NULL until its end. `draw` is the seed of its numbers, `correct` NULL where
+        # nothing was computed, `points` those ticked (JSON).
         """CREATE TABLE answers (
             id INTEGER PRIMARY KEY,
             key TEXT NOT NULL,
             quiz INTEGER REFERENCES quizzes (id),
             interview INTEGER REFERENCES interviews (id),
             at TEXT NOT NULL,
-            seconds REAL NOT NULL,
+            seconds REAL,
             draw INTEGER NOT NULL,
             text TEXT NOT NULL,
             correct INTEGER,
@@ -214,7 +215,13 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of what is written inside, or nothing. It waits for another writer first."""
+        """All of what is written inside, or nothing. It waits for another writer first.
+
+        Inside another transaction it is a part of that one.
+        """
+        if self._connection.in_transaction:
+            yield
+            return
         with self._plain():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
