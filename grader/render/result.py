@@ -38,6 +38,11 @@ def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str
     return [*lines, "", *_footer(verdict, around, ink)]
 
 
+def parts(verdict: Verdict, width: int, colour: bool) -> list[str]:
+    """The table of parts alone: how far, and nothing of what is wrong."""
+    return _parts(verdict, _Ink(width, colour))
+
+
 @dataclass(frozen=True)
 class _Ink:
     width: int

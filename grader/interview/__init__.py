@@ -1,0 +1,1 @@
+"""Mock interviews: the paper, the sitting, the rubric, the report."""

@@ -1,0 +1,206 @@
+"""The bug hunt: a solution with one catalogued mistake planted in it, to be found and mended.
+
+Comments and markers are taken out, of the planted file and of the reference alike, so that no
+comment contradicts the code; what is left differs by the mistake alone. Docstrings stay: they
+are the contract.
+"""
+
+import ast
+import difflib
+import io
+import json
+import random
+import re
+import tokenize
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from grader import catalog, content
+from grader.catalog import Bug
+from grader.errors import ContentError, UsageFault
+from grader.practice import database, files, stubs
+from grader.practice.progress import Progress
+from grader.practice.schedule import Rating
+
+HINTS = 2
+_FAIR_LINES = 2
+_FAIR_GROWTH = 24  # characters; a longer insertion stands out
+_ODD = re.compile(r"\b0 \*|\* 0\b|\bimport\b|> 0 or|or True")  # no learner would write it
+
+
+def reference(slug: str) -> str:
+    """The solution as the hunt shows it: without markers and comments."""
+    return _bare(stubs.solution(slug))
+
+
+def planted(slug: str, bug: Bug) -> str:
+    """The file to search: `reference(slug)` with the bug. Raises ContentError if it is no Python
+    or shows nothing of the bug."""
+    raw = content.solution(slug).read_text(encoding="utf-8")
+    name = f"solutions/{slug}.py with {bug.id}"
+    text = _bare(stubs.strip_markers(catalog.planted(slug, bug, raw), name))
+    try:
+        compile(text, name, "exec")
+    except SyntaxError as error:
+        raise ContentError(f"{name}: {error.msg}") from error
+    if text == reference(slug):
+        raise ContentError(f"{name} differs in comments alone.")
+    return text
+
+
+def _bare(source: str) -> str:
+    """Python without its comments, and without the lines that held nothing else."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip() or "\0"
+    text = "\n".join(line for line in lines if line != "\0")
+    return re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n") + "\n"
+
+
+def change(slug: str, bug: Bug) -> tuple[list[str], list[str]]:
+    """The lines of the reference that the bug replaces, and those it puts there."""
+    before, after = reference(slug).splitlines(), planted(slug, bug).splitlines()
+    moves = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    moves = [move for move in moves if move[0] != "equal"]
+    removed = [line for _, a, b, _, _ in moves for line in before[a:b]]
+    return removed, [line for _, _, _, a, b in moves for line in after[a:b]]
+
+
+def is_fair(slug: str, bug: Bug) -> bool:
+    """Whether the bug hides: few lines altered or left out, none added, none much longer."""
+    try:
+        removed, added = change(slug, bug)
+    except ContentError:
+        return False
+    growth = sum(map(len, added)) - sum(map(len, removed))
+    odd = any(_ODD.search(line) for line in added)
+    return len(added) <= len(removed) <= _FAIR_LINES and growth <= _FAIR_GROWTH and not odd
+
+
+def fair_bugs(slug: str) -> list[Bug]:
+    """The bugs of a kata worth hunting, in the catalogue's order; all of them if none hides."""
+    bugs = catalog.entry(slug).bugs
+    return [bug for bug in bugs if is_fair(slug, bug)] or list(bugs)
+
+
+def chosen_bug(slug: str, seed: int) -> Bug:
+    """The bug that a seed plants."""
+    return random.Random(f"{seed}/{slug}").choice(fair_bugs(slug))
+
+
+def minutes(card: catalog.Card) -> int:
+    """Par of a hunt: reading takes a part of writing's time."""
+    return max(4, min(10, round(0.4 * card.minutes)))
+
+
+def hint(slug: str, bug: Bug, rung: int) -> str:
+    """Rung 1 is how the bug shows, rung 2 where it is."""
+    return bug.symptom if rung == 1 else f"Look at {_place(slug, bug)}."
+
+
+def _place(slug: str, bug: Bug) -> str:
+    """The innermost function or class around the bug's first line."""
+    before, after = reference(slug).splitlines(), planted(slug, bug).splitlines()
+    line = 1 + next(
+        (n for n, (a, b) in enumerate(zip(before, after)) if a != b), min(len(before), len(after))
+    )
+    names = [
+        node.name
+        for node in ast.walk(ast.parse("\n".join(before)))  # outer ones come first
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    return ".".join(names) or "the top of the file, outside all functions"
+
+
+def rating(
+    *, seconds: float, par_s: float, right: bool, hints: int = 0, gave_up: bool = False
+) -> Rating:
+    """The rating of a hunt, by help, time against par, and whether the diagnosis was right."""
+    if gave_up:
+        return Rating.AGAIN
+    if not right or hints >= HINTS or seconds > 2 * par_s:
+        return Rating.HARD
+    return Rating.EASY if hints == 0 and seconds <= 0.6 * par_s else Rating.GOOD
+
+
+@dataclass(frozen=True)
+class Hunt:
+    """An open hunt. `answer` is the id of the diagnosis stored for it; `mended` when the file
+    first passed, after which only the judgement on the diagnosis is open."""
+
+    slug: str
+    bug_id: str
+    file: str
+    planted_at: str
+    hints: int = 0
+    answer: int | None = None
+    diagnosis: str = ""
+    mended: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return Path(self.file)
+
+    @property
+    def bug(self) -> Bug:
+        return catalog.entry(self.slug).bug(self.bug_id)
+
+    def seconds(self, now: datetime) -> float:
+        """From planting to mending, or to `now`."""
+        end = datetime.fromisoformat(self.mended) if self.mended else now
+        return max(0.0, (end - datetime.fromisoformat(self.planted_at)).total_seconds())
+
+    def with_(self, **changes: object) -> "Hunt":
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def plant(slug: str, bug: Bug, progress: Progress, now: datetime) -> Hunt:
+    """Write the file into a new folder of the data folder, and remember the hunt."""
+    home = database.file().parent / "hunts"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        folder = _new_folder(home)
+    except OSError as error:
+        raise UsageFault(f"{home} cannot be written: {error.strerror}.") from error
+    path = folder / f"{slug}.py"
+    files.create(path, planted(slug, bug).encode())
+    hunt = Hunt(slug, bug.id, str(path), now.isoformat())
+    remember(hunt, progress)
+    return hunt
+
+
+def _new_folder(home: Path) -> Path:
+    number = 1 + max((int(p.name) for p in home.iterdir() if p.name.isdigit()), default=0)
+    while True:
+        try:
+            (home / str(number)).mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return home / str(number)
+
+
+def remember(hunt: Hunt, progress: Progress) -> None:
+    progress.set(_key(hunt.slug), json.dumps(asdict(hunt)))
+
+
+def close(slug: str, progress: Progress) -> None:
+    progress.set(_key(slug), "")
+
+
+def opened(slug: str, progress: Progress) -> Hunt | None:
+    """The open hunt on a kata, or None (also where its bug has left the catalogue)."""
+    text = progress.setting(_key(slug))
+    if not text:
+        return None
+    hunt = Hunt(**json.loads(text))
+    known = any(bug.id == hunt.bug_id for bug in catalog.entry(slug).bugs)
+    return hunt if known else None
+
+
+def _key(slug: str) -> str:
+    return f"hunt:{slug}"
