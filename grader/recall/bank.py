@@ -1,5 +1,7 @@
 """The question bank: `questions/<topic>.yaml`, read and validated as a whole."""
 
+import difflib
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import msgspec
 import yaml
 
 from grader import catalog, content
-from grader.errors import ContentError
+from grader.errors import ContentError, UsageFault
 from grader.recall import numbers
 from grader.recall.numbers import Numeric
 
@@ -27,6 +29,7 @@ TOPICS = (
     "training",
 )  # in teaching order; one file each
 
+_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -73,8 +76,27 @@ class BankError(ContentError):
     """The bank is broken; `faults` is everything that is."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("\n".join(map(str, faults)))
+        many = f"{len(faults)} things are" if len(faults) > 1 else "one thing is"
+        super().__init__("\n".join([f"In the question bank {many} wrong:", *map(str, faults)]))
         self.faults = faults
+
+
+class UnknownQuestion(UsageFault):
+    """No question of that id; `near` holds the closest ones."""
+
+    def __init__(self, text: str, near: list[str]) -> None:
+        self.text, self.near = text, near
+        ask = f" Did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"No question is called '{text}'.{ask}")
+
+
+class UnknownTopic(UsageFault):
+    """No topic of that name; `near` holds the closest ones, or all."""
+
+    def __init__(self, text: str, near: list[str]) -> None:
+        self.text, self.near = text, near
+        ask = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(TOPICS)}."
+        super().__init__(f"No topic is called '{text}'. {ask}")
 
 
 @cache
@@ -105,6 +127,31 @@ def question(id: str) -> Question | None:
     return next((q for q in load() if q.id == id), None)
 
 
+def find(text: str) -> str:
+    """The id meant by `text`: itself, or the only one that begins with it. Raises
+    UnknownQuestion with the nearest ones otherwise, BankError if the bank is broken."""
+    found, near = _meant(text, [q.id for q in load()])
+    if found is None:
+        raise UnknownQuestion(text, near)
+    return found
+
+
+def topic(text: str) -> str:
+    """The topic meant by `text`, likewise. Raises UnknownTopic."""
+    found, near = _meant(text, list(TOPICS))
+    if found is None:
+        raise UnknownTopic(text, near)
+    return found
+
+
+def _meant(text: str, known: list[str]) -> tuple[str | None, list[str]]:
+    wanted = text.strip().lower().replace("_", "-")
+    starting = [name for name in known if wanted and name.startswith(wanted)]
+    if wanted in known or len(starting) == 1:
+        return (wanted if wanted in known else starting[0]), []
+    return None, starting[:3] or difflib.get_close_matches(wanted, known, 3, 0.5)
+
+
 def _questions(path: Path, faults: list[Fault]) -> Iterator[tuple[Question, int]]:
     """The sound questions of one file with their lines; what is wrong goes to `faults`."""
     try:
@@ -116,7 +163,10 @@ def _questions(path: Path, faults: list[Fault]) -> Iterator[tuple[Question, int]
         faults.append(Fault(path.name, mark.line + 1 if mark else 1, "", "", f"YAML: {message}"))
         return
     except (OSError, ValueError, yaml.YAMLError) as error:
-        faults.append(Fault(path.name, 1, "", "", str(error)))
+        faults.append(Fault(path.name, 1, "", "", " ".join(str(error).split())))
+        return
+    except RecursionError:
+        faults.append(Fault(path.name, 1, "", "", "YAML: nested too deeply"))
         return
     if not isinstance(root, yaml.SequenceNode):
         faults.append(Fault(path.name, 1, "", "", "a list of questions is wanted"))
@@ -132,67 +182,84 @@ def _line(node: yaml.Node) -> int:
 
 
 class _Entry:
-    """One question on its way from YAML."""
+    """One question on its way from YAML. Each part is held to its type where it stands, so that
+    every fault is told, with its own line."""
 
     def __init__(self, path: Path, node: yaml.Node, name: str, faults: list[Fault]) -> None:
         self.path, self.node, self.name, self.faults = path, node, name, faults
         self.good = True
         self.lines: dict[str, int] = {}
 
-    def fault(self, field: str, message: str, line: int | None = None) -> None:
+    def fault(self, field: str, message: str) -> None:
         self.good = False
-        at = line or self.lines.get(field.partition("[")[0]) or _line(self.node)
+        at = self.lines.get(field) or self.lines.get(field.partition("[")[0]) or _line(self.node)
         self.faults.append(Fault(self.path.name, at, self.name, field, message))
 
     def question(self) -> Question | None:
-        if not isinstance(self.node, yaml.MappingNode):
-            self.fault("", "a mapping is wanted")
-            return None
-        fields = self._fields()
-        if "id" in fields and isinstance(fields["id"], str):
-            self.name = fields["id"]
-        kinds = typing.get_type_hints(Question)
-        infos = {info.name: info for info in msgspec.structs.fields(Question)}
-        for field in fields.keys() - infos.keys():
-            self.fault(field, f"unknown field; there are {', '.join(infos)}")
-        for field, info in infos.items():
-            if field not in fields:
-                if info.required:
-                    self.fault(field, "is missing")
-            else:
-                self._convert(field, fields[field], kinds[field])
+        if isinstance(self.node, yaml.MappingNode):
+            for key, value in self.node.value:
+                if key.value == "id" and isinstance(value, yaml.ScalarNode):
+                    self.name = value.value or self.name
+        plain = self._struct(self.node, Question, "")
         if not self.good:
             return None
-        question = msgspec.convert(fields, Question)
+        question = msgspec.convert(plain, Question)
         self._rules(question)
         return question if self.good else None
 
-    def _fields(self) -> dict[str, Any]:
-        """Plain values by field; their lines are kept."""
-        fields: dict[str, Any] = {}
-        constructor = yaml.constructor.SafeConstructor()
-        for key, node in self.node.value:
-            name = str(key.value)
-            if name in fields:
-                self.fault(name, "stands twice", _line(key))
-            self.lines[name] = _line(key)
-            try:
-                fields[name] = constructor.construct_document(node)
-            except yaml.YAMLError as error:
-                self.fault(name, str(error).splitlines()[0])
-        return fields
-
-    def _convert(self, field: str, plain: Any, kind: Any) -> None:
-        """Hold one field to its type, lists item by item, so that every fault is told."""
-        if typing.get_origin(kind) is tuple and isinstance(plain, list):
-            inner = typing.get_args(kind)[0]
-            for number, item in enumerate(plain, 1):
-                self._convert(f"{field}[{number}]", item, inner)
-            return
+    def _value(self, node: yaml.Node, kind: Any, field: str) -> Any:
+        """The plain value of one field, and every fault in it."""
+        self.lines[field] = _line(node) if "[" in field else self.lines.get(field, _line(node))
+        options = [k for k in typing.get_args(kind) if k is not type(None)]
+        if type(None) in typing.get_args(kind):
+            (kind,) = options
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return self._struct(node, kind, field)
+        if typing.get_origin(kind) is tuple:
+            if not isinstance(node, yaml.SequenceNode):
+                self.fault(field, "a list is wanted")
+                return None
+            return [
+                self._value(item, options[0], f"{field}[{number}]")
+                for number, item in enumerate(node.value, 1)
+            ]
         try:
+            plain = yaml.constructor.SafeConstructor().construct_document(node)
             msgspec.convert(plain, kind)
         except msgspec.ValidationError as error:
             self.fault(field, str(error))
+            return None
+        except (yaml.YAMLError, ValueError, TypeError) as error:
+            self.fault(field, str(error).splitlines()[0])
+            return None
+        return plain
+
+    def _struct(self, node: yaml.Node, kind: type[msgspec.Struct], within: str) -> Any:
+        """A mapping with the fields of `kind`: none unknown, none missing, none twice."""
+        if not isinstance(node, yaml.MappingNode):
+            self.fault(within, "a mapping is wanted")
+            return None
+        types = typing.get_type_hints(kind)
+        found: dict[str, Any] = {}
+        for key, value in node.value:
+            name = str(key.value)
+            field = f"{within}.{name}" if within else name
+            if name in found:
+                self.lines[field] = _line(key)
+                self.fault(field, "stands twice")
+                continue
+            self.lines[field] = _line(key)
+            found[name] = None
+            if name in types:
+                found[name] = self._value(value, types[name], field)
+            else:
+                self.fault(field, f"unknown field; there are {', '.join(types)}")
+        for info in msgspec.structs.fields(kind):
+            if info.required and info.name not in found:
+                field = f"{within}.{info.name}" if within else info.name
+                self.lines[field] = _line(node)
+                self.fault(field, "is missing")
+        return found
 
     def _rules(self, question: Question) -> None:
         """What types do not say."""
@@ -204,9 +271,14 @@ class _Entry:
             self.fault("followups", f"are {len(question.followups)}; 2 or more are wanted")
         if not question.sources:
             self.fault("sources", "are none")
-        for field in ("id", "prompt", "answer"):
+        if not _ID.fullmatch(question.id):
+            self.fault("id", "is not lower-case words joined by hyphens")
+        for field in ("prompt", "answer"):
             if not getattr(question, field).strip():
                 self.fault(field, "is empty")
+        for number, followup in enumerate(question.followups, 1):
+            if not followup.prompt.strip() or not followup.answer.strip():
+                self.fault(f"followups[{number}]", "prompt or answer is empty")
         for field in ("points", "sources"):
             if any(not text.strip() for text in getattr(question, field)):
                 self.fault(field, "holds an empty text")

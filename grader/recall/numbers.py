@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,24 +23,48 @@ _FUNCTIONS = {
     "round": round,
 }
 _FIELD = re.compile(r"\[\[(.+?)\]\]")
+_LONGEST = 200  # characters of a typed answer that are looked at
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _BINARY = {"ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 _WORDS = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
-_NUMBER = re.compile(r"[+-]?(\d[\d_, ]*\d|\d)?(\.\d+)?([eE][+-]?\d+)?")
-# What may be typed after a number in each unit, beside nothing; lower case.
-_NAMES = {
-    "parameters": ("", "params", "param", "parameter", "parameters", "weights", "numbers"),
-    "bytes": ("", "b", "byte", "bytes"),
-    "bits": ("", "b", "bit", "bits"),
-    "percent": ("", "%", "percent", "per cent"),
-    "times": ("", "x", "×", "times", "-fold", "fold"),
-    "ms": ("", "ms", "milliseconds"),
-    "steps": ("", "step", "steps"),
-    "tokens": ("", "token", "tokens"),
-    "GPUs": ("", "gpu", "gpus"),
-    "1": ("",),
+_ABOUT = re.compile(
+    r"(?:[=~≈]|about|approximately|approx\.?|roughly|circa|ca\.?)\s*", re.IGNORECASE
+)
+_TIMES = re.compile(r"(?<=[\d)])\s*[x×·]\s*(?=[\d(])")
+# 16777216, 16,777,216, 16 777 216 or 16_777_216, and what may follow a number's digits.
+_NUMBER = re.compile(
+    r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+(?:_\d+)*)(?:\.\d*)?(?:[eE][+-]?\d+)?"
+    r"(?![\d,])"
+)
+_ARITHMETIC = re.compile(r"[\d.eE+\-*/() ]+")
+
+
+class _Unit(NamedTuple):
+    """What may be typed after a number, lower case, beside nothing; what is worth trying; and how
+    the unit is written after a number."""
+
+    names: tuple[str, ...]
+    examples: str
+    sign: str
+
+
+_UNITS = {
+    "parameters": _Unit(
+        ("params", "param", "parameter", "parameters", "weights", "numbers"),
+        "65,536, 18.9M or 8*(4096+768)",
+        " parameters",
+    ),
+    "bytes": _Unit(("b", "byte", "bytes"), "37.7 MB, 36 MiB or 2*18.9e6", " bytes"),
+    "bits": _Unit(("b", "bit", "bits"), "4.5 or 0.127", " bits"),
+    "percent": _Unit(("%", "percent", "per cent"), "0.39 or 0.39 %", " %"),
+    "times": _Unit(("x", "×", "times", "-fold", "fold"), "256 or 256x", "×"),
+    "ms": _Unit(("ms", "milliseconds", "millisecond"), "23.9 or 0.0239 s", " ms"),
+    "steps": _Unit(("step", "steps"), "1200 or 1.2k", " steps"),
+    "tokens": _Unit(("token", "tokens"), "2048 or 2k", " tokens"),
+    "GPUs": _Unit(("gpu", "gpus"), "3", " GPUs"),
+    "1": _Unit((), "0.5, 1/2 or 2**-1", ""),
 }
-UNITS = tuple(_NAMES)
+UNITS = tuple(_UNITS)
 
 
 class Slip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,9 +107,13 @@ def value(expression: str, names: Drawn) -> float:
         found: Any = simpleeval.simple_eval(expression, functions=_FUNCTIONS, names=dict(names))
     except Exception as error:  # whatever the expression provokes
         raise ValueError(f"`{expression}` cannot be computed: {error}") from error
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+    try:
+        finite = not isinstance(found, bool) and math.isfinite(found)
+    except (TypeError, OverflowError):
+        finite = False
+    if not finite:
         raise ValueError(f"`{expression}` is no finite number")
-    return found
+    return found  # type: ignore[no-any-return]
 
 
 def all_draws(numeric: Numeric) -> Iterator[dict[str, int | float]]:
@@ -114,29 +142,52 @@ def shown(number: float) -> str:
     return f"{number:.4g}"
 
 
+def quantity(number: float, unit: str) -> str:
+    """A number with its unit: 65,536 parameters, 0.39 %, 37.75 MB (37,748,736 bytes)."""
+    text = shown(number) + _UNITS[unit].sign
+    if unit in ("bytes", "bits") and abs(number) >= 1e4:
+        power = min(int(math.log10(abs(number)) // 3), 4)
+        short = f"{number / 1000**power:.4g} {'?kMGT'[power]}{'B' if unit == 'bytes' else 'bit'}"
+        return f"{short} ({text})"
+    return text
+
+
+def examples(unit: str) -> str:
+    """How an answer in this unit may be typed."""
+    return _UNITS[unit].examples
+
+
 def judge(numeric: Numeric, names: Drawn, typed: str) -> Judged:
     """Whether what was typed is the answer, and if not, by which slip. Raises BadNumber."""
     got, want = read(typed, numeric.unit), value(numeric.answer, names)
     if close(got, want, numeric.tolerance):
         return Judged(True, got, want)
-    for slip in numeric.slips:
-        if close(got, value(slip.value, names), numeric.tolerance):
-            return Judged(False, got, want, filled(slip.why, names))
+    nearest = min(numeric.slips, key=lambda slip: abs(value(slip.value, names) - got), default=None)
+    if nearest is not None and close(got, value(nearest.value, names), numeric.tolerance):
+        return Judged(False, got, want, filled(nearest.why, names))
     return Judged(False, got, want, _general(got, want, numeric))
 
 
 def _general(got: float, want: float, numeric: Numeric) -> str | None:
-    """Mistakes that any question knows: a wrong unit or power."""
-    ratios = [(1000.0, "That is off by a factor of 1000: check the prefix of the unit.")]
+    """Mistakes that any question knows: a wrong unit, prefix or sign, a ratio upside down."""
+    slips: list[tuple[float, str]] = []
     if numeric.unit in ("bytes", "bits"):
-        ratios.append((8.0, "That is off by a factor of 8: bits and bytes."))
+        slips.append((8.0, "That is off by a factor of 8: bits and bytes."))
+        slips += [
+            (r, "That is off by the ratio of a binary to a decimal prefix (MiB and MB).")
+            for r in (1.024, 1.024**2, 1.024**3)
+        ]
     if numeric.unit == "percent":
-        ratios.append((100.0, "That is off by a factor of 100: a fraction is no percentage."))
-    for ratio, why in ratios:
+        slips.append((100.0, "That is off by a factor of 100: a fraction is no percentage."))
+    for factor in (1000, 10**6, 10**9):
+        slips.append((factor, f"That is off by a factor of {factor:,}: check the prefix."))
+    for ratio, why in slips:
         if any(close(got, want * r, numeric.tolerance) for r in (ratio, 1 / ratio)):
             return why
     if close(got, -want, numeric.tolerance):
         return "The sign is wrong."
+    if numeric.unit == "times" and want and close(got, 1 / want, numeric.tolerance):
+        return "That is the ratio upside down."
     return None
 
 
@@ -148,28 +199,36 @@ def close(got: float, want: float, tolerance: float) -> bool:
 def read(typed: str, unit: str) -> float:
     """The number typed, in `unit`: "37.7 MB", "18.9M", "0.4 %", "2**16", "8*(4096+768)".
 
-    k, M, G (or B, billion) and T are decimal, Ki, Mi, Gi and Ti binary. Raises BadNumber.
+    k, M, G (or B, billion) and T are decimal, Ki, Mi, Gi and Ti binary. Raises BadNumber, saying
+    what can be read.
     """
-    text = " ".join(typed.strip().replace("^", "**").replace("−", "-").split()).lstrip("=~≈ ")
-    match = _NUMBER.match(text)
-    number, rest = (match[0], text[match.end() :]) if match else ("", text)
-    plain = re.sub(r"[_, ]", "", number)
-    if plain.strip("+-."):
-        try:
-            return float(plain) * _scale(rest.strip(), unit)
-        except BadNumber:
-            if not set(rest) & set("*/+-("):
-                raise
+    text = " ".join(typed[:_LONGEST].replace("−", "-").replace("^", "**").split())
+    text = _TIMES.sub("*", _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text)
+    match = re.fullmatch(r"(.*[\d)])\.?([^\d)]*)", text)
+    if match is None:
+        raise _bad(f"`{typed[:40]}` holds no number", unit)
+    arithmetic, suffix = match[1].strip(), match[2].strip()
+    plain = _NUMBER.sub(lambda number: re.sub("[,_ ]", "", number[0]), arithmetic)
+    if "," in plain:
+        raise _bad(f"`{arithmetic}` may be read in two ways (a point separates decimals)", unit)
+    factor = _factor(suffix, unit)
     try:
-        return value(text.replace(",", "").replace("×", "*"), {})
+        if not _ARITHMETIC.fullmatch(plain):
+            raise ValueError
+        return value(plain, {}) * factor
     except ValueError:
-        kind = "" if unit == "1" else f" of {unit}"
-        raise BadNumber(f"That is no number{kind} that I can read.") from None
+        raise _bad(f"`{arithmetic}` is no number", unit) from None
 
 
-def _scale(suffix: str, unit: str) -> float:
+def _bad(text: str, unit: str) -> BadNumber:
+    kind = "a plain number" if unit == "1" else f"a number of {unit}"
+    kind = "a percentage" if unit == "percent" else "a ratio" if unit == "times" else kind
+    return BadNumber(f"{text}. Wanted is {kind}, such as {examples(unit)}.")
+
+
+def _factor(suffix: str, unit: str) -> float:
     """What a number with this after it is multiplied by."""
-    names = _NAMES[unit]
+    names = ("", *_UNITS[unit].names)
     low = suffix.lower()
     for word, factor in _WORDS.items():
         if low.startswith(word) and low.removeprefix(word).strip() in names:
@@ -178,21 +237,21 @@ def _scale(suffix: str, unit: str) -> float:
         return _storage(suffix, unit)
     if low in names:
         return 1.0
-    prefix, _, word = low.partition(" ")
-    if prefix in _DECIMAL and word.strip() in names:
-        return _DECIMAL[prefix]
-    wanted = f"a number of {unit}" if unit != "1" else "a plain number"
-    raise BadNumber(f"`{suffix}` is not understood after the number; {wanted} is asked for.")
+    if unit == "ms" and low in ("s", "sec", "seconds", "us", "µs"):
+        return 1e3 if low[0] == "s" else 1e-3
+    if low[0] in _DECIMAL and low[1:].strip() in names:
+        return _DECIMAL[low[0]]
+    raise _bad(f"`{suffix}` is not understood after a number", unit)
 
 
 def _storage(suffix: str, unit: str) -> float:
     """Bytes and bits: MB and MiB, Mbit; a bare `b` is what the question asks for."""
-    match = re.fullmatch(r"([kKmMgGtT]i?)?\s*(bits?|bytes?|B|b)?", suffix)
+    match = re.fullmatch(r"([kKmMgGtT]i?)?\s*([bB]its?|[bB]ytes?|B|b)?", suffix)
     if match is None:
-        raise BadNumber(f"`{suffix}` is not understood; try MB, MiB, GB or {unit}.")
+        raise _bad(f"`{suffix}` is not understood after a number", unit)
     prefix, word = (match[1] or "").lower(), match[2] or unit
     factor = _BINARY.get(prefix) or _DECIMAL[prefix]
-    given = "bits" if word.startswith("bit") else "bytes" if word != "b" else unit
+    given = unit if word == "b" else "bits" if word.lower().startswith("bit") else "bytes"
     if given != unit:
         factor *= 8.0 if unit == "bits" else 0.125
     return factor
