@@ -89,6 +89,7 @@ def _part(slug: str, text: str) -> Part:
 
 def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
     from grader.render import result
+    from grader.render.plain import when
 
     around = result.Around(
         card=catalog.card(verdict.slug),
@@ -97,6 +98,7 @@ def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
         attempt=recorded.number if recorded else None,
         elapsed_s=recorded.elapsed_s if recorded else None,
         next_slug=_next(verdict.slug) if verdict.passed else None,
+        due_again=when(recorded.due, clock.now()) if recorded and recorded.due else None,
     )
     terminal.say(*result.page(verdict, around, terminal.width(), terminal.colour()))
 

@@ -5,8 +5,10 @@ times come in as arguments (aware, UTC).
 """
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from grader.practice import schedule
 from grader.practice.database import Database, file
@@ -26,7 +28,8 @@ class Card:
 @dataclass(frozen=True)
 class Answer:
     """What was answered. `draw` is the seed of the question's numbers, `points` the indices of
-    the rubric points ticked (None: not revealed yet), `rating` what it was rated, if it was."""
+    the rubric points ticked (None: not revealed yet), `rating` what it was rated, if it was.
+    `finished` is false while it is being given; `seconds` is 0 then."""
 
     id: int
     key: str
@@ -39,6 +42,7 @@ class Answer:
     correct: bool | None
     points: tuple[int, ...] | None
     rating: Rating | None
+    finished: bool = True
 
 
 class Deck:
@@ -87,22 +91,39 @@ class Deck:
             )
         return Card(key, after.memory, after.due)
 
-    def undo(self) -> tuple[str, Rating] | None:
-        """Take the last rating back: its key and rating, or None if there is none."""
+    def undo(self, quiz: int | None = None) -> Answer | None:
+        """Take the last rating of a quiz's answer back, of this quiz or of any.
+
+        Returns the answer with the rating that it had, or None if there is none. Later reviews of
+        the same card (from another quiz) stand: they are done again on what was before.
+        """
         with self._db.transaction():
-            row = self._db.row("SELECT * FROM reviews WHERE NOT undone ORDER BY id DESC LIMIT 1")
+            row = self._db.row(
+                "SELECT reviews.* FROM reviews JOIN answers ON answers.id = reviews.answer"
+                " WHERE NOT undone AND answers.quiz IS NOT NULL AND (? IS NULL OR quiz = ?)"
+                " ORDER BY reviews.id DESC LIMIT 1",
+                (quiz, quiz),
+            )
             if row is None:
                 return None
+            (answer,) = self._answers("WHERE answers.id = ?", (row["answer"],))
             self._db.rows("UPDATE reviews SET undone = 1 WHERE id = ?", (row["id"],))
-            if row["before"] is None:
+            memory: str | None = row["before"]
+            for later in self._db.rows(
+                "SELECT * FROM reviews WHERE key = ? AND id > ? AND NOT undone ORDER BY id",
+                (row["key"], row["id"]),
+            ):
+                self._db.rows("UPDATE reviews SET before = ? WHERE id = ?", (memory, later["id"]))
+                at = datetime.fromisoformat(later["at"])
+                memory = schedule.review(memory, Rating(later["rating"]), at).memory
+            if memory is None:
                 self._db.rows("DELETE FROM cards WHERE key = ?", (row["key"],))
             else:
-                due = schedule.due_of(row["before"])
+                due = stored_time(schedule.due_of(memory))
                 self._db.insert(
-                    "INSERT OR REPLACE INTO cards VALUES (?, ?, ?)",
-                    (row["key"], row["before"], stored_time(due)),
+                    "INSERT OR REPLACE INTO cards VALUES (?, ?, ?)", (row["key"], memory, due)
                 )
-        return row["key"], Rating(row["rating"])
+        return answer
 
     def reviews(self) -> list[tuple[str, datetime, Rating]]:
         """Every rating that stands, oldest first: key, time, rating."""
@@ -112,15 +133,34 @@ class Deck:
     # Quizzes and answers
 
     def begin_quiz(self, options: dict[str, object], now: datetime) -> int:
+        """A new sitting of this process; returns its id."""
         with self._db.transaction():
             return self._db.insert(
                 "INSERT INTO quizzes (at, options) VALUES (?, ?)",
-                (stored_time(now), json.dumps(options)),
+                (stored_time(now), json.dumps({**options, "pid": os.getpid()})),
             )
 
     def end_quiz(self, quiz: int, now: datetime) -> None:
         with self._db.transaction():
             self._db.rows("UPDATE quizzes SET ended = ? WHERE id = ?", (stored_time(now), quiz))
+
+    def take_over(self, quiz: int, since: datetime) -> list[Answer]:
+        """Answers given since then in quizzes that have ended or were killed, and never rated:
+        they belong to `quiz` from now on. Oldest first; those of a cram session do not count."""
+        with self._db.transaction():
+            rows = self._db.rows(
+                "SELECT answers.id, quizzes.ended, quizzes.options FROM answers"
+                " JOIN quizzes ON quizzes.id = answers.quiz"
+                " WHERE answers.at >= ? AND answers.key LIKE 'question:%' AND NOT EXISTS"
+                " (SELECT 1 FROM answers AS later WHERE later.key = answers.key"
+                " AND later.id > answers.id) AND NOT EXISTS (SELECT 1 FROM reviews"
+                " WHERE reviews.answer = answers.id AND NOT undone)",
+                (stored_time(since),),
+            )
+            found = [row["id"] for row in rows if _left(row)]
+            for id in found:
+                self._db.rows("UPDATE answers SET quiz = ? WHERE id = ?", (quiz, id))
+            return [a for id in found for a in self._answers("WHERE answers.id = ?", (id,))]
 
     def answer(
         self,
@@ -142,6 +182,27 @@ class Deck:
                 (key, quiz, interview, stored_time(now), seconds, draw, text, correct),
             )
 
+    def begin_answer(self, key: str, text: str, now: datetime, *, draw: int, quiz: int) -> int:
+        """Store the first lines of an answer that is still being given; returns its id."""
+        with self._db.transaction():
+            return self._db.insert(
+                "INSERT INTO answers (key, quiz, at, draw, text) VALUES (?, ?, ?, ?, ?)",
+                (key, quiz, stored_time(now), draw, text),
+            )
+
+    def continue_answer(self, answer: int, text: str) -> None:
+        """Store what an answer says so far."""
+        with self._db.transaction():
+            self._db.rows("UPDATE answers SET text = ? WHERE id = ?", (text, answer))
+
+    def finish_answer(self, answer: int, now: datetime, seconds: float) -> None:
+        """An answer is complete; `seconds` is what it took."""
+        with self._db.transaction():
+            self._db.rows(
+                "UPDATE answers SET at = ?, seconds = ? WHERE id = ?",
+                (stored_time(now), seconds, answer),
+            )
+
     def tick(self, answer: int, points: tuple[int, ...]) -> None:
         """Store which points of the rubric an answer said."""
         with self._db.transaction():
@@ -149,25 +210,51 @@ class Deck:
                 "UPDATE answers SET points = ? WHERE id = ?", (json.dumps(points), answer)
             )
 
-    def answers(self) -> list[Answer]:
-        """All answers, oldest first."""
+    def answers(self, key: str | None = None) -> list[Answer]:
+        """All answers, or those to one thing, oldest first."""
+        return self._answers("WHERE ? IS NULL OR answers.key = ?", (key, key))
+
+    def _answers(self, where: str, values: tuple[Any, ...]) -> list[Answer]:
         rows = self._db.rows(
             "SELECT answers.*, (SELECT rating FROM reviews WHERE reviews.answer = answers.id"
-            " AND NOT undone ORDER BY reviews.id DESC LIMIT 1) AS rating FROM answers ORDER BY id"
+            f" AND NOT undone ORDER BY reviews.id DESC LIMIT 1) AS rating FROM answers {where}"
+            " ORDER BY answers.id",
+            values,
         )
-        return [
-            Answer(
-                row["id"],
-                row["key"],
-                row["quiz"],
-                row["interview"],
-                datetime.fromisoformat(row["at"]),
-                row["seconds"],
-                row["draw"],
-                row["text"],
-                None if row["correct"] is None else bool(row["correct"]),
-                None if row["points"] is None else tuple(json.loads(row["points"])),
-                None if row["rating"] is None else Rating(row["rating"]),
-            )
-            for row in rows
-        ]
+        return [_answer(row) for row in rows]
+
+
+def _left(row: Any) -> bool:
+    """Whether the quiz of an answer is over, so that another may take the answer over."""
+    options = json.loads(row["options"])
+    return not options.get("cram") and (row["ended"] is not None or not _runs(options.get("pid")))
+
+
+def _runs(pid: object) -> bool:
+    """Whether a process of that number runs, other than this one, which has just begun."""
+    if not isinstance(pid, int) or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _answer(row: Any) -> Answer:
+    return Answer(
+        row["id"],
+        row["key"],
+        row["quiz"],
+        row["interview"],
+        datetime.fromisoformat(row["at"]),
+        row["seconds"] or 0.0,
+        row["draw"],
+        row["text"],
+        None if row["correct"] is None else bool(row["correct"]),
+        None if row["points"] is None else tuple(json.loads(row["points"])),
+        None if row["rating"] is None else Rating(row["rating"]),
+        row["seconds"] is not None,
+    )

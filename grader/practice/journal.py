@@ -1,10 +1,15 @@
 """What is stored around one grading. Where storing fails, the grading goes on without it."""
 
+from dataclasses import replace
 from datetime import datetime
 
+from grader import catalog
 from grader.exam.verdict import Trouble, Verdict
-from grader.practice.database import StoreError
-from grader.practice.progress import Progress, Reason, Recorded, Snapshot
+from grader.practice import schedule
+from grader.practice.database import Database, StoreError, file
+from grader.practice.deck import Deck
+from grader.practice.progress import Progress, Reason, Recorded, Snapshot, Solved
+from grader.practice.schedule import Rating
 
 
 class Journal:
@@ -28,12 +33,24 @@ class Journal:
             self.trouble = error
 
     def close(self, verdict: Verdict) -> Recorded | None:
-        """Store the verdict; None if that fails or has failed before."""
+        """Store the verdict, and rate the kata if it passed from the blank stub, once a round.
+        None if that fails or has failed before."""
         if self.trouble is not None:
             return None
         try:
-            with Progress.open(create=True) as progress:
-                return progress.record(verdict, self._snapshot, self._taken)
+            with Database(file(), create=True) as database, database.transaction():
+                recorded = Progress(database).record(verdict, self._snapshot, self._taken)
+                if recorded.solved is None:
+                    return recorded
+                rating = _rating(recorded.solved, catalog.card(verdict.slug).minutes * 60)
+                card = Deck(database).rate(f"kata:{verdict.slug}", rating, self._taken)
+            return replace(recorded, due=card.due)
         except StoreError as error:
             self.trouble = error
             return None
+
+
+def _rating(solved: Solved, par_s: float) -> Rating:
+    # Without a time the help used decides alone.
+    seconds = par_s if solved.seconds is None else solved.seconds
+    return schedule.solved(seconds, par_s, solved.hints, solved.saw_solution)

@@ -55,11 +55,24 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What storing an attempt tells: its number, and the seconds since the round began (None
-    without a clock)."""
+    """What storing an attempt tells: its number, the seconds since the round began (None without
+    a clock), the round if this attempt is the first of it to pass, and when the kata is due again
+    if it was rated."""
 
     number: int
     elapsed_s: float | None
+    solved: "Solved | None" = None
+    due: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A kata passed from the blank stub, for the first time in a round against the clock.
+    `seconds` is None if the system's clock was set back meanwhile."""
+
+    seconds: float | None
+    hints: int
+    saw_solution: bool
 
 
 @dataclass(frozen=True)
@@ -166,8 +179,24 @@ class Progress:
                     msgspec.json.encode(verdict),
                 ),
             )
-        timed = round is not None and round["timed"]
-        return Recorded(number, _elapsed(round["at"], stored_time(taken)) if timed else None)
+            timed = round is not None and round["timed"]
+            elapsed = _elapsed(round["at"], stored_time(taken)) if timed else None
+            whole = verdict.passed and verdict.only is None
+            solved = self._solved(round["id"], elapsed) if timed and whole else None
+        return Recorded(number, elapsed, solved)
+
+    def _solved(self, round: int, elapsed: float | None) -> Solved | None:
+        """The help used in a round, if just one attempt of it has passed: the latest."""
+        row = self._db.row(
+            "SELECT (SELECT count(*) FROM attempts WHERE round = :round AND passed"
+            " AND part IS NULL) AS passes,"
+            " (SELECT count(*) FROM hints_seen WHERE round = :round) AS hints,"
+            " EXISTS (SELECT 1 FROM solutions_seen WHERE round = :round) AS saw",
+            {"round": round},
+        )
+        if row is None or row["passes"] != 1:
+            return None
+        return Solved(elapsed, row["hints"], bool(row["saw"]))
 
     def attempts(self, slug: str) -> list[Attempt]:
         """All attempts, oldest first."""

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -101,10 +102,10 @@ class Judged:
 
 def value(expression: str, names: Drawn) -> float:
     """The value of an arithmetic expression. Raises ValueError, saying why it has none."""
-    import simpleeval
-
+    evaluator = _evaluator()
+    evaluator.names = dict(names)
     try:
-        found: Any = simpleeval.simple_eval(expression, functions=_FUNCTIONS, names=dict(names))
+        found: Any = evaluator.eval(expression, previously_parsed=_parsed(expression))
     except Exception as error:  # whatever the expression provokes
         raise ValueError(f"`{expression}` cannot be computed: {error}") from error
     try:
@@ -114,6 +115,18 @@ def value(expression: str, names: Drawn) -> float:
     if not finite:
         raise ValueError(f"`{expression}` is no finite number")
     return found  # type: ignore[no-any-return]
+
+
+@cache
+def _evaluator() -> Any:
+    import simpleeval
+
+    return simpleeval.SimpleEval(functions=_FUNCTIONS)
+
+
+@lru_cache(1024)
+def _parsed(expression: str) -> Any:
+    return _evaluator().parse(expression)
 
 
 def all_draws(numeric: Numeric) -> Iterator[dict[str, int | float]]:

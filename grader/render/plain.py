@@ -3,6 +3,7 @@
 import codecs
 import textwrap
 from collections.abc import Iterable
+from datetime import datetime
 
 _CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _ASCII = {"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'"}
@@ -45,6 +46,25 @@ def clock(seconds: float) -> str:
     hours, minutes = whole // 3600, whole % 3600 // 60
     short = f"{minutes:02d}:{whole % 60:02d}"
     return f"{hours}:{short}" if hours else short.removeprefix("0")
+
+
+def when(due: datetime, now: datetime) -> str:
+    """When something is due, seen from now: in 10 minutes, tomorrow, on 12 March (in 5 days).
+    Days are those of the local calendar."""
+    seconds = (due - now).total_seconds()
+    if seconds <= 0:
+        return "now"
+    if seconds < 12 * 3600:
+        minutes = max(round(seconds / 60), 1)
+        return (
+            f"in {counted(minutes, 'minute') if minutes < 120 else counted(minutes // 60, 'hour')}"
+        )
+    day, today = due.astimezone().date(), now.astimezone().date()
+    days = (day - today).days
+    if days < 2:
+        return "tomorrow" if days else "today"
+    year = f" {day.year}" if day.year != today.year else ""
+    return f"on {day.day} {day:%B}{year} (in {days} days)"
 
 
 def counted(number: int, thing: str) -> str:

@@ -22,6 +22,7 @@ class Around:
     attempt: int | None = None
     elapsed_s: float | None = None
     next_slug: str | None = None
+    due_again: str | None = None
 
 
 def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
@@ -122,6 +123,8 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
         facts.insert(0, f"attempt {around.attempt}")
     if around.elapsed_s is not None:
         facts.append(f"{clock(around.elapsed_s)} since the start (par {around.card.minutes} min)")
+    if around.due_again is not None:
+        facts.append(f"due again {around.due_again}")
     if not verdict.passed:
         facts.append(f"--seed {verdict.seed} replays it")
     lines = [ink.paint(" · ".join(facts), "dim")]
