@@ -2,13 +2,15 @@
 
 The rule. A study day holds the plan's minutes. They are filled with
 
-1. what was never seen, most worth per minute first: unseen counts as not known, and no repetition
-   gains as much as a first look;
-2. then what gains most per minute: its worth times the difference that repeating it now makes to
-   the probability (FSRS) of recalling it on the day of the interview. This brings back what would
-   be forgotten by then, and in the last days what is cheap to refresh.
+1. what was never seen, questions and katas in turn, the highest priority first: unseen counts as
+   not known, and no repetition gains as much as a first look;
+2. then what gains most: its priority times the difference that repeating it now makes to the
+   probability (FSRS) of recalling it on the day of the interview. This brings back what would be
+   forgotten by then, and in the last days what a refresh lifts most.
 
-What no longer fits into the day is passed over for the next that fits; nothing comes twice in a day.
+A thing is worth the minutes it takes (an interview spends them much as practice does) times its
+priority; gain per minute is therefore gain times priority, and minutes need no other weighing.
+What no longer fits into the day is passed over for the next that fits; nothing comes twice in one.
 `benchmarks/plan.py` compares the rule with FSRS's own order. Pure: times come in as arguments, in
 the learner's own time zone, because that decides which day it is.
 """
@@ -35,11 +37,19 @@ _FORECAST_DAYS = 30
 
 @dataclass(frozen=True)
 class Item:
-    """Something to practise. `worth` is what knowing it counts for; 1 is one question."""
+    """Something to practise. `priority` is what a minute of it counts for; 1 is usual."""
 
     key: str
     minutes: float
-    worth: float = 1.0
+    priority: float = 1.0
+
+    @property
+    def kind(self) -> str:
+        return self.key.partition(":")[0]
+
+    @property
+    def worth(self) -> float:
+        return self.minutes * self.priority
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -74,7 +84,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Forecast:
-    """How a plan works out. `left_out` is what stays unseen, least worth per minute first;
+    """How a plan works out. `left_out` is what stays unseen, least priority first;
     `recall_now` and `recall_then` are the worth-weighted recall on the day (0 to 1), if nothing
     more is done and if the plan is followed; `enough_minutes` per day would show everything once
     (None: that many minutes no day has)."""
@@ -130,20 +140,30 @@ def ordered(
 ) -> list[Item]:
     """All that today could hold, by the rule at the top; without what was practised today."""
     day, today = plan.moment(now), study_day(now)
-    unseen: list[tuple[float, Item]] = []
-    seen: list[tuple[float, Item]] = []
-    for item in items:
+    unseen: list[Item] = []
+    gains: list[tuple[float, Item]] = []
+    for item in in_turn(items):
         memory = memories.get(item.key)
         if memory is None:
-            unseen.append((item.worth / item.minutes, item))
+            unseen.append(item)
         elif study_day(schedule.reviewed_at(memory).astimezone(now.tzinfo)) != today:
-            seen.append((gain(memory, now, day) * item.worth / item.minutes, item))
-    return [
-        item
-        for some in (unseen, seen)
-        for value, item in sorted(some, key=lambda pair: -pair[0])
-        if value > 0
-    ]
+            gains.append((item.priority * gain(memory, now, day), item))
+    gains.sort(key=lambda pair: -pair[0])
+    return [*unseen, *(item for value, item in gains if value > 0)]
+
+
+def in_turn(items: Iterable[Item]) -> list[Item]:
+    """The highest priority first, the kinds mixed in proportion to the minutes they take."""
+    kinds: dict[str, list[Item]] = {}
+    for item in sorted(items, key=lambda item: -item.priority):
+        kinds.setdefault(item.kind, []).append(item)
+    placed: list[tuple[float, Item]] = []
+    for some in kinds.values():
+        total, before = sum(item.minutes for item in some), 0.0
+        for item in some:
+            placed.append(((before + item.minutes / 2) / total, item))
+            before += item.minutes
+    return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
 
 
 def chosen(
@@ -190,14 +210,13 @@ def forecast(
             chance = _FIRST_CHANCE if memory is None else schedule.recall(memory, then)
             rating = Rating.GOOD if draw.random() < chance else Rating.AGAIN
             known[item.key] = schedule.review(memory, rating, then).memory
-    left_out = [item for item in items if item.key not in known]
-    unseen = [item for item in items if item.key not in memories]
+    left_out = [item for item in reversed(items) if item.key not in known]
     return Forecast(
         tuple(days),
-        tuple(sorted(left_out, key=lambda item: item.worth / item.minutes)),
+        tuple(sorted(left_out, key=lambda item: item.priority)),
         recall(items, memories, plan.moment(now)),
         recall(items, known, plan.moment(now)),
-        _enough(unseen, left, done_minutes) if left_out else plan.minutes_per_day,
+        _enough(items, memories, left, done_minutes) if left_out else plan.minutes_per_day,
     )
 
 
@@ -208,9 +227,11 @@ def recall(items: Sequence[Item], memories: Mapping[str, str], when: datetime) -
     return known / total if total else 0.0
 
 
-def _enough(unseen: Sequence[Item], days: int, done_minutes: float) -> int | None:
-    """The fewest minutes a day, in steps of 5, in which all of it is seen once."""
-    order = sorted(unseen, key=lambda item: -item.worth / item.minutes)
+def _enough(
+    items: Sequence[Item], memories: Mapping[str, str], days: int, done_minutes: float
+) -> int | None:
+    """The fewest minutes a day, in steps of 5, in which all is seen once."""
+    order = [item for item in in_turn(items) if item.key not in memories]
     for minutes in range(5, _ENOUGH_MINUTES + 1, 5):
         left = order
         for number in range(days):

@@ -1,0 +1,123 @@
+"""plan: the day of the interview, and the minutes for each day before it."""
+
+from datetime import date, datetime
+
+import click
+
+from grader.cli import common, terminal
+from grader.errors import UsageFault
+from grader.practice import clock, queue
+from grader.practice import plan as plans
+from grader.practice.database import Database, file
+from grader.practice.deck import Deck
+from grader.practice.plan import Forecast, Item, Plan
+from grader.practice.progress import Progress
+from grader.recall import agenda
+from grader.render import today as pages
+
+_HOW = "kata plan --interview DATE --minutes-per-day N"
+
+
+class _Day(click.ParamType[date]):
+    name = "date"
+
+    def convert(self, value: object, param: object, ctx: object) -> date:
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            raise UsageFault(f"`{value}` is no date. Write it as 2026-12-06.") from None
+
+
+@click.command("plan")
+@click.option("--interview", metavar="DATE", type=_Day(), help="The day, as 2026-12-06.")
+@click.option(
+    "--minutes-per-day", metavar="N", type=click.IntRange(5, 720), help="Minutes for each day."
+)
+@click.option("--clear", is_flag=True, help="Forget the plan.")
+@common.as_json
+def plan_command(
+    interview: date | None, minutes_per_day: int | None, clear: bool, json_: bool
+) -> None:
+    """Set the interview's day and the minutes a day; without options, show how it works out."""
+    now = clock.now().astimezone()
+    changes = interview is not None or minutes_per_day is not None
+    if clear and changes:
+        raise UsageFault("--clear goes without other options.")
+    with Database(file(), create=clear or changes) as database:
+        progress = Progress(database)
+        if clear:
+            plans.store(progress, None)
+        plan = plans.stored(progress)
+        if changes:
+            plan = _changed(plan, interview, minutes_per_day, plans.study_day(now))
+            plans.store(progress, plan)
+        if plan is not None and plan.days_left(now):
+            _show(plan, Deck(database), now, json_)
+        elif json_:
+            terminal.say_json({"plan": None})
+        elif plan is not None:
+            over = pages.long_day(plan.interview)
+            terminal.say(f"The interview of {over} is over.", f"The next: `{_HOW}`.")
+        else:
+            terminal.say(
+                "There is no plan: `kata today` goes by what is due.", f"To make one: `{_HOW}`."
+            )
+
+
+def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: date) -> Plan:
+    """The stored plan with what was given in its place; the rest has to be there."""
+    if plan is not None and plan.interview < today:
+        plan = None
+    day = day or (plan.interview if plan else None)
+    minutes = minutes or (plan.minutes_per_day if plan else None)
+    if day is None or minutes is None:
+        missing = "--interview DATE" if day is None else "--minutes-per-day N"
+        raise UsageFault(f"A plan needs {missing} as well.")
+    if day < today:
+        raise UsageFault(f"{day} is past: today is {today}.")
+    return Plan(day, minutes)
+
+
+def _show(plan: Plan, deck: Deck, now: datetime, json_: bool) -> None:
+    known, cards = agenda.items(), deck.cards()
+    wanted = agenda.planned(known, cards)
+    done = agenda.done_minutes(deck, known, now)
+    outlook = plans.forecast(wanted, queue.memories(cards), now, plan, done)
+    seen = sum(item.key in cards for item in wanted)
+    if json_:
+        terminal.say_json(_object(plan, outlook, seen, len(wanted)))
+        return
+    page = pages.planned(
+        plan,
+        outlook,
+        (seen, len(wanted)),
+        plans.study_day(now),
+        terminal.width(),
+        terminal.colour(),
+    )
+    terminal.say(*page)
+
+
+def _object(plan: Plan, outlook: Forecast, seen: int, of: int) -> dict[str, object]:
+    def keys(items: tuple[Item, ...]) -> list[str]:
+        return [item.key for item in items]
+
+    return {
+        "plan": plan,
+        "seen": seen,
+        "of": of,
+        "suffices": not outlook.left_out,
+        "left_out": keys(outlook.left_out),
+        "enough_minutes_per_day": outlook.enough_minutes,
+        "recall_if_stopped": round(outlook.recall_now, 4),
+        "recall_with_plan": round(outlook.recall_then, 4),
+        "days": [
+            {
+                "day": day.day,
+                "minutes": day.minutes,
+                "new": keys(day.new),
+                "again": keys(day.again),
+            }
+            for day in outlook.days
+        ],
+    }

@@ -1,0 +1,125 @@
+"""The one queue of `kata today`: questions, katas and bug hunts, with the minutes they take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from grader import catalog
+from grader.practice import plan as plans
+from grader.practice import queue
+from grader.practice.deck import Card, Deck
+from grader.practice.plan import Item, Plan
+from grader.recall import bank
+
+QUESTION, KATA, BUG = "question", "kata", "bug"
+
+_QUESTION_MINUTES = {"easy": 2, "medium": 3, "hard": 4}
+_TO_COMPUTE = 1
+_BUG_SHARE = 3  # finding a mistake takes a third of writing it all
+_PRIORITY = {"easy": 1.2, "medium": 1.0, "hard": 0.8}  # the more basic, the more often asked
+_CORE = "core"  # asked in any interview: as high as what is easy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing to practise. `about` is a question's topic, a kata's title."""
+
+    item: Item
+    kind: str
+    name: str
+    about: str
+    due: datetime | None
+
+
+@dataclass(frozen=True)
+class Agenda:
+    """What today holds. With a plan both lists together fit into the minutes it has left.
+    `next_due` is when the first of the rest is due, if there is any."""
+
+    day: date
+    due: tuple[Entry, ...]
+    new: tuple[Entry, ...]
+    done_minutes: float
+    plan: Plan | None
+    next_due: datetime | None
+
+    @property
+    def minutes(self) -> float:
+        return sum(entry.item.minutes for entry in (*self.due, *self.new))
+
+
+def items() -> dict[str, Item]:
+    """Everything there is to practise, in teaching order: questions, katas, bug hunts."""
+    found = []
+    for question in bank.load():
+        minutes = _QUESTION_MINUTES[question.difficulty] + (_TO_COMPUTE if question.numeric else 0)
+        key = f"{QUESTION}:{question.id}"
+        found.append(Item(key, minutes, _PRIORITY[question.difficulty]))
+    for kind, share in ((KATA, 1), (BUG, _BUG_SHARE)):
+        for card in catalog.cards():
+            priority = _PRIORITY["easy" if card.track == _CORE else card.difficulty]
+            found.append(Item(f"{kind}:{card.slug}", -(-card.minutes // share), priority))
+    return {item.key: item for item in found}
+
+
+def planned(known: Mapping[str, Item], cards: Mapping[str, Card]) -> list[Item]:
+    """What a plan is about: questions and katas, and the bug hunts begun."""
+    return [item for key, item in known.items() if key in cards or not key.startswith(f"{BUG}:")]
+
+
+def done_minutes(deck: Deck, known: Mapping[str, Item], now: datetime) -> float:
+    """What was practised in the study day of `now`, by the minutes that each thing takes."""
+    today = plans.study_day(now)
+    return sum(
+        known[key].minutes
+        for key, at, _ in deck.reviews()
+        if key in known and plans.study_day(at.astimezone(now.tzinfo)) == today
+    )
+
+
+def today(deck: Deck, plan: Plan | None, now: datetime) -> Agenda:
+    """The agenda of the study day of `now` (aware, in the learner's own time zone)."""
+    known, cards = items(), deck.cards()
+    done = done_minutes(deck, known, now)
+    if plan is None:
+        order = queue.ordered(known, cards, now)
+        keys = [key for key in order if key in cards] + _new(order, deck, now)
+    else:
+        left = plan.minutes_per_day - done
+        wanted = planned(known, cards)
+        keys = [i.key for i in plans.chosen(wanted, queue.memories(cards), now, plan, left)]
+    later = [card.due for key, card in cards.items() if key in known and key not in keys]
+    return Agenda(
+        plans.study_day(now),
+        tuple(_entry(known[key], cards) for key in keys if key in cards),
+        tuple(_entry(known[key], cards) for key in keys if key not in cards),
+        done,
+        plan,
+        min((due for due in later if due > now), default=None),
+    )
+
+
+def _new(order: list[str], deck: Deck, now: datetime) -> list[str]:
+    """Without a plan: some questions and one kata a day, less what was new earlier today."""
+    first: dict[str, datetime] = {}
+    for key, at, _ in deck.reviews():
+        first.setdefault(key, at)
+    today = plans.study_day(now)
+    begun = [k for k, at in first.items() if plans.study_day(at.astimezone(now.tzinfo)) == today]
+    unseen = [key for key in order if key not in first]
+    found = []
+    for kind, daily in ((QUESTION, queue.NEW_A_DAY), (KATA, 1)):
+        left = daily - sum(key.startswith(f"{kind}:") for key in begun)
+        found += [key for key in unseen if key.startswith(f"{kind}:")][: max(left, 0)]
+    return found
+
+
+def _entry(item: Item, cards: Mapping[str, Card]) -> Entry:
+    kind, _, name = item.key.partition(":")
+    if kind == QUESTION:
+        question = bank.question(name)
+        about = question.topic if question else ""
+    else:
+        about = catalog.card(name).title
+    due = cards[item.key].due if item.key in cards else None
+    return Entry(item, kind, name, about, due)
