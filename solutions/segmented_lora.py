@@ -21,10 +21,10 @@ def group_by_adapter(
                          order (a stable sort)
         segment_starts   (s + 1,): segment k holds the sorted tokens segment_starts[k] up to, not
                          including, segment_starts[k + 1]; the first entry is 0, the last T
-        segment_ids      (s,): the adapter of each segment, ascending
+        segment_ids      (s,): the adapter of each segment
 
-    Each adapter of the batch has one segment; -1, where it occurs, has the first. Empty segments,
-    for adapters that do not occur, are allowed.
+    Each adapter of the batch has one segment, and they ascend; -1, where it occurs, has the
+    first. Empty segments are allowed, such as those of adapters that do not occur.
     """
     # BEGIN SOLUTION
     sorted_ids, order = torch.sort(adapter_ids, stable=True)
