@@ -93,8 +93,11 @@ def suggested(share: float, correct: bool | None = None) -> Rating:
     if correct is False:
         return Rating.AGAIN if share < 0.5 else Rating.HARD
     if share >= 0.99:
-        return Rating.EASY if correct is None else Rating.GOOD
-    return Rating.GOOD if share >= 0.6 else Rating.HARD if share >= 0.3 else Rating.AGAIN
+        return Rating.EASY
+    if share >= 0.6:
+        return Rating.GOOD
+    # A right number is half of an answer, whatever else was left unsaid.
+    return Rating.HARD if share >= 0.3 or correct else Rating.AGAIN
 
 
 def solved(seconds: float, par_s: float, hints: int, saw_solution: bool) -> Rating:

@@ -299,6 +299,7 @@ class _Entry:
             self.fault("numeric", "draw: every name needs choices")
             return
         texts = [question.prompt, question.answer, *question.points]
+        texts += [text for f in question.followups for text in (f.prompt, f.answer)]
         texts += [slip.why for slip in numeric.slips]
         try:
             for names in numbers.all_draws(numeric):

@@ -1,0 +1,405 @@
+"""One sitting of `kata quiz`: which question comes next, what is stored of each, and its sum.
+
+Nothing here knows a terminal. Times (aware, in the learner's own time zone) and seeds come in as
+arguments. What was given is stored before anything is revealed, so that a sitting may end at any
+moment: the next one takes over what was answered and not yet rated (`Deck.take_over`).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+
+from grader.practice import queue, schedule
+from grader.practice.deck import Answer, Card, Deck
+from grader.practice.plan import Plan
+from grader.practice.schedule import Rating
+from grader.recall import numbers
+from grader.recall.bank import FollowUp, Question
+from grader.recall.numbers import Drawn, Judged
+
+_TRIES = 20  # seeds looked at for numbers other than the last time's
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a sitting asks. `ask` is the id of the only question; `cram` leaves the schedule
+    alone: it neither follows nor changes it."""
+
+    topic: str | None = None
+    limit: int | None = None
+    cram: bool = False
+    ask: str | None = None
+
+
+@dataclass
+class Turn:
+    """One asking of a question. Its texts have their numbers filled in; `draw` is their seed.
+
+    card: None for a question never rated; answer: what is stored, None before it is given;
+    resumed: it was answered in an earlier sitting; points: indices of the rubric points ticked.
+    """
+
+    question: Question
+    draw: int
+    names: Drawn
+    card: Card | None = None
+    answer: int | None = None
+    text: str = ""
+    finished: bool = False
+    resumed: bool = False
+    judged: Judged | None = None
+    points: tuple[int, ...] | None = None
+    shown_followups: int = field(default=0)
+
+    @property
+    def key(self) -> str:
+        return key(self.question.id)
+
+    @property
+    def share(self) -> float:
+        """The share of the rubric's points that were ticked."""
+        return len(self.points or ()) / len(self.question.points)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a sitting came to, and what comes next.
+
+    points, numeric: reached and possible; weakest: the topic with the smallest share of points
+    and that share, if more than one was asked; unrated: answered, and left before the rating;
+    left: what today still holds; next_due: when the next of the rest is due.
+    """
+
+    answered: int
+    ratings: Mapping[Rating, int]
+    points: tuple[int, int]
+    numeric: tuple[int, int]
+    seconds: float
+    weakest: tuple[str, float] | None
+    unrated: int
+    left: int
+    next_due: datetime | None
+    new_used_up: bool
+
+
+def key(id: str) -> str:
+    """The card of a question."""
+    return f"question:{id}"
+
+
+class Sitting:
+    """A sitting over a deck. It counts as begun, and is stored, when it is made."""
+
+    def __init__(
+        self,
+        deck: Deck,
+        questions: Sequence[Question],
+        options: Options,
+        now: datetime,
+        plan: Plan | None = None,
+    ) -> None:
+        self.deck, self.options, self._plan = deck, options, plan
+        self._all = {key(q.id): q for q in questions}
+        self._chosen = self._keys(options)
+        self.id = deck.begin_quiz(asdict(options), now)
+        self._asked: list[str] = []
+        self._resumed: list[Answer] = []
+        if not options.cram:
+            since = schedule.day_end(now) - timedelta(days=1)
+            taken = deck.take_over(self.id, since)
+            self._resumed = [answer for answer in taken if answer.key in self._chosen]
+
+    # What comes next
+
+    def next(self, now: datetime, seed: int) -> Turn | None:
+        """The next question, or None when the sitting is over. `seed` draws its numbers."""
+        if self._resumed:
+            turn = self._turn_of(self._resumed.pop(0))
+        elif waiting := self.waiting(now):
+            question = self._all[waiting[0]]
+            turn = self._asking(question, seed)
+        else:
+            return None
+        self._asked.append(turn.key)
+        return turn
+
+    def waiting(self, now: datetime) -> list[str]:
+        """The keys still to come, in order, those taken over first."""
+        resumed = [answer.key for answer in self._resumed]
+        cards = self.deck.cards()
+        # Failed a while ago in this sitting, and due once more.
+        again = [k for k in dict.fromkeys(self._asked) if k in cards and cards[k].due <= now]
+        fresh = [
+            k
+            for k in self._queue(self.options, cards, now)
+            if k not in self._asked and k not in resumed
+        ]
+        if self.options.ask or self.options.cram:
+            again = []
+        order = [*resumed, *again, *fresh]
+        if self.options.limit is None:
+            return order
+        return order[: max(self.options.limit - len(self._asked), 0)]
+
+    def counts(self, now: datetime) -> tuple[int, int]:
+        """How many of those to come were seen before, and how many are new."""
+        cards, waiting = self.deck.cards(), self.waiting(now)
+        new = sum(k not in cards for k in waiting)
+        return len(waiting) - new, new
+
+    def _keys(self, options: Options) -> list[str]:
+        return [
+            k
+            for k, q in self._all.items()
+            if options.ask in (None, q.id) and options.topic in (None, q.topic)
+        ]
+
+    def _queue(self, options: Options, cards: Mapping[str, Card], now: datetime) -> list[str]:
+        keys = self._keys(options)
+        if options.ask:
+            return keys
+        if options.cram:
+            return self._weakest(keys, cards, now)
+        if self._plan is None:
+            order = queue.ordered(keys, cards, now)
+            new = [k for k in order if k not in cards]
+            return [k for k in order if k in cards] + new[: self.new_left(now)]
+        from grader.recall import agenda
+
+        if options.topic is None:
+            today = agenda.today(self.deck, self._plan, now)
+            planned = [entry.item.key for entry in (*today.due, *today.new)]
+        else:
+            planned = queue.ordered(keys, cards, now, self._plan, agenda.items())
+        return [k for k in planned if k in self._all]
+
+    def _weakest(self, keys: list[str], cards: Mapping[str, Card], now: datetime) -> list[str]:
+        """Least known first; what was answered today comes last."""
+        since = schedule.day_end(now) - timedelta(days=1)
+        today = {answer.key for answer in self.deck.answers() if answer.at >= since}
+
+        def known(k: str) -> tuple[bool, float]:
+            recalled = schedule.recall(cards[k].memory, now) if k in cards else 0.0
+            return k in today, recalled
+
+        return sorted(keys, key=known)
+
+    def new_left(self, now: datetime) -> int:
+        """How many new questions the study day of `now` still holds."""
+        since = schedule.day_end(now) - timedelta(days=1)
+        first: dict[str, datetime] = {}
+        for reviewed, at, _ in self.deck.reviews():
+            first.setdefault(reviewed, at)
+        begun = sum(k.startswith("question:") and at >= since for k, at in first.items())
+        return max(queue.NEW_A_DAY - begun, 0)
+
+    def _asking(self, question: Question, seed: int) -> Turn:
+        """A question with numbers other than the last time's, where it has any."""
+        card = self.deck.cards().get(key(question.id))
+        if question.numeric is None:
+            return Turn(question, 0, {}, card)
+        before = self.deck.answers(key(question.id))
+        last = numbers.drawn(question.numeric, before[-1].draw) if before else None
+        for draw in range(seed, seed + _TRIES):
+            names = numbers.drawn(question.numeric, draw)
+            if names != last:
+                break
+        return Turn(filled(question, names), draw, names, card)
+
+    def _turn_of(self, answer: Answer) -> Turn:
+        """An answer of before, to go on with."""
+        question = self._all[answer.key]
+        numeric = question.numeric
+        names = numbers.drawn(numeric, answer.draw) if numeric else {}
+        turn = Turn(
+            filled(question, names) if numeric else question,
+            answer.draw,
+            names,
+            self.deck.cards().get(answer.key),
+            answer.id,
+            answer.text,
+            answer.finished,
+            resumed=True,
+            points=answer.points,
+        )
+        if numeric and answer.correct is not None:
+            turn.judged = numbers.judge(numeric, names, answer.text)
+        return turn
+
+    # What is stored of a turn
+
+    def draft(self, turn: Turn, text: str, now: datetime) -> None:
+        """Store what an answer says so far."""
+        if turn.answer is None:
+            turn.answer = self.deck.begin_answer(turn.key, text, now, draw=turn.draw, quiz=self.id)
+        else:
+            self.deck.continue_answer(turn.answer, text)
+        turn.text = text
+
+    def judge(self, turn: Turn, typed: str) -> Judged:
+        """Judge a number, without storing it. Raises BadNumber if it is none."""
+        assert turn.question.numeric is not None
+        return numbers.judge(turn.question.numeric, turn.names, typed)
+
+    def give(
+        self,
+        turn: Turn,
+        text: str,
+        now: datetime,
+        seconds: float,
+        judged: Judged | None = None,
+    ) -> None:
+        """Store a complete answer; `seconds` is what it took. An empty one was said aloud."""
+        if turn.answer is None:
+            turn.answer = self.deck.answer(
+                turn.key,
+                text,
+                now,
+                seconds=seconds,
+                draw=turn.draw,
+                correct=None if judged is None else judged.correct,
+                quiz=self.id,
+            )
+        else:
+            self.deck.continue_answer(turn.answer, text)
+            self.deck.finish_answer(turn.answer, now, seconds)
+        turn.text, turn.judged, turn.finished = text, judged, True
+
+    def follow_up(self, turn: Turn) -> FollowUp | None:
+        """The interviewer's next question about it; None after the last."""
+        if turn.shown_followups == len(turn.question.followups):
+            return None
+        turn.shown_followups += 1
+        return turn.question.followups[turn.shown_followups - 1]
+
+    def give_follow_up(self, turn: Turn, text: str, now: datetime, seconds: float) -> None:
+        """Store what was typed to the follow-up shown last."""
+        self.deck.answer(
+            f"followup:{turn.question.id}/{turn.shown_followups}",
+            text,
+            now,
+            seconds=seconds,
+            quiz=self.id,
+        )
+
+    def tick(self, turn: Turn, points: tuple[int, ...]) -> None:
+        """Store the rubric points that the answer said."""
+        assert turn.answer is not None
+        self.deck.tick(turn.answer, points)
+        turn.points = points
+
+    def suggested(self, turn: Turn) -> Rating:
+        return schedule.suggested(turn.share, turn.judged.correct if turn.judged else None)
+
+    def offers(self, turn: Turn, now: datetime) -> dict[Rating, datetime]:
+        """When each rating would bring the question back."""
+        memory = turn.card.memory if turn.card else None
+        return {rating: schedule.review(memory, rating, now).due for rating in Rating}
+
+    def rate(self, turn: Turn, rating: Rating, now: datetime) -> Card:
+        """Store the rating; returns the card with its new due date."""
+        return self.deck.rate(turn.key, rating, now, turn.answer)
+
+    def undo(self) -> Turn | None:
+        """Take the last rating of this sitting back: the turn, ready to be rated again."""
+        answer = self.deck.undo(self.id)
+        return None if answer is None else self._turn_of(answer)
+
+    # The end
+
+    def end(self, now: datetime) -> Summary:
+        """Close the sitting and sum it up."""
+        self.deck.end_quiz(self.id, now)
+        return self.summary(now)
+
+    def summary(self, now: datetime) -> Summary:
+        mine = [a for a in self.deck.answers() if a.quiz == self.id and a.key in self._all]
+        ticked = [a for a in mine if a.points is not None]
+        shares: dict[str, list[float]] = {}
+        for answer in ticked:
+            question = self._all[answer.key]
+            share = len(answer.points or ()) / len(question.points)
+            shares.setdefault(question.topic, []).append(share)
+        means = {topic: sum(some) / len(some) for topic, some in shares.items()}
+        weakest = min(means.items(), key=lambda pair: pair[1]) if len(means) > 1 else None
+        cards = self.deck.cards()
+        dues = [c.due for k, c in cards.items() if k in self._all and c.due > now]
+        rest = self._queue(Options(), cards, now)
+        return Summary(
+            answered=sum(a.finished for a in mine),
+            ratings=Counter(a.rating for a in mine if a.rating is not None),
+            points=(
+                sum(len(a.points or ()) for a in ticked),
+                sum(len(self._all[a.key].points) for a in ticked),
+            ),
+            numeric=(
+                sum(a.correct is True for a in mine),
+                sum(a.correct is not None for a in mine),
+            ),
+            seconds=sum(a.seconds for a in mine),
+            weakest=weakest if weakest and weakest[1] < 1 else None,
+            unrated=0 if self.options.cram else sum(a.rating is None for a in mine),
+            left=sum(k not in cards or cards[k].due <= now for k in rest),
+            next_due=min(dues, default=None),
+            new_used_up=any(k not in cards for k in self._chosen) and self.new_left(now) == 0,
+        )
+
+
+def filled(question: Question, names: Drawn) -> Question:
+    """The question with every `[[expression]]` replaced by its value."""
+
+    def text(raw: str) -> str:
+        return numbers.filled(raw, names)
+
+    return msgspec.structs.replace(
+        question,
+        prompt=text(question.prompt),
+        answer=text(question.answer),
+        points=tuple(map(text, question.points)),
+        followups=tuple(FollowUp(text(f.prompt), text(f.answer)) for f in question.followups),
+    )
+
+
+def ticked(text: str, count: int) -> tuple[int, ...]:
+    """The indices, from 0, of the points meant by "1 3 4", "1-3", "134", "all" or nothing.
+
+    Raises ValueError, saying what would be understood.
+    """
+    low = text.strip().lower()
+    if low in ("", "0", "none"):
+        return ()
+    if low in ("all", "a"):
+        return tuple(range(count))
+    found: set[int] = set()
+    for word in re.split(r"[\s,;+&]+|and", low):
+        between = re.fullmatch(r"(\d+)-(\d+)", word)
+        if between:
+            found |= set(range(int(between[1]), min(int(between[2]), count + 1) + 1))
+        elif word.isdecimal() and int(word) > count:
+            found |= set(map(int, word))  # 134: there are at most nine points
+        elif word.isdecimal():
+            found.add(int(word))
+        elif word:
+            found.add(0)
+    if not found or not found <= set(range(1, count + 1)):
+        raise ValueError(f"`{text}`: numbers from 1 to {count} are wanted, `all`, or nothing.")
+    return tuple(sorted(number - 1 for number in found))
+
+
+def rating(text: str, default: Rating) -> Rating:
+    """The rating meant by "3", "good", "g" or nothing. Raises ValueError."""
+    low = text.strip().lower()
+    if not low:
+        return default
+    for one in Rating:
+        if low == str(int(one)) or one.name.lower().startswith(low):
+            return one
+    raise ValueError(f"`{text}` is none of {_listed(Rating)}.")
+
+
+def _listed(ratings: Iterable[Rating]) -> str:
+    return ", ".join(f"{int(one)} {one.name.lower()}" for one in ratings)
