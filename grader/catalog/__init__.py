@@ -4,7 +4,6 @@ A file holds two YAML documents. The first, the card, is all that `kata list` ne
 cheap to read; the second holds hints, bugs and sources and is read when a kata is opened.
 """
 
-import difflib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -126,6 +125,8 @@ def find(text: str) -> str:
     starting = [slug for slug in known if wanted and slug.startswith(wanted)]
     if wanted in known or len(starting) == 1:
         return wanted if wanted in known else starting[0]
+    import difflib  # for the wrong names alone
+
     raise UnknownSlug(text, starting[:3] or difflib.get_close_matches(wanted, known, 3, 0.5))
 
 

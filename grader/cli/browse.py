@@ -1,5 +1,7 @@
 """list, show: what there is to do."""
 
+from datetime import datetime
+
 import click
 
 from grader import catalog
@@ -11,23 +13,27 @@ from grader.practice.progress import Progress, Standing
 @click.option("--track", type=click.Choice(catalog.TRACKS), help="This track alone.")
 @common.as_json
 def list_command(track: str | None, json_: bool) -> None:
-    """Katas in teaching order, with status, best time and par time."""
+    """Katas in teaching order, with status, what is due, best time and par time."""
+    from grader.practice import clock, schedule
     from grader.render import listing
 
     with Progress.open(create=False) as progress:
-        standings = progress.standings()
+        standings, due = progress.standings(), progress.due()
     rows = [
-        (card, standings.get(card.slug, Standing()))
+        listing.Row(card, standings.get(card.slug, Standing()), due.get(card.slug))
         for card in catalog.cards()
         if track in (None, card.track)
     ]
+    end = schedule.day_end(clock.now().astimezone())
     if json_:
-        terminal.say_json({"katas": [_item(card, standing) for card, standing in rows]})
+        terminal.say_json({"katas": [_item(*row, end) for row in rows]})
     else:
-        terminal.say(*listing.page(rows, terminal.colour()))
+        terminal.say(*listing.page(rows, end, terminal.width(), terminal.colour()))
 
 
-def _item(card: catalog.Card, standing: Standing) -> dict[str, object]:
+def _item(
+    card: catalog.Card, standing: Standing, due: datetime | None, end: datetime
+) -> dict[str, object]:
     return {
         "slug": card.slug,
         "title": card.title,
@@ -37,6 +43,8 @@ def _item(card: catalog.Card, standing: Standing) -> dict[str, object]:
         "level": standing.level,
         "attempts": standing.attempts,
         "best_seconds": standing.best_s,
+        "due": due is not None and due < end,
+        "due_at": due,
     }
 
 

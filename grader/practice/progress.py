@@ -3,7 +3,6 @@
 Times come in as arguments (aware, UTC); nothing here asks the clock.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,6 +22,7 @@ class Reason(StrEnum):
     RESET = "reset"
     RESTORE = "restore"
     STUBS = "stubs"
+    MOCK = "mock"
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ class Progress:
 
     def keep(self, slug: str, source: bytes, reason: Reason, now: datetime) -> Snapshot:
         """Keep a version, unless it is the one kept last; either way returns it."""
+        import hashlib  # loading OpenSSL costs as much as all of `kata list`'s own work
+
         digest = hashlib.sha256(source).hexdigest()
         with self._db.transaction():
             last = self._db.row(
@@ -228,6 +230,11 @@ class Progress:
             if took is not None and (before.best_s is None or took < before.best_s):
                 found[row["slug"]] = Standing(before.level, before.attempts, took)
         return found
+
+    def due(self) -> dict[str, datetime]:
+        """When each kata that was ever solved from the blank stub is due again."""
+        rows = self._db.rows("SELECT key, due FROM cards WHERE key LIKE 'kata:%'")
+        return {r["key"].removeprefix("kata:"): datetime.fromisoformat(r["due"]) for r in rows}
 
     # Hints and solutions
 

@@ -1,25 +1,41 @@
 """The page of `kata list`. Plain text: it must cost next to nothing."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from grader.catalog import Card
 from grader.exam.verdict import Level
 from grader.practice.progress import Standing
 from grader.render.plain import clock, columns, counted, paint
 
-_HEAD = ("", "kata", "status", "best", "par", "difficulty")
+_HEAD = ("", "kata", "status", "due", "best", "par", "difficulty")
+_NARROW = 72
 _MARKS = {Level.COMPLETE: "✓", Level.CORE: "·", Level.NONE: " "}
 _STYLES = {Level.COMPLETE: "green", Level.CORE: "yellow"}
 
 
-def page(rows: Sequence[tuple[Card, Standing]], colour: bool) -> list[str]:
-    """Katas by track, in the order they come; then how many are passed and what is next."""
+class Row(NamedTuple):
+    """A kata, how far it is, and when it is due again (None: not scheduled yet)."""
+
+    card: Card
+    standing: Standing
+    due: datetime | None
+
+
+def page(rows: Sequence[Row], end: datetime, width: int, colour: bool) -> list[str]:
+    """Katas by track, in the order they come; then how many are passed and what is next.
+
+    What is due before `end`, the end of the study day, is due now.
+    """
     if not rows:
         return ["No kata is in this track yet. `kata list` shows all there are."]
-    table = columns([_HEAD, *(_cells(*row) for row in rows)], right=frozenset({3, 4}))
+    shown = len(_HEAD) - (width < _NARROW)  # the difficulty is what a narrow screen can spare
+    cells = [_HEAD, *(_cells(row, end) for row in rows)]
+    table = columns((row[:shown] for row in cells), right=frozenset({4, 5}))
     lines: list[str] = []
     track = None
-    for line, (card, standing) in zip(table[1:], rows, strict=True):
+    for line, (card, standing, _) in zip(table[1:], rows, strict=True):
         if card.track != track:
             if track is not None:
                 lines.append("")
@@ -29,13 +45,16 @@ def page(rows: Sequence[tuple[Card, Standing]], colour: bool) -> list[str]:
             track = card.track
         style = _STYLES.get(standing.level)
         lines.append("  " + (paint(line, style, colour) if style else line))
-    passed = sum(standing.level is Level.COMPLETE for _, standing in rows)
-    todo = next((c.slug for c, s in rows if s.level is not Level.COMPLETE), None)
-    hint = f"Next: `kata start {todo}`." if todo else "Every one of them: well done."
-    return [*lines, "", f"{passed} of {counted(len(rows), 'kata')} passed. {hint}"]
+    passed = sum(row.standing.level is Level.COMPLETE for row in rows)
+    todo = next((row.card.slug for row in rows if row.standing.level is not Level.COMPLETE), None)
+    due = [row.card.slug for row in rows if row.due is not None and row.due < end]
+    hint = f"Next: `kata start {due[0] if due else todo}`." if due or todo else "Well done."
+    again = f" {len(due)} due." if due else ""
+    return [*lines, "", f"{passed} of {counted(len(rows), 'kata')} passed.{again} {hint}"]
 
 
-def _cells(card: Card, standing: Standing) -> tuple[str, ...]:
+def _cells(row: Row, end: datetime) -> tuple[str, ...]:
+    card, standing, due = row
     tried = f"{standing.attempts} tried" if standing.attempts else "new"
     words = {Level.COMPLETE: "passed", Level.CORE: "core", Level.NONE: tried}
     best = "–" if standing.best_s is None else clock(standing.best_s)
@@ -43,6 +62,7 @@ def _cells(card: Card, standing: Standing) -> tuple[str, ...]:
         _MARKS[standing.level],
         card.slug,
         words[standing.level],
+        "–" if due is None else "now" if due < end else f"{(due - end).days + 1} d",
         best,
         f"{card.minutes} min",
         card.difficulty,
