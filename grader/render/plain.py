@@ -7,6 +7,7 @@ from datetime import datetime
 
 _CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _ASCII = {"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'"}
+_ASCII |= {"░": ".", "▒": "o", "▓": "O", "█": "#", "│": "|", "→": ">", "◂": "<"}
 
 ENCODING_ERRORS = "kata-ascii"
 
