@@ -5,7 +5,7 @@ On a terminal Ctrl-D means "enough": `Left` is raised, and whoever asks ends cle
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from grader.cli import terminal
 from grader.errors import UsageFault
@@ -21,26 +21,18 @@ def interactive() -> bool:
 
 def line(prompt: str) -> str:
     """One line, stripped. Raises Left at the end of a terminal's input, UsageFault elsewhere."""
-    if interactive():
-        import readline  # noqa: F401 – gives input() its editing and history
-
-        try:
-            return input(prompt).strip()
-        except EOFError:
-            terminal.say("")
-            raise Left from None
-    text = sys.stdin.readline() if sys.stdin is not None else ""
-    if not text:
-        raise UsageFault("There is no input left to answer with, and this is no terminal.")
-    return text.strip()
+    return _read(prompt).strip()
 
 
-def lines(prompt: str, more: str = "… ") -> str:
-    """Several lines, up to an empty one."""
+def lines(prompt: str, more: str = "… ", each: Callable[[str], None] | None = None) -> str:
+    """Several lines, up to an empty one. `each` gets all there is so far after every line, before
+    the next is read."""
     kept: list[str] = []
-    while text := line(more if kept else prompt):
-        kept.append(text)
-    return "\n".join(kept)
+    while (text := _read(more if kept else prompt)).strip():
+        kept.append(text.rstrip())
+        if each is not None:
+            each("\n".join(kept))
+    return "\n".join(kept).strip()
 
 
 def choice(prompt: str, keys: Sequence[str], default: str) -> str:
@@ -50,3 +42,22 @@ def choice(prompt: str, keys: Sequence[str], default: str) -> str:
         if typed in keys:
             return typed
         terminal.note(f"`{typed}` is none of {', '.join(keys)}.")
+
+
+def _read(prompt: str) -> str:
+    """One line as it was typed, without its end."""
+    if interactive():
+        import readline  # noqa: F401 – gives input() its editing and history
+
+        try:
+            return input(prompt)
+        except EOFError:
+            terminal.say("")
+            raise Left from None
+    try:
+        text = sys.stdin.readline() if sys.stdin is not None else ""
+    except UnicodeDecodeError as error:
+        raise UsageFault(f"The input is no {error.encoding} text.") from error
+    if not text:
+        raise UsageFault("There is no input left to answer with, and this is no terminal.")
+    return text.rstrip("\r\n")

@@ -165,9 +165,10 @@ def quantity(number: float, unit: str) -> str:
     return text
 
 
-def examples(unit: str) -> str:
-    """How an answer in this unit may be typed."""
-    return _UNITS[unit].examples
+def wanted(unit: str) -> str:
+    """What an answer in this unit is, and how it may be typed."""
+    kinds = {"percent": "a percentage", "times": "a ratio", "ms": "milliseconds", "1": "a number"}
+    return f"{kinds.get(unit, f'a number of {unit}')}, such as {_UNITS[unit].examples}"
 
 
 def judge(numeric: Numeric, names: Drawn, typed: str) -> Judged:
@@ -234,9 +235,7 @@ def read(typed: str, unit: str) -> float:
 
 
 def _bad(text: str, unit: str) -> BadNumber:
-    kind = "a plain number" if unit == "1" else f"a number of {unit}"
-    kind = "a percentage" if unit == "percent" else "a ratio" if unit == "times" else kind
-    return BadNumber(f"{text}. Wanted is {kind}, such as {examples(unit)}.")
+    return BadNumber(f"{text}. Wanted is {wanted(unit)}.")
 
 
 def _factor(suffix: str, unit: str) -> float:

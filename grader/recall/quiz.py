@@ -91,6 +91,10 @@ def key(id: str) -> str:
     return f"question:{id}"
 
 
+def _day_start(now: datetime) -> datetime:
+    return schedule.day_end(now) - timedelta(days=1)
+
+
 class Sitting:
     """A sitting over a deck. It counts as begun, and is stored, when it is made."""
 
@@ -109,7 +113,7 @@ class Sitting:
         self._asked: list[str] = []
         self._resumed: list[Answer] = []
         if not options.cram:
-            since = schedule.day_end(now) - timedelta(days=1)
+            since = _day_start(now)
             taken = deck.take_over(self.id, since)
             self._resumed = [answer for answer in taken if answer.key in self._chosen]
 
@@ -140,10 +144,22 @@ class Sitting:
         ]
         if self.options.ask or self.options.cram:
             again = []
-        order = [*resumed, *again, *fresh]
+        order = [*resumed, *again, *self._soon_last(fresh, cards, now)]
         if self.options.limit is None:
             return order
         return order[: max(self.options.limit - len(self._asked), 0)]
+
+    def _soon_last(self, keys: list[str], cards: Mapping[str, Card], now: datetime) -> list[str]:
+        """What was rated today and is due in a few minutes comes after all else."""
+        since = _day_start(now)
+
+        def soon(k: str) -> bool:
+            card = cards.get(k)
+            return (
+                card is not None and card.due > now and schedule.reviewed_at(card.memory) >= since
+            )
+
+        return sorted(keys, key=soon)
 
     def counts(self, now: datetime) -> tuple[int, int]:
         """How many of those to come were seen before, and how many are new."""
@@ -179,7 +195,7 @@ class Sitting:
 
     def _weakest(self, keys: list[str], cards: Mapping[str, Card], now: datetime) -> list[str]:
         """Least known first; what was answered today comes last."""
-        since = schedule.day_end(now) - timedelta(days=1)
+        since = _day_start(now)
         today = {answer.key for answer in self.deck.answers() if answer.at >= since}
 
         def known(k: str) -> tuple[bool, float]:
@@ -190,7 +206,7 @@ class Sitting:
 
     def new_left(self, now: datetime) -> int:
         """How many new questions the study day of `now` still holds."""
-        since = schedule.day_end(now) - timedelta(days=1)
+        since = _day_start(now)
         first: dict[str, datetime] = {}
         for reviewed, at, _ in self.deck.reviews():
             first.setdefault(reviewed, at)

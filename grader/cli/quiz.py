@@ -1,0 +1,331 @@
+"""quiz: active recall, scheduled by FSRS."""
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+from grader.cli import ask, terminal
+from grader.errors import UsageFault
+from grader.practice import clock, plan
+from grader.practice.database import Database, StoreError, file
+from grader.practice.deck import Deck
+from grader.practice.progress import Progress
+from grader.recall import bank, numbers, quiz
+from grader.recall.quiz import Options, Sitting, Turn
+from grader.render import question as pages
+from grader.render.plain import wrapped
+
+T = TypeVar("T")
+
+
+class _Topic(click.ParamType[str]):
+    """A topic, or what only one begins with."""
+
+    name = "topic"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        return bank.topic(value)
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(topic) for topic in bank.TOPICS if topic.startswith(incomplete)]
+
+
+class _Id(click.ParamType[str]):
+    """A question's id, or what only one begins with."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        return bank.find(value)
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        try:
+            found = bank.load()
+        except bank.BankError:
+            return []
+        return [CompletionItem(q.id) for q in found if q.id.startswith(incomplete)]
+
+
+@click.command("quiz")
+@click.option("--topic", metavar="TOPIC", type=_Topic(), help="Questions on this topic alone.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="At most so many questions.")
+@click.option("--cram", is_flag=True, help="Without the schedule, and without changing it.")
+@click.option("--ask", "id_", metavar="ID", type=_Id(), help="Ask this one question.")
+@click.option("--undo", is_flag=True, help="Take the last rating back, and end.")
+def quiz_command(
+    topic: str | None, limit: int | None, cram: bool, id_: str | None, undo: bool
+) -> None:
+    """Active recall: what is due first, then new questions.
+
+    Each question is answered aloud or typed; then its model answer and rubric are shown, you tick
+    the points that you made, and the rating they suggest decides when it comes back.
+    """
+    if undo:
+        if topic or limit or cram or id_:
+            raise UsageFault("--undo goes alone.")
+        _undo()
+        return
+    if id_ and (topic or limit):
+        raise UsageFault("--ask names one question: --topic and --limit make no sense with it.")
+    questions = bank.load()
+    now = clock.now().astimezone()
+    with Database(file(), create=True) as database:
+        followed = plan.current(Progress(database), now)
+        options = Options(topic, limit, cram, id_)
+        _Quiz(Sitting(Deck(database), questions, options, now, followed)).run()
+
+
+def _undo() -> None:
+    with Database(file(), create=True) as database:
+        answer = Deck(database).undo()
+    if answer is None or answer.rating is None:
+        raise UsageFault("There is no rating of a quiz to take back.")
+    id = answer.key.partition(":")[2]
+    terminal.say(
+        f"Taken back: {answer.rating.name.lower()} for {id}.",
+        "Next: `kata quiz` asks for its rating again, if the answer is of today.",
+    )
+
+
+class _Quiz:
+    """The conversation around one sitting."""
+
+    def __init__(self, sitting: Sitting) -> None:
+        self.sitting = sitting
+        self.look = (terminal.width(), terminal.colour())
+        self.place = ""
+
+    def run(self) -> None:
+        """Ask until all is asked or the learner leaves; then sum up."""
+        due, new = self.sitting.counts(_now())
+        if due + new:
+            self._say_begin(due, new)
+        try:
+            self._ask_all()
+        except ask.Left:
+            pass
+        except KeyboardInterrupt:
+            terminal.say("", "Stopped. All that you gave is stored; `kata quiz` goes on there.")
+            raise
+        except UsageFault:  # piped input ran out: what was given counts all the same
+            self._say_end()
+            raise
+        self._say_end()
+
+    def _say_begin(self, due: int, new: int) -> None:
+        if self.sitting.options.cram:
+            text = f"Cramming {due + new}, weakest first; the schedule stays as it is."
+        else:
+            text = f"{due} due, {new} new."
+        terminal.say(*self._wrapped(f"{text} Enter alone: said aloud. ?: the keys."))
+
+    def _say_end(self) -> None:
+        now = _now()
+        terminal.say(*pages.summary(self.sitting.end(now), now, *self.look))
+
+    def _ask_all(self) -> None:
+        done = 0
+        while (turn := self.sitting.next(_now(), secrets.randbelow(2**31))) is not None:
+            done += 1
+            left = len(self.sitting.waiting(_now()))
+            self.place = f"{done} of {done + left}"
+            self._turn(turn)
+
+    def _turn(self, turn: Turn) -> None:
+        self._say_question(turn)
+        if turn.resumed:
+            self._say_resumed(turn)
+        if not turn.finished:
+            if turn.question.numeric is not None:
+                self._number(turn, turn.question.numeric.unit)
+            else:
+                self._answer(turn)
+        terminal.say(*pages.reveal(turn, *self.look))
+        if turn.points is None:
+            self._tick(turn)
+        if not self.sitting.options.cram:
+            self._rate(turn)
+
+    def _say_question(self, turn: Turn) -> None:
+        standing = "" if turn.card else "new"
+        terminal.say(*pages.question(turn.question, self.place, standing, *self.look))
+
+    def _say_resumed(self, turn: Turn) -> None:
+        if not turn.finished:
+            text = "You were answering this when the last quiz broke off. So far:"
+        elif turn.text:
+            text = "You answered this, and it is not rated yet. You said:"
+        else:
+            text = "You answered this aloud, and it is not rated yet."
+        terminal.say(*self._wrapped(text), *pages.so_far(turn.text, *self.look))
+
+    # Answering
+
+    def _answer(self, turn: Turn) -> None:
+        """Lines up to an empty one; each is stored before the next is read."""
+        began = clock.seconds()
+        before = f"{turn.text}\n" if turn.text else ""
+        while True:
+            first = True
+
+            def keep(text: str) -> None:
+                nonlocal first
+                if first and not before and text.strip() in ("q", "u", "f", "t", "?"):
+                    raise _Key(text.strip())
+                first = False
+                _stored(lambda: self.sitting.draft(turn, before + text, _now()))
+
+            try:
+                text = ask.lines("> ", each=keep)
+                break
+            except _Key as key:
+                self._key(key.name, turn)
+                self._say_question(turn)
+        took = max(clock.seconds() - began, 0.001)
+        _stored(lambda: self.sitting.give(turn, (before + text).strip(), _now(), took))
+
+    def _number(self, turn: Turn, unit: str) -> None:
+        """One number, asked for until it can be read, or nothing."""
+        terminal.say(*self._wrapped(f"Type {numbers.wanted(unit)}."))
+        began = clock.seconds()
+        while True:
+            typed = ask.line("> ")
+            if typed in ("q", "u", "f", "t", "?"):
+                self._key(typed, turn)
+                self._say_question(turn)
+                continue
+            judged = None
+            if typed:
+                try:
+                    judged = self.sitting.judge(turn, typed)
+                except numbers.BadNumber as error:
+                    terminal.say(*self._wrapped(str(error)))
+                    continue
+            took = max(clock.seconds() - began, 0.001)
+            _stored(lambda: self.sitting.give(turn, typed, _now(), took, judged))  # noqa: B023
+            return
+
+    def _tick(self, turn: Turn) -> None:
+        while True:
+            typed = self._line("Points you made (1 3, all, Enter: none): ", turn)
+            try:
+                points = quiz.ticked(typed, len(turn.question.points))
+            except ValueError as error:
+                terminal.say(*self._wrapped(str(error)))
+                continue
+            _stored(lambda: self.sitting.tick(turn, points))  # noqa: B023
+            if self.sitting.options.cram:
+                terminal.say(*pages.scored(turn, None))
+            return
+
+    def _rate(self, turn: Turn) -> None:
+        while True:
+            now = _now()
+            suggested = self.sitting.suggested(turn)
+            terminal.say(
+                *pages.scored(turn, suggested),
+                *pages.offers(self.sitting.offers(turn, now), now, *self.look),
+            )
+            typed = self._line(
+                f"Rating (Enter: {int(suggested)} {suggested.name.lower()}): ", turn, again=True
+            )
+            if typed == "t":
+                self._tick(turn)
+                continue
+            try:
+                rating = quiz.rating(typed, suggested)
+            except ValueError as error:
+                terminal.say(*self._wrapped(str(error)))
+                continue
+            card = _stored(lambda: self.sitting.rate(turn, rating, now))  # noqa: B023
+            terminal.say(*pages.rated(rating, card.due, now, self.look[1]))
+            return
+
+    # Keys
+
+    def _line(self, prompt: str, turn: Turn, again: bool = False) -> str:
+        """A line that is no key; `again` lets `t` through, to tick again."""
+        while True:
+            typed = ask.line(prompt)
+            low = typed.lower()
+            if low in ("q", "u", "?", "f") or (low == "t" and not again):
+                self._key(low, turn)
+            else:
+                return low
+
+    def _key(self, key: str, turn: Turn) -> None:
+        if key == "q":
+            raise ask.Left
+        if key == "?":
+            terminal.say(*pages.keys(*self.look))
+        elif key == "u":
+            self._take_back()
+        elif key == "f" and turn.finished:
+            self._follow_up(turn)
+        elif key == "f":
+            terminal.say("The follow-ups come after the answer.")
+        else:
+            terminal.say("The points come after the answer.")
+
+    def _take_back(self) -> None:
+        """The last rating of this sitting, given anew."""
+        turn = _stored(self.sitting.undo)
+        if turn is None:
+            terminal.say(
+                *self._wrapped(
+                    "No rating was given in this quiz yet; `kata quiz --undo` takes back the "
+                    "last one of an earlier quiz."
+                )
+            )
+            return
+        terminal.say("", f"Taken back: the rating of {turn.question.id}. Rate it again.")
+        self._rate(turn)
+
+    def _follow_up(self, turn: Turn) -> None:
+        asked = self.sitting.follow_up(turn)
+        if asked is None:
+            terminal.say("These were all its follow-ups.")
+            return
+        place = f"{turn.shown_followups} of {len(turn.question.followups)}"
+        terminal.say(*pages.follow_up(asked, place, *self.look))
+        began = clock.seconds()
+        text = ask.lines("> ")
+        if text:
+            took = max(clock.seconds() - began, 0.001)
+            _stored(lambda: self.sitting.give_follow_up(turn, text, _now(), took))
+        terminal.say(*pages.follow_up_answer(asked, *self.look))
+
+    def _wrapped(self, text: str) -> list[str]:
+        return wrapped(text, self.look[0])
+
+
+class _Key(Exception):
+    """A key was typed where an answer was asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _now() -> datetime:
+    return clock.now().astimezone()
+
+
+def _stored(store: Callable[[], T]) -> T:
+    """Store something. On a terminal a failure may be mended and tried again: what was typed is
+    still there."""
+    while True:
+        try:
+            return store()
+        except StoreError as error:
+            if not ask.interactive():
+                raise
+            terminal.note(f"error: {error}")
+            if ask.line("Not stored yet. Enter tries again, q gives up: ").lower() == "q":
+                raise

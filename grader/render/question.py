@@ -1,0 +1,173 @@
+"""The pages of a quiz: a question, what it reveals, its rating, and the sum at the end."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from grader.harmless import harmless
+from grader.practice.schedule import Rating
+from grader.recall import numbers
+from grader.recall.bank import FollowUp, Question
+from grader.recall.numbers import Judged, Numeric
+from grader.recall.quiz import Summary, Turn
+from grader.render.maths import markdown
+from grader.render.plain import clock, counted, paint, when, wrapped
+
+KEYS = (
+    ("Enter", "on an empty line ends the answer; alone: you said it aloud"),
+    ("f", "a follow-up question, once the answer is shown"),
+    ("t", "tick the points again, before you rate"),
+    ("u", "take the last rating of this quiz back, and give another"),
+    ("q", "leave (also Ctrl-D); what you gave is stored"),
+    ("?", "this help"),
+)
+_INK = {
+    Rating.AGAIN: "red",
+    Rating.HARD: "yellow",
+    Rating.GOOD: "green",
+    Rating.EASY: "green",
+}
+
+
+def question(question: Question, place: str, standing: str, width: int, colour: bool) -> list[str]:
+    """A question. `place` is as in "3 of 10", `standing` says how it comes to be asked."""
+    facts = [question.topic, question.kind, question.difficulty, question.id, standing]
+    head = wrapped(" · ".join([place, *(fact for fact in facts if fact)]), width)
+    return [
+        "",
+        paint("─" * width, "dim", colour),
+        *(paint(line, "bold", colour) for line in head),
+        "",
+        *markdown(question.prompt, width, colour),
+        "",
+    ]
+
+
+def so_far(text: str, width: int, colour: bool) -> list[str]:
+    """What the learner has answered, as they typed it."""
+    lines = []
+    for line in harmless(text).splitlines():
+        lines += wrapped(line, width, "  > ", "    ")
+    return [paint(line, "dim", colour) for line in lines]
+
+
+def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
+    """The verdict on a number, the model answer, the rubric, and where it is from."""
+    shown, lines = turn.question, [""]
+    if shown.numeric is not None:
+        lines += [*_number(shown.numeric, turn, width, colour), ""]
+    lines += [paint("Model answer", "bold", colour), *markdown(shown.answer, width, colour), ""]
+    lines.append(paint("A good answer says", "bold", colour))
+    for number, point in enumerate(shown.points, 1):
+        lines += _indented(point, f"  {number}  ", width, colour)
+    lines.append("")
+    lines += _dim(f"From: {'; '.join(shown.sources)}", width, colour)
+    if shown.katas:
+        lines += _dim(f"Katas: {', '.join(shown.katas)}", width, colour)
+    return [*lines, ""]
+
+
+def _number(numeric: Numeric, turn: Turn, width: int, colour: bool) -> list[str]:
+    judged = turn.judged
+    if judged is None:
+        right = numbers.quantity(numbers.value(numeric.answer, turn.names), numeric.unit)
+        return wrapped(f"The number is {right}.", width)
+    return verdict(judged, numeric.unit, width, colour)
+
+
+def verdict(judged: Judged, unit: str, width: int, colour: bool) -> list[str]:
+    """Whether a number was right, and if not, which slip gives it."""
+    right = numbers.quantity(judged.expected, unit)
+    if judged.correct:
+        return [paint(line, "bold green", colour) for line in wrapped(f"✓ Right: {right}.", width)]
+    text = f"✗ Not right: you gave {numbers.quantity(judged.typed, unit)}; it is {right}."
+    lines = [paint(line, "bold red", colour) for line in wrapped(text, width, rest="  ")]
+    if judged.why is not None:
+        lines += _indented(judged.why, "  why: ", width, colour)
+    else:
+        lines += wrapped("  No usual slip gives this number; see the steps below.", width)
+    return lines
+
+
+def scored(turn: Turn, suggested: Rating | None) -> list[str]:
+    """How many points were said, and the rating they speak for."""
+    made, of = len(turn.points or ()), len(turn.question.points)
+    text = f"{made} of {counted(of, 'point')}"
+    return [f"{text}, which suggests: {suggested.name.lower()}." if suggested else f"{text}."]
+
+
+def offers(dues: Mapping[Rating, datetime], now: datetime, width: int, colour: bool) -> list[str]:
+    """The ratings, with when each would bring the question back."""
+    lines = []
+    for rating, due in dues.items():
+        name = paint(f"{int(rating)} {rating.name.lower():5}", _INK[rating], colour)
+        lines.append(f"  {name}  {when(due, now)}")
+    return lines
+
+
+def rated(rating: Rating, due: datetime, now: datetime, colour: bool) -> list[str]:
+    name = paint(rating.name.lower(), _INK[rating], colour)
+    return [f"Rated {name}. Due again {when(due, now)}."]
+
+
+def follow_up(asked: FollowUp, place: str, width: int, colour: bool) -> list[str]:
+    """What the interviewer asks next."""
+    head = paint(f"Follow-up {place}", "bold", colour)
+    return ["", head, *markdown(asked.prompt, width, colour), ""]
+
+
+def follow_up_answer(asked: FollowUp, width: int, colour: bool) -> list[str]:
+    head = paint("Answer", "bold", colour)
+    return ["", head, *markdown(asked.answer, width, colour), ""]
+
+
+def keys(width: int, colour: bool) -> list[str]:
+    """What may be typed."""
+    lines = [""]
+    for key, text in KEYS:
+        lines += wrapped(text, width, f"  {key:5}  ")
+    return [*lines, ""]
+
+
+def summary(found: Summary, now: datetime, width: int, colour: bool) -> list[str]:
+    """What a sitting came to, and what comes next."""
+    lines = [""]
+    if found.answered:
+        ratings = [f"{n} {r.name.lower()}" for r, n in sorted(found.ratings.items())]
+        text = f"{found.answered} answered in {clock(found.seconds)}"
+        text += f": {', '.join(ratings)}." if ratings else "."
+        lines += [paint(line, "bold", colour) for line in wrapped(text, width)]
+        facts = []
+        if found.points[1]:
+            facts.append(f"{found.points[0]} of {counted(found.points[1], 'point')} said")
+        if found.numeric[1]:
+            facts.append(f"{found.numeric[0]} of {counted(found.numeric[1], 'number')} right")
+        if found.weakest:
+            facts.append(f"weakest {found.weakest[0]} ({found.weakest[1]:.0%} of its points)")
+        lines += wrapped(f"{', '.join(facts)}.", width) if facts else []
+    if found.unrated:
+        one = found.unrated == 1
+        text = f"{counted(found.unrated, 'answer')} {'is' if one else 'are'} stored without a "
+        lines += wrapped(f"{text}rating: the next `kata quiz` goes on there.", width)
+    return lines + wrapped(_next(found, now), width)
+
+
+def _next(found: Summary, now: datetime) -> str:
+    if found.unrated:
+        return "Next: `kata quiz`."
+    if found.left:
+        return f"Next: {found.left} more today, `kata quiz`."
+    text = "Nothing more today"
+    if found.new_used_up:
+        text += ": the day's new questions are done"
+    if found.next_due is not None:
+        text += f". The next is due {when(found.next_due, now)}"
+    return f"{text}. `kata quiz --cram` asks without the schedule."
+
+
+def _indented(text: str, first: str, width: int, colour: bool) -> list[str]:
+    lines: Iterable[str] = markdown(text, width - len(first), colour)
+    return [(" " * len(first) if n else first) + line for n, line in enumerate(lines)]
+
+
+def _dim(text: str, width: int, colour: bool) -> list[str]:
+    return [paint(line, "dim", colour) for line in wrapped(text, width, rest="  ")]
