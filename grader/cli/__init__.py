@@ -21,6 +21,7 @@ _COMMANDS = {
     "reset": ("files", "Back to the stub. The old file is kept."),
     "history": ("files", "Attempts and kept versions of a kata."),
     "restore": ("files", "Bring back a kept version."),
+    "quiz": ("quiz", "Active recall: due questions first, then new ones."),
     "verify": ("check", "The suites check themselves: solutions pass, bugs are named."),
     "doctor": ("check", "Python, torch, accelerator, sandbox, data folder."),
     "init": ("setup", "Lay out a workspace of stubs in a folder."),
