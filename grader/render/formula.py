@@ -46,7 +46,7 @@ _NAMED = "log ln lg exp min max arg argmin argmax sup inf lim det dim ker gcd si
 _OPERATORS = {name: name for name in _NAMED.split()}
 _OPERATORS |= {"sum": "∑", "prod": "∏", "int": "∫", "bigoplus": "⊕", "bigcup": "⋃"}
 _BINARY = {
-    **{"times": "×", "cdot": "·", "odot": "⊙", "otimes": "⊗", "oplus": "⊕", "pm": "±", "mp": "∓"},
+    **{"times": "×", "cdot": "⋅", "odot": "⊙", "otimes": "⊗", "oplus": "⊕", "pm": "±", "mp": "∓"},
     **{"circ": "∘", "div": "÷", "ast": "*", "cup": "∪", "cap": "∩", "star": "⋆", "setminus": "∖"},
     **{"bmod": "mod", "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "bullet": "•"},
 }
@@ -236,7 +236,7 @@ class _Row:
             self._add(character, "punct")
         elif character == "/":
             self._add(character, "slash")
-        elif character in "×·":
+        elif character in "×·⋅":
             self._add(character, "bin")
         elif character == "&":
             self.spaced = True

@@ -1,13 +1,22 @@
 """Text that is safe and readable on any terminal: colours, odd characters, wrapping, times."""
 
 import codecs
+import itertools
 import textwrap
+import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 
 _CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
-_ASCII = {"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'"}
-_ASCII |= {"░": ".", "▒": "o", "▓": "O", "█": "#", "│": "|", "→": ">", "◂": "<"}
+_ASCII = {
+    **{"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'", "‘": "'"},
+    **{"─": "-", "“": '"', "”": '"', "\u00a0": " ", "−": "-", "⋅": "*", "≈": "~=", "≤": "<="},
+    **{"≥": ">=", "≠": "!=", "≪": "<<", "≫": ">>", "→": "->", "←": "<-", "⇒": "=>", "∈": "in"},
+    **{"√": "sqrt ", "∑": "sum", "∏": "prod", "∂": "d", "∇": "grad ", "∞": "inf", "‖": "||"},
+    **{"∼": "~", "′": "'", "⊤": "T", "⊙": "o", "±": "+-", "⌊": "floor(", "⌋": ")"},
+    **{"⌈": "ceil(", "⌉": ")", "µ": "u"},
+}
+_ASCII |= {"░": ".", "▒": "o", "▓": "O", "█": "#", "│": "|", "◂": "<"}
 
 ENCODING_ERRORS = "kata-ascii"
 
@@ -16,7 +25,25 @@ def _nearest(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(_ASCII.get(c, "?") for c in text), error.end
+    out = ""
+    for sign, some in itertools.groupby(map(_spelt, text), key=lambda pair: pair[0]):
+        words = "".join(word for _, word in some)
+        out += f"{sign}({words})" if sign and len(words) > 1 else sign + words
+    return out, error.end
+
+
+def _spelt(character: str) -> tuple[str, str]:
+    """A character in ASCII, after the sign of a script: ("_", "0"), ("^", "2"), ("", "alpha")."""
+    kind, _, codes = unicodedata.decomposition(character).partition("> ")
+    if kind in ("<super", "<sub", "<font") and " " not in codes:
+        return {"<super": "^", "<sub": "_"}.get(kind, ""), _spelt(chr(int(codes, 16)))[1]
+    if character in _ASCII or character.isascii():
+        return "", _ASCII.get(character, character)
+    name = unicodedata.name(character, "")
+    if name.startswith("GREEK") and "LETTER" in name:
+        word = name.split()[-1].lower()
+        return "", word.capitalize() if character.isupper() else word
+    return "", "" if unicodedata.combining(character) else "?"
 
 
 # The streams' error handler: a sign that a terminal lacks becomes its nearest in ASCII.
