@@ -104,9 +104,7 @@ class _Quiz:
 
     def run(self) -> None:
         """Ask until all is asked or the learner leaves; then sum up."""
-        due, new = self.sitting.counts(_now())
-        if due + new:
-            self._say_begin(due, new)
+        self._say_begin()
         try:
             self._ask_all()
         except ask.Left:
@@ -119,11 +117,15 @@ class _Quiz:
             raise
         self._say_end()
 
-    def _say_begin(self, due: int, new: int) -> None:
+    def _say_begin(self) -> None:
+        counts = self.sitting.counts(_now())
+        if not sum(counts):
+            return
         if self.sitting.options.cram:
-            text = f"Cramming {due + new}, weakest first; the schedule stays as it is."
+            text = f"Cramming {sum(counts)}, weakest first; the schedule stays as it is."
         else:
-            text = f"{due} due, {new} new."
+            words = ("to go on with from last time", "due", "new")
+            text = f"{', '.join(f'{n} {w}' for n, w in zip(counts, words) if n)}."
         terminal.say(*self._wrapped(f"{text} Enter alone: said aloud. ?: the keys."))
 
     def _say_end(self) -> None:

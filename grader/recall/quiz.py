@@ -8,6 +8,7 @@ moment: the next one takes over what was answered and not yet rated (`Deck.take_
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,7 +20,7 @@ from grader.practice.plan import Plan
 from grader.practice.schedule import Rating
 from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
-from grader.recall.numbers import Drawn, Judged
+from grader.recall.numbers import BadNumber, Drawn, Judged
 
 _TRIES = 20  # seeds looked at for numbers other than the last time's
 
@@ -161,11 +162,12 @@ class Sitting:
 
         return sorted(keys, key=soon)
 
-    def counts(self, now: datetime) -> tuple[int, int]:
-        """How many of those to come were seen before, and how many are new."""
+    def counts(self, now: datetime) -> tuple[int, int, int]:
+        """How many of those to come are to be gone on with, were seen before, and are new."""
         cards, waiting = self.deck.cards(), self.waiting(now)
-        new = sum(k not in cards for k in waiting)
-        return len(waiting) - new, new
+        resumed = len(self._resumed)
+        new = sum(k not in cards for k in waiting[resumed:])
+        return resumed, len(waiting) - resumed - new, new
 
     def _keys(self, options: Options) -> list[str]:
         return [
@@ -240,10 +242,13 @@ class Sitting:
             answer.text,
             answer.finished,
             resumed=True,
-            points=answer.points,
         )
+        # The question may have been edited since: what no longer fits is asked for again.
+        if answer.points is not None and set(answer.points) <= set(range(len(question.points))):
+            turn.points = answer.points
         if numeric and answer.correct is not None:
-            turn.judged = numbers.judge(numeric, names, answer.text)
+            with suppress(BadNumber):
+                turn.judged = numbers.judge(numeric, names, answer.text)
         return turn
 
     # What is stored of a turn

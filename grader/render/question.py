@@ -1,5 +1,6 @@
 """The pages of a quiz: a question, what it reveals, its rating, and the sum at the end."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -31,7 +32,8 @@ _INK = {
 def question(question: Question, place: str, standing: str, width: int, colour: bool) -> list[str]:
     """A question. `place` is as in "3 of 10", `standing` says how it comes to be asked."""
     facts = [question.topic, question.kind, question.difficulty, question.id, standing]
-    head = wrapped(" · ".join([place, *(fact for fact in facts if fact)]), width)
+    text = " · ".join([place, *(fact for fact in facts if fact)])
+    head = textwrap.wrap(text, width, break_on_hyphens=False)  # an id stays whole
     return [
         "",
         paint("─" * width, "dim", colour),
