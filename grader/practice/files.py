@@ -26,11 +26,12 @@ def read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise UsageFault(f"{path} cannot be read: {error.strerror}.") from error
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise UsageFault(f"{path} is {kind}. Move it away first; nothing was changed.")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise UsageFault(f"{path} is {kind}. Move it away first; nothing was changed.")
         source = file.read(KEEPABLE_BYTES + 1)
     if len(source) > KEEPABLE_BYTES:
         raise UsageFault(

@@ -37,7 +37,7 @@ def markdown(text: str, width: int, colour: bool) -> list[str]:
     """The text as lines no wider than `width` (code and tables alone may be), without a line
     end. Formulas become Unicode; without colour nothing but plain characters is left."""
     page = _Page(width, colour)
-    page.blocks(_parser().parse(text))
+    page.blocks(parser().parse(text))
     return page.lines
 
 
@@ -56,12 +56,13 @@ def columns(text: str) -> int:
 
 
 @cache
-def _parser() -> Any:
+def parser() -> Any:
+    """markdown-it for the questions: formulas become tokens `formula`, HTML stays text."""
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("code")
-    parser.inline.ruler.after("escape", "formula", _formula)
-    return parser
+    made = MarkdownIt("commonmark", {"html": False}).enable("table").disable("code")
+    made.inline.ruler.after("escape", "formula", _formula)
+    return made
 
 
 def _formula(state: Any, silent: bool) -> bool:

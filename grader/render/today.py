@@ -32,15 +32,9 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
 def commands(agenda: Agenda) -> list[str]:
     """What to type for each kind of thing on the agenda, in the order they come."""
     found: dict[str, str] = {}
-    entries = [*agenda.due, *agenda.new]
-    questions = sum(entry.kind == QUESTION for entry in entries)
-    for entry in entries:
-        words = {
-            QUESTION: f"kata quiz --limit {questions}",
-            KATA: f"kata start {entry.name}",
-            BUG: f"kata bug {entry.name}",
-        }
-        found.setdefault(entry.kind, words[entry.kind])
+    for entry in (*agenda.due, *agenda.new):
+        words = {KATA: f"kata start {entry.name}", BUG: f"kata bug {entry.name}"}
+        found.setdefault(entry.kind, words.get(entry.kind, "kata quiz"))
     return list(found.values())
 
 

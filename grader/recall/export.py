@@ -1,0 +1,67 @@
+"""What `kata export json` writes: the bank, and everything the learner did with it."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from grader import __version__
+from grader.practice import schedule
+from grader.practice.database import Database
+from grader.practice.deck import Deck
+from grader.practice.progress import Progress
+from grader.recall import bank
+
+FORMAT = 1
+
+
+def everything(database: Database, now: datetime) -> dict[str, Any]:
+    """One object: questions, cards with the recall predicted for `now`, reviews, answers, and
+    the attempts at each kata (without the sources, which `kata history` keeps)."""
+    deck, progress = Deck(database), Progress(database)
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "exported_at": now,
+        "questions": bank.load(),
+        "cards": [
+            {
+                "key": card.key,
+                "due": card.due,
+                "recall": round(schedule.recall(card.memory, now), 4),
+                "fsrs": msgspec.json.decode(card.memory),
+            }
+            for card in deck.cards().values()
+        ],
+        "reviews": [
+            {"key": key, "at": at, "rating": rating.name.lower()}
+            for key, at, rating in deck.reviews()
+        ],
+        "answers": [
+            {
+                "key": answer.key,
+                "at": answer.at,
+                "seconds": answer.seconds,
+                "draw": answer.draw,
+                "text": answer.text,
+                "correct": answer.correct,
+                "points": answer.points,
+                "rating": answer.rating.name.lower() if answer.rating else None,
+            }
+            for answer in deck.answers()
+        ],
+        "attempts": [
+            {
+                "slug": slug,
+                "number": attempt.number,
+                "at": attempt.at,
+                "part": attempt.part,
+                "passed": attempt.passed,
+                "level": attempt.level,
+                "checks_passed": attempt.checks[0],
+                "checks": attempt.checks[1],
+            }
+            for slug in progress.standings()
+            for attempt in progress.attempts(slug)
+        ],
+    }
