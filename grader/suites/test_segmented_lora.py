@@ -282,8 +282,8 @@ def test_output_shape(stage, draw):
 
 
 def grouped_strided(kata, adapter_ids):
-    table = adapter_ids.reshape(-1, 2)
-    return kata.group_by_adapter(table[:, 1]), kata.group_by_adapter(adapter_ids[::3])
+    table = torch.stack([adapter_ids + 1, adapter_ids, adapter_ids + 2], dim=1)
+    return kata.group_by_adapter(table[:, 1]), kata.group_by_adapter(table.flatten()[1::3])
 
 
 def applied_strided(kata, x, lora_A, lora_B, starts, ids, scale):
@@ -301,10 +301,10 @@ def applied_strided(kata, x, lora_A, lora_B, starts, ids, scale):
 @part("shape")
 def test_non_contiguous_inputs(stage, draw):
     """Ids, tokens, factors and segments need not be contiguous."""
-    adapter_ids = mixed(draw, 36, (-1, 0, 1, 3))
-    second, third = stage(grouped_strided, adapter_ids)
-    judge_group(second, adapter_ids[1::2], "every second id")
-    judge_group(third, adapter_ids[::3], "every third id")
+    adapter_ids = mixed(draw, 18, (-1, 0, 1, 3))
+    column, skipped = stage(grouped_strided, adapter_ids)
+    judge_group(column, adapter_ids, "a column of ids")
+    judge_group(skipped, adapter_ids, "every third id")
     values = x, A, B, starts, ids = pieces(draw, FULL)
     want = update(x, A, B, per_token(starts, ids))
     for y in stage(applied_strided, *values, SCALE):
