@@ -8,6 +8,7 @@ from grader.recall.agenda import BUG, KATA, QUESTION, Agenda, Entry
 from grader.render.plain import columns, counted, paint, wrapped
 
 _SHOWN_DAYS = 14
+_HEAD = ("day", "min", "questions new", "again", "katas new", "again")
 _THINGS = {QUESTION: "question", KATA: "kata", BUG: "bug hunt"}
 
 
@@ -84,7 +85,7 @@ def planned(
         "",
     ]
     rows = [_day(day) for day in outlook.days[:_SHOWN_DAYS]]
-    table = columns([("day", "minutes", "new", "again"), *rows], right=frozenset({1}))
+    table = columns([_HEAD, *rows], right=frozenset(range(1, len(_HEAD))))
     lines += ["  " + paint(table[0], "dim", colour), *(f"  {line}" for line in table[1:])]
     if left > len(rows):
         lines.append(f"  … and {counted(left - len(rows), 'more day')}")
@@ -117,12 +118,12 @@ def _missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
 
 
 def _day(day: Day) -> tuple[str, ...]:
-    return (
-        short_day(day.day),
-        _number(day.minutes),
-        _counts(day.new) or "–",
-        _counts(day.again) or "–",
-    )
+    counts = [
+        sum((item.kind == QUESTION) == asked for item in items)
+        for asked in (True, False)
+        for items in (day.new, day.again)
+    ]
+    return (short_day(day.day), _number(day.minutes), *(str(n) if n else "–" for n in counts))
 
 
 def _counts(items: Iterable[Item]) -> str:
