@@ -123,6 +123,15 @@ def test_adapters(stage):
         require(tuple(up) == (10, 4), f"up_proj.weight has shape {tuple(up)}")
 
 
+@part("shape")
+def test_stack_of_one(stage, draw):
+    """A stack of one adapter is legal."""
+    values = pieces(draw, number=1)
+    with blame("number-one-refused", "num_adapters"):
+        y, (delta,) = stage(run, values, x := draw(5, D), 0)
+    near(y, x.double() + delta.double(), what="the output of a stack of one")
+
+
 # init
 
 

@@ -160,6 +160,20 @@ def test_projections(stage):
     require(default == (64, 7), f"bottleneck_dim should default to 64, not {default[0]}")
 
 
+def narrow(kata, values, x):
+    return fill(kata.BottleneckAdapter(10, 1), values)(x)
+
+
+@part("shape")
+def test_bottleneck_of_one(stage, draw):
+    """A bottleneck_dim of 1 is legal."""
+    w1, b1, w2, b2 = pieces(draw)
+    values, x = (w1[:1], b1[:1], w2[:, :1], b2), draw(5, D)
+    with blame("dim-one-refused", "bottleneck_dim"):
+        y = stage(narrow, values, x)
+    near(y, x.double() + delta(x, values), what="the output at bottleneck_dim 1")
+
+
 # init
 
 

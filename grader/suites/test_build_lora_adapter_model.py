@@ -184,6 +184,21 @@ def test_sizes(stage, draw):
     require(tuple(got["B"]) == (8, 3), f"lora_B has shape {tuple(got['B'])} at rank 3", known)
 
 
+def smallest(kata, values, x):
+    _, model, _ = build(kata, values, 1, rank=1)
+    inside = need(model, "adapter")
+    return need(inside, "down_proj").out_features, model(x)
+
+
+@part("shape")
+def test_smallest_sizes(stage, draw):
+    """A rank of 1 and a bottleneck_dim of 1 are legal."""
+    values, x = pieces(draw), draw(5, D)
+    size, y = stage(smallest, values, x)
+    require(size == 1, f"the bottleneck has {size} features, expected 1")
+    near(y, x.double() + base_of(x, values), what="the output at the start")
+
+
 # init
 
 

@@ -244,6 +244,20 @@ def _shapes(stage, names, sizes):
         require(b_shape == (out, 3), f"{name}.lora_B has shape {b_shape} at rank 3", bug)
 
 
+def rank_one(kata):
+    model = net()
+    inject(kata, model, ["fc"], rank=1)
+    layer = model.fc
+    return tuple(need(layer, "lora_A").shape), tuple(need(layer, "lora_B").shape)
+
+
+@part("shape")
+def test_rank_one(stage):
+    """A rank of 1 is legal."""
+    shapes = stage(rank_one)
+    require(tuple(shapes) == ((1, 5), (6, 1)), f"at rank 1 the factors of `fc` are {shapes}")
+
+
 def run(kata, state, pairs, x):
     model = adapt(kata, net(), state, pairs)
     return model(x)

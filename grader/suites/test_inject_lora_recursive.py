@@ -276,9 +276,9 @@ def pairs_of(names):
 # shape
 
 
-def factor_shapes(kata):
+def factor_shapes(kata, rank):
     model = plain()
-    inject(kata, model, rank=3, alpha=10.5)
+    inject(kata, model, rank=rank, alpha=10.5)
     layers = model.first, model.second
     return [(tuple(need(v, "lora_A").shape), tuple(need(v, "lora_B").shape)) for v in layers]
 
@@ -287,10 +287,17 @@ def factor_shapes(kata):
 def test_factor_shapes(stage):
     """Every wrapped layer has lora_A (rank, in_features) and lora_B (out_features, rank)."""
     sizes = ((7, 5), (4, 7))
-    for name, got, (out, wide) in zip(("first", "second"), stage(factor_shapes), sizes):
+    for name, got, (out, wide) in zip(("first", "second"), stage(factor_shapes, 3), sizes):
         bug = "rank-not-passed" if got == ((8, wide), (out, 8)) else None
         require(got[0] == (3, wide), f"{name}.lora_A has shape {got[0]} at rank 3", bug)
         require(got[1] == (out, 3), f"{name}.lora_B has shape {got[1]} at rank 3", bug)
+
+
+@part("shape")
+def test_rank_one(stage):
+    """A rank of 1 is legal."""
+    got = stage(factor_shapes, 1)
+    require(got[0] == ((1, 5), (7, 1)), f"at rank 1 the factors of `first` are {got[0]}")
 
 
 def run(kata, which, state, pairs, x, skip):

@@ -2,7 +2,7 @@
 
 import torch
 
-from grader.exam.checks import near, part, rejects, require, same, tensor
+from grader.exam.checks import blame, near, part, rejects, require, same, tensor
 from grader.exam.kit import CheapMeta, need, set_
 
 P, D = 4, 6
@@ -83,6 +83,15 @@ def test_prefix_shape(stage):
     shape = tuple(stage(prefix_shape))
     bug = {(1, 3, 8): "prefix-has-batch-dimension", (8, 3): "prefix-transposed"}.get(shape)
     require(shape == (3, 8), f"prefix has shape {shape}, expected (3, 8)", bug)
+
+
+@part("shape")
+def test_prefix_of_one(stage, draw):
+    """A prefix_len of 1 is legal."""
+    prefix, x = draw(1, D), draw(3, 5, D)
+    with blame("length-one-refused", "prefix_len"):
+        got = stage(run, prefix, x)
+    near(shaped(got, prefix, x), oracle(prefix, x), what="the output at prefix_len 1")
 
 
 # init

@@ -174,6 +174,16 @@ def test_factor_shapes(stage, draw):
     require(b_shape == (OUT, 3), f"lora_B has shape {b_shape}, expected ({OUT}, 3)")
 
 
+@part("shape")
+def test_rank_one(stage, draw):
+    """A rank of 1 is legal."""
+    _right(stage, pieces(draw), draw(5, IN))
+    values, x = pieces(draw, rank=1), draw(5, IN)
+    with blame("rank-one-refused", "rank"):
+        y = stage(run, *values, x)
+    near(y, sum(oracle(x, *values, scale=ALPHA)), what="the output at rank 1")
+
+
 # init
 
 
