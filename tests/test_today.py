@@ -1,0 +1,187 @@
+"""`kata today` and what `kata list` shows as due."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grader.practice.database import Database
+from grader.practice.deck import Deck
+from grader.practice.schedule import Rating
+from grader.recall import bank
+
+Kata = Callable[..., "subprocess.CompletedProcess[str]"]
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def deck(tmp_path: Path) -> Deck:
+    """The deck that `kata` uses in this test."""
+    return Deck(Database(tmp_path / "home" / "progress.db", create=True))
+
+
+def question(number: int) -> str:
+    return f"question:{bank.load()[number].id}"
+
+
+def today(kata: Kata, at: datetime = NOW, **more: str) -> dict[str, Any]:
+    done = kata("today", "--json", KATA_CLOCK=at.isoformat(), **{"TZ": "UTC", **more})
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def keys(entries: list[dict[str, Any]]) -> list[str]:
+    return [entry["key"] for entry in entries]
+
+
+def test_a_first_day_has_questions_and_a_kata(kata: Kata, tmp_path: Path) -> None:
+    """An empty record: ten new questions and the first kata, their minutes, how to begin; and
+    nothing is written."""
+    found = today(kata)
+    assert found["due"] == []
+    assert keys(found["new"])[:2] == [question(0), question(1)]
+    assert len(found["new"]) == 11
+    assert found["new"][-1]["key"] == "kata:lora_linear"
+    assert found["minutes"] == sum(entry["minutes"] for entry in found["new"])
+    assert found["commands"] == ["kata quiz", "kata start lora_linear"]
+    page = kata("today", KATA_CLOCK=NOW.isoformat()).stdout
+    assert "Begin: `kata quiz`. Then: `kata start lora_linear`." in page
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_is_due_comes_first_the_most_overdue_before_all(kata: Kata, deck: Deck) -> None:
+    """Questions, katas and bug hunts are one queue; keys that no longer exist are left out."""
+    for key, days in (
+        (question(3), 9),
+        ("kata:lora_linear", 30),
+        ("bug:inject_lora", 20),
+        ("question:gone", 40),
+        (question(5), 1),
+    ):
+        deck.rate(key, Rating.GOOD, NOW - timedelta(days=days))
+    found = today(kata)
+    assert keys(found["due"]) == ["kata:lora_linear", "bug:inject_lora", question(3)]
+    assert question(5) not in keys(found["new"])
+    assert found["commands"][0] == "kata start lora_linear"
+    page = kata("today", KATA_CLOCK=NOW.isoformat()).stdout
+    assert "bug hunt  inject_lora" in page
+
+
+def test_new_things_of_earlier_today_count(kata: Kata, deck: Deck) -> None:
+    """The day's share of new things is used up by what was new this morning, not yesterday."""
+    for number in range(4):
+        deck.rate(question(number), Rating.EASY, NOW - timedelta(hours=2))
+    deck.rate(question(4), Rating.EASY, NOW - timedelta(days=1))
+    deck.rate("kata:lora_linear", Rating.EASY, NOW - timedelta(hours=1))
+    found = today(kata)
+    assert len(found["new"]) == 6
+    assert not any(key.startswith("kata:") for key in keys(found["new"]))
+    assert found["done_minutes"] > 15
+
+
+def test_the_day_ends_at_four_local_time(kata: Kata, deck: Deck) -> None:
+    """Due at 3:30 tonight is due today, due at 4:30 is not; the learner's zone decides."""
+    deck.rate(question(0), Rating.GOOD, datetime(2026, 3, 8, 18, 30, tzinfo=UTC))  # due 10th 18:30
+    at = datetime(2026, 3, 10, 2, tzinfo=UTC)
+    assert keys(today(kata, at, TZ="UTC")["due"]) == []  # the 9th, until 4:00 UTC
+    assert keys(today(kata, at, TZ="Asia/Tokyo")["due"]) == [question(0)]  # until 19:00 UTC
+    assert keys(today(kata, at, TZ="Asia/Kolkata")["due"]) == [question(0)]  # until 22:30 UTC
+    assert today(kata, at, TZ="UTC")["day"] == "2026-03-09"
+    assert today(kata, at, TZ="Asia/Tokyo")["day"] == "2026-03-10"
+
+
+def test_when_nothing_is_left(kata: Kata, deck: Deck) -> None:
+    """All seen and nothing due: the page says when the next is."""
+    from grader import catalog
+
+    for key in [f"question:{q.id}" for q in bank.load()] + [
+        f"kata:{slug}" for slug in catalog.slugs()
+    ]:
+        deck.rate(key, Rating.EASY, NOW - timedelta(hours=3))
+    done = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC")
+    assert done.returncode == 0
+    assert "Nothing is due. Next: Wed 18 Mar." in done.stdout
+
+
+def test_a_clock_set_back_harms_nothing(kata: Kata, deck: Deck) -> None:
+    """Reviews from what is now the future: they wait until then, and the plan works too."""
+    deck.rate(question(0), Rating.GOOD, NOW + timedelta(days=400))
+    found = today(kata)
+    assert found["due"] == []
+    assert question(0) not in keys(found["new"])
+    made = kata(
+        "plan", "--interview", "2026-03-20", "--minutes-per-day", "30", KATA_CLOCK=NOW.isoformat()
+    )
+    assert made.returncode == 0, made.stderr
+    assert today(kata)["done_minutes"] == 0
+
+
+def test_a_plan_counts_what_was_done(kata: Kata, deck: Deck) -> None:
+    """With a plan today is what fits into the minutes that are left of it, and then it is over."""
+    kata("plan", "--interview", "2026-03-20", "--minutes-per-day", "24", KATA_CLOCK=NOW.isoformat())
+    before = today(kata)
+    assert before["minutes"] <= 24
+    first = before["new"][0]
+    deck.rate(first["key"], Rating.AGAIN, NOW - timedelta(minutes=5))
+    after = today(kata)
+    assert after["done_minutes"] == first["minutes"]
+    assert first["key"] not in keys(after["new"]) + keys(after["due"])
+    assert after["minutes"] <= 24 - first["minutes"]
+    for entry in after["new"]:
+        deck.rate(entry["key"], Rating.GOOD, NOW - timedelta(minutes=4))
+    deck.rate("kata:lora_linear", Rating.GOOD, NOW - timedelta(minutes=3))
+    page = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
+    assert "Interview in 10 days, Fri 20 Mar." in page
+    assert "Today's 24 minutes are done." in page
+
+
+def test_pages_fit_sixty_columns(kata: Kata, deck: Deck) -> None:
+    """No line is wider than the terminal, and none has colours without one."""
+    deck.rate("kata:build_lora_adapter_model", Rating.GOOD, NOW - timedelta(days=9))
+    deck.rate("bug:build_lora_adapter_model", Rating.GOOD, NOW - timedelta(days=9))
+    for command in ("today", "list"):
+        page = kata(command, KATA_CLOCK=NOW.isoformat(), COLUMNS="60").stdout
+        assert max(map(len, page.splitlines())) <= 60, page
+        assert "\x1b" not in page
+
+
+def test_list_shows_what_is_due(kata: Kata, deck: Deck) -> None:
+    """A kata due today is due now, another in so many days; the first due one is next."""
+    deck.rate("kata:inject_lora", Rating.GOOD, NOW - timedelta(days=9))
+    deck.rate("kata:adapter_block", Rating.GOOD, NOW)
+    page = kata("list", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
+    lines = {line.split()[0]: line for line in page.splitlines() if line.strip()}
+    assert " now " in lines["inject_lora"]
+    assert " 2 d " in lines["adapter_block"]
+    assert "1 due. Next: `kata start inject_lora`." in page
+    listed = json.loads(kata("list", "--json", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout)
+    due = {k["slug"]: k["due"] for k in listed["katas"]}
+    assert due["inject_lora"]
+    assert not due["adapter_block"]
+    assert not due["lora_linear"]
+
+
+def test_today_needs_neither_torch_nor_a_scheduler(kata: Kata, tmp_path: Path) -> None:
+    """Without a plan, today and list load none of the slow libraries."""
+    for name in ("torch", "fsrs", "pylatexenc"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} was imported')\n")
+    for command in ("today", "list"):
+        done = kata(command, PYTHONPATH=f"{tmp_path}:{Path(__file__).parent.parent}")
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_record_is_told_plainly(kata: Kata, tmp_path: Path) -> None:
+    """A progress file that is none: a plain message, exit 3."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "progress.db").write_bytes(b"no database" * 200)
+    for command in ("today", "plan", "stats", "list"):
+        done = kata(command)
+        assert done.returncode == 3
+        assert "is damaged" in done.stderr
+        assert "Traceback" not in done.stderr
