@@ -19,6 +19,7 @@ _COMMANDS = {
     "hint": ("help", "The next hint of the ladder."),
     "solution": ("help", "The reference solution (noted as seen)."),
     "bug": ("bug", "A planted bug to find and mend."),
+    "mock": ("mock", "A timed mock interview and its report."),
     "reset": ("files", "Back to the stub. The old file is kept."),
     "history": ("files", "Attempts and kept versions of a kata."),
     "restore": ("files", "Bring back a kept version."),

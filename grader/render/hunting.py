@@ -24,8 +24,12 @@ def graded(verdict: Verdict, width: int, colour: bool) -> list[str]:
     """Parts and the names of failed checks. No message: it would name the mistake."""
     lines = []
     if verdict.error is not None:
-        lines += wrapped(f"{verdict.error.kind.upper()}: {verdict.error.message}", width)
-    lines += result.parts(verdict, width, colour)
+        text = f"{verdict.error.kind.upper()}: {verdict.error.message}"
+        for line in text.splitlines():
+            own = line[: len(line) - len(line.lstrip())]
+            lines += wrapped(line.strip(), width, own)
+    if verdict.error is None or any(c.outcome is not Outcome.ERROR for c in verdict.checks):
+        lines += result.parts(verdict, width, colour)
     names = [
         f"{c.part}: {c.name.replace('_', ' ')}"
         for c in verdict.checks

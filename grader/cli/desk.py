@@ -1,0 +1,230 @@
+"""The learner's desk in a mock interview: a live clock line, typed lines, saves of a file.
+
+On a terminal the last row is kept for the clock: everything else scrolls above it (DECSTBM), and
+it is drawn anew several times a second, between keystrokes. Without a terminal the clock is a
+line of its own before each line that is read.
+"""
+
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from grader.cli import ask, terminal
+from grader.errors import UsageFault
+from grader.interview.session import Enough, Saved
+from grader.render import interview as pages
+from grader.render.plain import paint
+
+_TICK_S = 0.25
+_LOWEST = 8  # rows a terminal needs for a clock line
+
+_Signature = tuple[int, int, int]
+
+
+class Desk:
+    """See `interview.session.Desk`."""
+
+    def __init__(self) -> None:
+        self.width, self.colour = terminal.width(), terminal.colour()
+        self._live = (
+            ask.interactive()
+            and sys.stdout is not None
+            and sys.stdout.isatty()
+            and os.environ.get("TERM", "dumb") != "dumb"
+        )
+        self._size = (0, 0)  # columns and rows that the clock line was laid out for
+        self._pending = b""
+        self._seen: dict[Path, _Signature | None] = {}
+        self._status: Callable[[], pages.Status] | None = None
+        self._tick: Callable[[], int | None] = lambda: None
+        self._warned: str | None = None
+
+    # The clock line
+
+    def attach(self, status: Callable[[], pages.Status], tick: Callable[[], int | None]) -> None:
+        self._status, self._tick = status, tick
+
+    def detach(self) -> None:
+        self._status = None
+        if self._size != (0, 0):
+            _, rows = self._size
+            self._write(f"\x1b7\x1b[r\x1b[{rows};1H\x1b[2K\x1b8")
+            self._size = (0, 0)
+
+    def _draw(self) -> None:
+        """Tick, and draw the clock line where there is one."""
+        mark = self._tick()
+        if mark is not None:
+            self._warned = pages.warning(mark)
+            if self._live:
+                self._write("\a")
+        if not self._live or self._status is None:
+            return
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+        if rows < _LOWEST:
+            return
+        lay_out = ""
+        if (columns, rows) != self._size:
+            # A line feed and back, so that the cursor is not on the row that is taken away.
+            lay_out = f"\n\x1b[A\x1b7\x1b[1;{rows - 1}r\x1b8"
+            self._size = (columns, rows)
+            self.width = terminal.width()
+        now = self._status()
+        text = pages.status(now, columns - 1).ljust(columns - 1)
+        urgent = now.left_s < 60 and not now.paused
+        if self.colour:
+            text = f"\x1b[7m{paint(text, 'bold red', True)}" if urgent else f"\x1b[7m{text}\x1b[0m"
+        self._write(f"{lay_out}\x1b7\x1b[{rows};1H\x1b[2K{text}\x1b[0m\x1b8")
+
+    def _write(self, text: str) -> None:
+        """Past Python's buffers: a signal handler may be in the middle of something."""
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), text.encode(sys.stdout.encoding, "replace"))
+
+    @contextmanager
+    def _ticking(self) -> Iterator[None]:
+        """Draw while a line is typed: readline waits with signals handled in between."""
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            self._draw()
+
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _say_warning(self) -> None:
+        text, self._warned = self._warned, None
+        if text is not None:
+            self.say(paint(text, "bold yellow", self.colour))
+
+    # Showing and reading
+
+    def say(self, *lines: str) -> None:
+        terminal.say(*lines)
+
+    def line(self, prompt: str) -> str:
+        self._draw()
+        self._say_warning()
+        if not ask.interactive():
+            self._say_status()
+            return str(self._piped(None))
+        try:
+            with self._ticking():
+                text = ask.line(prompt)
+        except ask.Left:
+            raise Enough from None
+        self._say_warning()
+        return text
+
+    def watch(self, path: Path) -> None:
+        self._seen[path] = _signature(path)
+        self._draw()
+
+    def line_or_save(self, prompt: str, path: Path) -> str | Saved:
+        self._draw()
+        self._say_warning()
+        if not ask.interactive():
+            self._say_status()
+            return self._piped(path)
+        self._write(prompt)
+        while True:
+            if self._typed():
+                return self._taken()
+            if self._saved(path):
+                self._write("\r\x1b[K")
+                return Saved()
+            self._draw()
+            if self._warned:
+                self._write("\r\x1b[K")
+                self._say_warning()
+                self._write(prompt)
+
+    def _say_status(self) -> None:
+        if self._status is not None:
+            self.say(f"[{pages.status(self._status(), self.width - 2)}]")
+
+    def _typed(self) -> bool:
+        """Wait a moment for a line; whether there is one, or the end of the input."""
+        if b"\n" in self._pending:
+            return True
+        ready, _, _ = select.select([0], [], [], _TICK_S)
+        if not ready:
+            return False
+        piece = os.read(0, 4096)
+        self._pending += piece
+        if piece:
+            return b"\n" in self._pending
+        return True
+
+    def _taken(self) -> str:
+        """The line that is there. Raises Enough or UsageFault at the end of the input."""
+        line, end, rest = self._pending.partition(b"\n")
+        self._pending = rest
+        if end or line:
+            return line.decode(errors="replace").strip()
+        if ask.interactive():
+            self.say("")
+            raise Enough
+        raise UsageFault(
+            "There is no input left to go on with, and this is no terminal.\n"
+            "The interview is paused: `kata mock --resume` goes on."
+        )
+
+    def _piped(self, path: Path | None) -> str | Saved:
+        while True:
+            if self._typed():
+                return self._taken()
+            if path is not None and self._saved(path):
+                return Saved()
+            self._draw()
+            self._say_warning()
+
+    def _saved(self, path: Path) -> bool:
+        """Whether the file has changed and is at rest again."""
+        now = _signature(path)
+        if now is None or now == self._seen[path]:
+            return False
+        time.sleep(_TICK_S / 2)
+        if _signature(path) != now:
+            return False
+        self._seen[path] = now
+        return True
+
+    def edit(self, path: Path) -> None:
+        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "")
+        if not editor:
+            self.say(f"EDITOR names no editor. The file is {path}.")
+            return
+        status = self._status
+        self.detach()
+        before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
+        try:
+            process = subprocess.Popen([*editor, str(path)])
+            while process.poll() is None:
+                self._tick()
+                time.sleep(_TICK_S)
+        except OSError as error:
+            self.say(f"{editor[0]} cannot be run: {error.strerror}.")
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self._status = status
+
+
+def _signature(path: Path) -> _Signature | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

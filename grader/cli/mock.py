@@ -1,0 +1,265 @@
+"""mock: timed mock interviews and their reports."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from grader import catalog
+from grader.cli import common, terminal
+from grader.errors import UsageFault
+from grader.practice import clock
+
+if TYPE_CHECKING:
+    from grader.interview.paper import Paper
+    from grader.interview.report import Report
+    from grader.practice.interviews import Interview
+
+_LEVELS = ("junior", "senior", "staff")
+
+
+@click.command("mock")
+@click.option("--minutes", type=click.IntRange(15, 120), default=45, show_default=True)
+@click.option("--seed", type=click.IntRange(0), help="The same seed gives the same paper.")
+@click.option("--focus", type=click.Choice(catalog.TRACKS), help="Katas of this track first.")
+@click.option("--level", type=click.Choice(_LEVELS), default="senior", show_default=True)
+@click.option("--plan", is_flag=True, help="Show the paper's outline and do not begin.")
+@click.option("--resume", is_flag=True, help="Go on with the last unfinished mock.")
+@click.option("--list", "list_", is_flag=True, help="All mocks and their verdicts.")
+@click.option(
+    "--report", metavar="N", type=int, help="The report of mock N; writes its files anew."
+)
+@common.as_json
+def mock_command(
+    minutes: int,
+    seed: int | None,
+    focus: str | None,
+    level: str,
+    plan: bool,
+    resume: bool,
+    list_: bool,
+    report: int | None,
+    json_: bool,
+) -> int:
+    """A mock interview against the clock: recall, coding, follow-ups, a bug hunt, a debrief.
+
+    You code in your own editor, in a folder that the mock names; every save is graded. Ctrl-C
+    pauses, --resume goes on, also after a crash.
+    """
+    if [plan, resume, list_, report is not None].count(True) > 1:
+        raise UsageFault("--plan, --resume, --list and --report exclude each other.")
+    if json_ and not (plan or list_ or report is not None):
+        raise UsageFault("--json goes with --plan, --list or --report.")
+    if list_:
+        return _list(json_)
+    if report is not None:
+        return _report(_numbered(report), json_)
+    if resume:
+        return _sit(_unfinished())
+    paper = _paper(minutes, seed, focus, level)
+    if plan:
+        return _plan(paper, json_)
+    return _begin(paper)
+
+
+def _paper(minutes: int, seed: int | None, focus: str | None, level: str) -> "Paper":
+    import random
+
+    from grader.interview import plan, record
+    from grader.interview.choice import Grade
+    from grader.recall import bank
+
+    return plan.paper(
+        record.read(clock.now().astimezone()),
+        catalog.cards(),
+        bank.load(),
+        seed=random.SystemRandom().randrange(10**6) if seed is None else seed,
+        minutes=minutes,
+        level=Grade(level),
+        focus=focus,
+    )
+
+
+def _plan(paper: "Paper", json_: bool) -> int:
+    from grader.render import interview
+
+    if json_:
+        terminal.say_json(_outline(paper))
+    else:
+        terminal.say(*interview.outline(paper, terminal.width(), terminal.colour()))
+    return 0
+
+
+def _outline(paper: "Paper") -> dict[str, object]:
+    """The paper without what would give it away: no bug, no question, no answer."""
+    rounds = [
+        {"kind": r.kind, "minutes": r.minutes, "par": r.par, "slug": r.slug, "asks": len(r.asks)}
+        for r in paper.rounds
+    ]
+    return {
+        "seed": paper.seed,
+        "minutes": paper.minutes,
+        "level": paper.level,
+        "focus": paper.focus,
+        "rounds": rounds,
+        "notes": paper.notes,
+    }
+
+
+def _begin(paper: "Paper") -> int:
+    from grader.interview import session
+    from grader.render import interview
+
+    terminal.say(*interview.outline(paper, terminal.width(), terminal.colour()), "")
+    begun = session.begin(paper, clock.now())
+    terminal.say(f"Mock {begun.number}. Your files are in {begun.folder}")
+    return _sit(begun)
+
+
+def _sit(interview: "Interview") -> int:
+    """Hold the sitting to its end, then show its report."""
+    from grader.cli.desk import Desk
+    from grader.interview import paper, session
+
+    with _alone(interview):
+        state = session.state_of(interview, paper.decode(interview.plan))
+        sitting = session.Sitting(interview, paper.decode(interview.plan), state, Desk())
+        try:
+            sitting.run()
+        except (KeyboardInterrupt, session.Enough) as end:
+            terminal.note(
+                f"\nMock {interview.number} is paused, nothing is lost. "
+                "`kata mock --resume` goes on."
+            )
+            if isinstance(end, KeyboardInterrupt):
+                raise
+            return 0
+    return _report(_numbered(interview.number), json_=False)
+
+
+@contextlib.contextmanager
+def _alone(interview: "Interview") -> Iterator[None]:
+    """Hold the interview against a second sitting. The lock goes with the process, however that
+    ends, and is not inherited by those that grade."""
+    path = interview.folder / ".sitting"
+    try:
+        interview.folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise UsageFault(f"{path} cannot be written: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageFault(f"Mock {interview.number} goes on in another window.") from None
+        yield
+
+
+def _all() -> "list[Interview]":
+    from grader.practice.interviews import Interviews
+
+    with Interviews.open(create=False) as interviews:
+        return interviews.all()
+
+
+def _numbered(number: int) -> "Interview":
+    known = {interview.number: interview for interview in _all()}
+    if number not in known:
+        there = "`kata mock --list` shows them" if known else "there is none yet"
+        raise UsageFault(f"There is no mock {number}: {there}.")
+    return known[number]
+
+
+def _unfinished() -> "Interview":
+    found = [interview for interview in _all() if interview.ended is None]
+    if not found:
+        raise UsageFault("No mock is unfinished. `kata mock` begins one.")
+    return found[-1]
+
+
+def _list(json_: bool) -> int:
+    from grader.render import interview_report
+
+    reports = _reports(_all())
+    if json_:
+        terminal.say_json({"mocks": [_summary(report) for report in reports]})
+    else:
+        terminal.say(*interview_report.listing(reports, terminal.width(), terminal.colour()))
+    return 0
+
+
+def _reports(interviews: "Sequence[Interview]") -> "list[Report]":
+    """Their reports, each compared with the finished ones before it."""
+    from grader.interview import paper, report, session
+
+    reports: list[Report] = []
+    for interview in interviews:
+        theirs = paper.decode(interview.plan)
+        earlier = [past for r in reports if (past := report.past(r)) is not None]
+        reports.append(
+            report.of(
+                interview.number,
+                interview.at,
+                theirs,
+                session.state_of(interview, theirs),
+                _titles(theirs),
+                earlier,
+            )
+        )
+    return reports
+
+
+def _titles(paper: "Paper") -> dict[tuple[str, str], str]:
+    slugs = {r.slug for r in paper.rounds if r.slug in catalog.slugs()}
+    return {(slug, bug.id): bug.title for slug in slugs if slug for bug in catalog.entry(slug).bugs}
+
+
+def _report(interview: "Interview", json_: bool) -> int:
+    from grader.render import interview_report
+
+    before = [other for other in _all() if other.number <= interview.number]
+    report = _reports(before)[-1]
+    if json_:
+        terminal.say_json({**_summary(report), "rounds": report.rounds, "drills": report.drills})
+        return 0
+    terminal.say(*interview_report.page(report, terminal.width(), terminal.colour()))
+    _write(report, interview.folder)
+    return 0
+
+
+def _write(report: "Report", folder: Path) -> None:
+    """The Markdown and HTML pages, beside the interview's files."""
+    from grader.render import interview_html, interview_report
+
+    pages = {
+        "report.md": interview_report.markdown(report),
+        "report.html": interview_html.page(report),
+    }
+    terminal.say("")
+    for name, text in pages.items():
+        path = folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            terminal.note(f"note: {path} cannot be written: {error.strerror}.")
+        else:
+            terminal.say(f"Written: {path}")
+
+
+def _summary(report: "Report") -> dict[str, object]:
+    return {
+        "number": report.number,
+        "at": report.at,
+        "minutes": report.paper.minutes,
+        "level": report.paper.level,
+        "seed": report.paper.seed,
+        "finished": report.finished,
+        "verdict": report.verdict.hire if report.verdict else None,
+        "score": round(report.verdict.score, 3) if report.verdict else None,
+        "used_s": round(report.used_s, 1),
+        "over_s": round(report.over_s, 1),
+    }

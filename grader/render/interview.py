@@ -1,0 +1,225 @@
+"""What a mock interview shows while it goes on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grader.catalog import Bug, Card
+from grader.exam.verdict import Verdict
+from grader.interview.events import Answered, Graded
+from grader.interview.paper import Ask, Kind, Paper, Round
+from grader.practice import hunt
+from grader.render import hunting as hunts
+from grader.render.maths import markdown
+from grader.render.plain import clock, columns, counted, paint, wrapped
+
+KEYS = "Enter grades · h hint · n next · p pause · ? keys > "
+KEYS_LONG = (
+    "Enter grades (every save does, too), h gives a hint, e opens $EDITOR, n moves on, "
+    "p REASON pauses, Ctrl-C leaves: everything is kept."
+)
+_ABOUT = {
+    Kind.WARMUP: "Answer as you would aloud.",
+    Kind.CODING: "",
+    Kind.FOLLOWUPS: "On what you have just written.",
+    Kind.HUNT: "",
+    Kind.DEBRIEF: "",
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the clock line says. Times in seconds; less than none left is over-time."""
+
+    title: str
+    number: int
+    of: int
+    left_s: float
+    whole_left_s: float
+    last: str = ""
+    paused: bool = False
+
+
+def status(now: Status, width: int) -> str:
+    """The clock line: round, time left, last grading; as much as fits."""
+    pieces = [
+        f"{now.number}/{now.of} {now.title}",
+        "PAUSED" if now.paused else remaining(now.left_s),
+        now.last,
+        f"whole {remaining(now.whole_left_s)}",
+    ]
+    text = ""
+    for piece in filter(None, pieces):
+        longer = f"{text} · {piece}" if text else piece
+        if len(longer) > width:
+            break
+        text = longer
+    return text or pieces[1][:width]
+
+
+def remaining(left_s: float) -> str:
+    """Time left, or time over."""
+    return f"{clock(left_s)} left" if left_s >= 0 else f"{clock(-left_s)} OVER"
+
+
+def warning(minutes: int) -> str:
+    if minutes == 0:
+        return "Time is up. Go on as long as you need: over-time is noted, nothing is cut."
+    return f"{counted(minutes, 'minute')} left in this round."
+
+
+def standing(last: Graded | None) -> str:
+    """The last grading in a few words."""
+    if last is None:
+        return "not graded"
+    if last.error:
+        return f"last: {last.error}"
+    return f"last: {'all pass' if last.passed else counts(last)}"
+
+
+def counts(grading: Graded) -> str:
+    core, beyond = grading.core, grading.beyond
+    more = f", more {beyond[0]}/{beyond[1]}" if beyond[1] else ""
+    return f"core {core[0]}/{core[1]}{more}"
+
+
+# The paper
+
+
+def outline(paper: Paper, width: int, colour: bool) -> list[str]:
+    """The rounds with their minutes: what will be asked of one, not the questions themselves."""
+    focus = f", focus {paper.focus}" if paper.focus else ""
+    head = f"{paper.minutes} minutes, {paper.level}{focus}, --seed {paper.seed}"
+    rows = [(f"{n}", r.kind, f"{r.minutes} min", _about(r)) for n, r in enumerate(paper.rounds, 1)]
+    lines = [paint(f"Mock interview · {head}", "bold", colour), ""]
+    lines += [f"  {line}" for line in columns(rows, right=frozenset({0, 2}))]
+    for text in paper.notes:
+        lines += ["", *wrapped(text, width)]
+    return lines
+
+
+def _about(round: Round) -> str:
+    if round.on_code:
+        return f"{round.slug}, par {round.par}"
+    if round.kind is Kind.DEBRIEF:
+        return "answers, rubric, what the bug was"
+    topics = list(dict.fromkeys(ask.topic for ask in round.asks))
+    return f"{counted(len(round.asks), 'question')}: {', '.join(topics)}"
+
+
+# Rounds
+
+
+def heading(
+    round: Round, number: int, of: int, left_s: float, again: bool, width: int, colour: bool
+) -> list[str]:
+    """What begins a round, or goes on with it."""
+    word = "goes on, " + remaining(left_s) if again else counted(round.minutes, "minute")
+    text = f" Round {number} of {of} · {round.title} · {word} "
+    rule = "─" * max(0, width - len(text) - 2)
+    lines = ["", paint(f"──{text}{rule}", "bold cyan", colour)]
+    about = _ABOUT[round.kind]
+    return [*lines, *([about] if about else [])]
+
+
+def ended(round: Round, used_s: float, over_s: float) -> list[str]:
+    over = f", {clock(over_s)} over" if over_s > 0 else ""
+    return [f"{round.title}: {clock(used_s)} of {counted(round.minutes, 'minute')}{over}."]
+
+
+def question(
+    ask: Ask, number: int, of: int, typed: Sequence[str], width: int, colour: bool
+) -> list[str]:
+    """A question; `typed` are lines of the answer given before."""
+    head = (
+        f"Follow-up {number} of {of}" if ask.followup is not None else f"Question {number} of {of}"
+    )
+    ways = "The number with its unit, then the reasons; an empty line ends. Enter alone passes."
+    if not ask.numeric or ask.followup is not None:
+        ways = "Type the answer, an empty line ends it; or Enter alone: said aloud."
+    lines = ["", paint(head, "bold", colour), *markdown(ask.prompt, width, colour), ""]
+    lines += wrapped(f"{ways} /n next, /p REASON pause", width)
+    if typed:
+        lines += ["So far:", *(f"  {line}" for line in typed)]
+    return lines
+
+
+def _kind(ask: Ask) -> str:
+    return "Question" if ask.followup is None else "Follow-up"
+
+
+def coding(card: Card, file: str, width: int, colour: bool) -> list[str]:
+    """What to code and where."""
+    lines = [paint(card.title, "bold", colour), *wrapped(card.summary, width)]
+    lines += ["", f"Par {card.minutes} minutes. Write it in your editor; every save is graded:"]
+    return [*lines, f"  {file}", ""]
+
+
+def hunting(card: Card, file: str, width: int, colour: bool) -> list[str]:
+    page = hunts.begun(card, file, hunt.minutes(card), width, colour)
+    return [*page, "Every save is graded; you are asked first what is wrong.", ""]
+
+
+def graded(verdict: Verdict, used_s: float, width: int, colour: bool) -> list[str]:
+    """A grading during a round: how far, as a test run would say; no mistake is named."""
+    lines = [paint(f"Graded at {clock(used_s)}", "bold", colour)]
+    if not verdict.started:
+        return [*lines, "  Nothing is written yet."]
+    lines += hunts.graded(verdict, width, colour)
+    if verdict.passed:
+        lines.append(paint("✓ Everything passes. n moves on.", "bold green", colour))
+    return lines
+
+
+def hint(rung: int, of: int, text: str, width: int) -> list[str]:
+    return wrapped(f"Hint {rung} of {of} (noted): {text}", width)
+
+
+# Debrief
+
+
+def debrief(width: int) -> list[str]:
+    return wrapped(
+        "Compare what you said with a good answer, point by point. Be strict: the report and the "
+        "schedule rest on it. /n leaves the rest.",
+        width,
+    )
+
+
+def mistakes(slug: str, best: Graded, bugs: Sequence[Bug], width: int, colour: bool) -> list[str]:
+    """What the best grading of a coding round found wrong, now by name."""
+    lines = ["", paint(f"{slug}, at its best: {counts(best)}", "bold", colour)]
+    for bug in bugs:
+        lines += wrapped(bug.title, width, "  ✗ ")
+        for word, text in (("why", bug.cause), ("mend", bug.fix)):
+            lines += wrapped(" ".join(text.split()), width, f"    {word + ':':5} ")
+    if not bugs:
+        lines.append("  No known mistake was recognised.")
+    return lines
+
+
+def revealed(
+    slug: str,
+    bug: Bug,
+    change: tuple[Sequence[str], Sequence[str]],
+    diagnosis: str,
+    width: int,
+    colour: bool,
+) -> list[str]:
+    page = hunts.revealed(bug, change, diagnosis, width, colour)
+    return ["", paint(f"The hunt in {slug}", "bold", colour), *page, ""]
+
+
+def answer(ask: Ask, given: Answered, width: int, colour: bool) -> list[str]:
+    """A question again, what was answered, a good answer, and the points of the rubric."""
+    lines = ["", paint(_kind(ask), "bold", colour), *markdown(ask.prompt, width, colour), ""]
+    said = given.text or ("not answered" if given.skipped else "said aloud")
+    lines += [
+        f"You: {line}" if n == 0 else f"     {line}" for n, line in enumerate(said.split("\n"))
+    ]
+    if given.correct is not None:
+        word, style = ("✓ right", "green") if given.correct else ("✗ wrong", "red")
+        lines.append(paint(word, style, colour) + (f": {given.why}" if given.why else ""))
+    lines += ["", paint("A good answer", "bold", colour), *markdown(ask.answer, width, colour), ""]
+    for number, point in enumerate(ask.points, 1):
+        lines += markdown(f"{number}. {point}", width, colour)
+    return lines

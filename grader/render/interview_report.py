@@ -1,0 +1,245 @@
+"""The report of a mock interview in the terminal, the same in Markdown, and the list of mocks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from grader.exam.verdict import Level
+from grader.interview.paper import Kind
+from grader.interview.report import Past, Report, RoundReport, Said
+from grader.render.plain import clock, columns, counted, paint, wrapped
+
+LEVELS = {Level.NONE: "core open", Level.CORE: "core complete", Level.COMPLETE: "complete"}
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def date(at: datetime) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def percent(score: float | None) -> str:
+    return "–" if score is None else f"{round(100 * score)}"
+
+
+def facts(round: RoundReport) -> list[str]:
+    """What is to be said of a round beside its score and times."""
+    found: list[str] = []
+    if not round.reached:
+        return ["not reached"]
+    if round.kind in (Kind.CODING, Kind.HUNT):
+        found += _on_code(round)
+    answers = [a for a in round.answers if not a.followup]
+    if round.answers:
+        said, points = round.said
+        if points:
+            found.append(f"{said} of {points} points said")
+        digs = [a for a in round.answers if a.followup and a.share is not None]
+        if digs:
+            found.append(f"follow-ups {sum(a.share or 0.0 for a in digs):g} of {len(digs)}")
+        numbers = [a.correct for a in answers if a.correct is not None]
+        if numbers:
+            found.append(f"{sum(numbers)} of {counted(len(numbers), 'number')} right")
+        skipped = sum(a.skipped for a in round.answers)
+        if skipped:
+            found.append(f"{skipped} not answered")
+        open_ = sum(a.share is None for a in round.answers)
+        if open_:
+            found.append(f"{open_} not judged")
+    return found
+
+
+def _on_code(round: RoundReport) -> list[str]:
+    found = []
+    if round.kind is Kind.HUNT:
+        found.append("mended" if round.passed_s is not None else "not mended")
+        if round.diagnosis is not None:
+            words = {True: "right", False: "wrong", None: "not judged"}
+            found.append(f"diagnosis {words[round.right]}")
+    else:
+        passed = sum(part.passed == part.ran for part in round.parts)
+        found.append(LEVELS[round.level])
+        found.append(f"{passed} of {counted(len(round.parts), 'part')} passed")
+    if round.passed_s is not None:
+        found.append(f"solved at {clock(round.passed_s)}, par {clock(round.par_s)}")
+    else:
+        found.append(f"{clock(round.used_s)}, par {clock(round.par_s)}")
+    found.append(counted(len(round.tried), "grading"))
+    found.append(counted(round.hints, "hint"))
+    return found
+
+
+def heading(report: Report) -> str:
+    focus = f", focus {report.paper.focus}" if report.paper.focus else ""
+    return (
+        f"Mock {report.number} · {date(report.at)} · {report.paper.minutes} minutes, "
+        f"{report.paper.level}{focus}, seed {report.paper.seed}"
+    )
+
+
+def spent(report: Report) -> str:
+    over = f", {clock(report.over_s)} of it over time" if report.over_s else ""
+    pauses = ", ".join(f"{reason or 'no reason'} at {clock(at)}" for at, reason in report.pauses)
+    breaks = f" Paused: {pauses}." if pauses else ""
+    return f"{clock(report.used_s)} of {clock(60 * report.paper.minutes)} used{over}.{breaks}"
+
+
+def conclusion(report: Report) -> str:
+    """The verdict in a few words."""
+    if not report.finished:
+        return "unfinished: `kata mock --resume` goes on"
+    if report.verdict is None:
+        return "no verdict: nothing in it was judged"
+    return f"{report.verdict.hire} ({percent(report.verdict.score)} of 100)"
+
+
+def page(report: Report, width: int, colour: bool) -> list[str]:
+    """The report for a terminal."""
+    lines = [paint(line_, "bold", colour) for line_ in wrapped(heading(report), width)]
+    style = "bold green" if report.verdict and "no" not in report.verdict.hire else "bold yellow"
+    lines += ["", paint(f"Verdict: {conclusion(report)}", style, colour)]
+    for reason in report.verdict.reasons if report.verdict else ():
+        lines += wrapped(reason, width, "  ")
+    lines += ["", *wrapped(spent(report), width), ""]
+    for round in report.rounds:
+        lines += _round(round, width, colour)
+    if report.drills:
+        lines += ["", paint("Drill next", "bold", colour)]
+        wide = max(len(drill.command) for drill in report.drills)
+        for drill in report.drills:
+            lines += wrapped(drill.why, width, f"  {drill.command.ljust(wide)}  ")
+    return lines + _compared(report, width, colour)
+
+
+def _round(round: RoundReport, width: int, colour: bool) -> list[str]:
+    over = f" (+{clock(round.over_s)})" if round.over_s else ""
+    time = f"{clock(round.used_s)}/{clock(round.planned_s)}{over}"
+    score = "" if round.kind is Kind.DEBRIEF else f"{percent(round.score):>3}"
+    bar = "" if round.score is None else bars(round.score, 10)
+    lines = [
+        f"  {paint(f'{round.title:<34}', 'bold', colour)} {score:>3} {bar:<10} {time}".rstrip()
+    ]
+    about = ", ".join(facts(round))
+    if about:
+        lines += wrapped(about, width, "    ")
+    failed = [p for p in round.parts if p.passed < p.ran]
+    if failed:
+        text = ", ".join(f"{part.name} {part.passed}/{part.ran}" for part in failed)
+        lines += wrapped(f"open: {text}", width, "    ")
+    for bug in round.bugs:
+        lines += wrapped(bug, width, "    ✗ ")
+    if round.diagnosis:
+        lines += wrapped(round.diagnosis, width, "    diagnosis: ")
+    return lines
+
+
+def bars(share: float, cells: int) -> str:
+    """A bar of so many character cells, filled to a share."""
+    eighths = round(8 * cells * max(0.0, min(1.0, share)))
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def _compared(report: Report, width: int, colour: bool) -> list[str]:
+    if not report.earlier:
+        return []
+    lines = ["", paint("Earlier mocks", "bold", colour)]
+    rows = [
+        (f"{p.number}", date(p.at), f"{p.minutes} min", p.level, percent(p.score), p.hire)
+        for p in report.earlier[-5:]
+    ]
+    lines += [f"  {row}" for row in columns(rows, right=frozenset({0, 2, 4}))]
+    changes = change(report)
+    return [*lines, *wrapped(changes, width, "  ")] if changes else lines
+
+
+def change(report: Report) -> str:
+    """This mock against the one before, by kind of round."""
+    if not report.earlier or report.verdict is None:
+        return ""
+    before: Past = report.earlier[-1]
+    moves = [f"whole {100 * (report.verdict.score - before.score):+.0f}"]
+    for kind, score in report.kinds.items():
+        if kind in before.kinds:
+            moves.append(f"{kind} {100 * (score - before.kinds[kind]):+.0f}")
+    return f"Against mock {before.number}: {', '.join(moves)}."
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    lines = [f"# {heading(report)}", "", f"**Verdict: {conclusion(report)}**", ""]
+    if report.verdict:
+        lines += [*(f"- {reason}" for reason in report.verdict.reasons), ""]
+    lines += [spent(report), "", "| round | score | time | planned | over | what |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | --- |")
+    for r in report.rounds:
+        over = clock(r.over_s) if r.over_s else ""
+        lines.append(
+            f"| {r.title} | {'' if r.kind is Kind.DEBRIEF else percent(r.score)} "
+            f"| {clock(r.used_s)} | {clock(r.planned_s)} | {over} | {', '.join(facts(r))} |"
+        )
+    for r in report.rounds:
+        lines += _details(r)
+    lines += ["", "## Drill next", ""]
+    lines += [f"- `{drill.command}`: {drill.why}" for drill in report.drills]
+    if report.earlier:
+        lines += ["", "## Earlier mocks", "", "| mock | date | minutes | level | score | verdict |"]
+        lines.append("| ---: | --- | ---: | --- | ---: | --- |")
+        for p in report.earlier:
+            lines.append(
+                f"| {p.number} | {date(p.at)} | {p.minutes} | {p.level} | {percent(p.score)} "
+                f"| {p.hire} |"
+            )
+        lines += ["", change(report)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _details(round: RoundReport) -> list[str]:
+    lines: list[str] = []
+    if round.parts:
+        lines += ["", "| part | checks |", "| --- | ---: |"]
+        lines += [f"| {part.name} | {part.passed}/{part.ran} |" for part in round.parts]
+    lines += [f"- ✗ {bug}" for bug in round.bugs]
+    if round.diagnosis:
+        lines += ["", f"Diagnosis: {round.diagnosis}"]
+    for answer in round.answers:
+        lines += ["", f"**{' '.join(answer.prompt.split())}**", ""]
+        said = answer.text or ("(not answered)" if answer.skipped else "(said aloud)")
+        lines += [f"> {text}" for text in said.split("\n")]
+        lines += ["", judgement(answer)]
+    return ["", f"## {round.title}", *lines] if lines else []
+
+
+def judgement(answer: Said) -> str:
+    """How an answer was judged."""
+    found = []
+    if answer.correct is not None:
+        found.append("the number was right" if answer.correct else "the number was wrong")
+    if answer.share is None:
+        found.append("not compared with the rubric")
+    elif answer.followup:
+        found.append({1.0: "said", 0.5: "partly said"}.get(answer.share, "not said"))
+    else:
+        found.append(f"{answer.said} of {answer.points} points said")
+    return f"{'; '.join(found)} ({answer.id})"
+
+
+def listing(reports: Sequence[Report], width: int, colour: bool) -> list[str]:
+    """The page of `kata mock --list`."""
+    if not reports:
+        return ["No mock interview yet. `kata mock` begins one, `kata mock --plan` shows a paper."]
+    head = ("mock", "date", "minutes", "level", "seed", "verdict")
+    rows = [
+        (
+            f"{r.number}",
+            date(r.at),
+            f"{r.paper.minutes}",
+            r.paper.level,
+            f"{r.paper.seed}",
+            conclusion(r).partition(":")[0],
+        )
+        for r in reports
+    ]
+    table = columns([head, *rows], right=frozenset({0, 2, 4}))
+    open_ = any(not r.finished for r in reports)
+    after = "`kata mock --report N` shows one" + (
+        ", `kata mock --resume` goes on with the last unfinished one." if open_ else "."
+    )
+    return [paint(table[0], "dim", colour), *table[1:], "", *wrapped(after, width)]
