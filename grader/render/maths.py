@@ -179,6 +179,7 @@ class _Page:
             if fits:
                 cells = (cell + " " * (w - columns(cell)) for cell, w in zip(row, wide))
                 text = "  ".join(cells).rstrip()
+                text = text.replace("\u00a0", " ")
                 self.lines.append(rest + (paint(text, style, self.colour) if style else text))
             else:
                 run = _Run(" · ".join(cell for cell in row if cell), style)
