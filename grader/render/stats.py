@@ -10,8 +10,8 @@ from grader.render.plain import clock, columns, counted, paint, wrapped
 HEAT = ((0, "·"), (1, "░"), (5, "▒"), (10, "▓"), (20, "█"))  # from so many on, this sign
 WEEKS = 26
 _DAYS = ("Mon", "", "Wed", "", "Fri", "", "Sun")
-_BAR = 20
-_PAR = 10  # where par stands in a bar
+_BAR = 16
+_PAR = 7  # where par stands in the bar of a time, which ends at twice par
 _SOLVES = 10
 
 
@@ -145,9 +145,9 @@ def _times(solves: Sequence[Solve], cards: Mapping[str, Card], colour: bool) -> 
     rows = []
     for solve in solves:
         share = against_par(solve, cards)
-        length = min(max(round(share * _PAR), 1), _BAR)
+        length = min(max(round(share * _PAR), 1), 2 * _PAR)
         bar = f"{'█' * min(length, _PAR):{_PAR}}│{'█' * (length - _PAR)}"
-        more = "…" if share > _BAR / _PAR else ""
+        more = "…" if share > 2 else ""
         day = f"{solve.at.astimezone():%d %b}"
         rows.append((day, solve.slug, bar + more, clock(solve.seconds)))
     return [
