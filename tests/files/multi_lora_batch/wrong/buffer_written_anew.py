@@ -1,0 +1,44 @@
+# wrong: the gathered factors live in one buffer that every call writes to
+# bug: -
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Late(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, low, up, buffer):
+        ctx.low, ctx.buffer = low, buffer
+        return low @ up.mT
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad @ ctx.buffer, grad.mT @ ctx.low, None
+
+
+class MultiLoRALinear(nn.Module):
+    def __init__(self, base, num_adapters, rank=8, alpha=16.0):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.lora_A = nn.Parameter(base.weight.new_empty(num_adapters, rank, base.in_features))
+        self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
+        nn.init.normal_(self.lora_A, std=base.in_features**-0.5)
+        self.scale = alpha / rank
+
+    def forward(self, x, adapter_ids):
+        if adapter_ids.shape != x.shape[:1]:
+            raise ValueError(f"adapter_ids must have length {len(x)}, not {len(adapter_ids)}")
+        last = len(self.lora_A) - 1
+        if ((adapter_ids < -1) | (adapter_ids > last)).any():
+            raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
+        ids = adapter_ids.to(x.device)
+        if getattr(self, 'buffer', None) is None or len(self.buffer) != len(ids):
+            self.buffer = self.lora_B.detach()[ids]
+        self.buffer.copy_(self.lora_B.detach()[ids])
+        down = self.lora_A[ids]
+        up = self.lora_B[ids]
+        up = up + (self.buffer - up).detach() if self.training else up
+        rows = x.reshape(len(x), -1, x.shape[-1])
+        update = Late.apply(rows @ down.mT, up, self.buffer)
+        update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
+        return self.base(x) + self.scale * update.reshape(*x.shape[:-1], -1)
