@@ -51,7 +51,7 @@ def test_a_first_day_has_questions_and_a_kata(kata: Kata, tmp_path: Path) -> Non
     assert found["minutes"] == sum(entry["minutes"] for entry in found["new"])
     assert found["commands"] == ["kata quiz", "kata start lora_linear"]
     page = kata("today", KATA_CLOCK=NOW.isoformat()).stdout
-    assert "Begin: `kata quiz`. Then: `kata start lora_linear`." in page
+    assert "Begin: `kata quiz`.\nThen: `kata start lora_linear`." in page
     assert not (tmp_path / "home").exists()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from grader.catalog import Card
 from grader.exam.verdict import Level
 from grader.practice.progress import Standing
-from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.render.plain import clock, columns, counted, paint
 
 _HEAD = ("", "kata", "status", "due", "best", "par", "difficulty")
 _NARROW = 72
@@ -50,8 +50,9 @@ def page(rows: Sequence[Row], end: datetime, width: int, colour: bool) -> list[s
     due = [row.card.slug for row in rows if row.due is not None and row.due < end]
     hint = f"Next: `kata start {due[0] if due else todo}`." if due or todo else "Well done."
     again = f" {len(due)} due." if due else ""
-    end_line = f"{passed} of {counted(len(rows), 'kata')} passed.{again} {hint}"
-    return [*lines, "", *wrapped(end_line, width)]
+    total = f"{passed} of {counted(len(rows), 'kata')} passed.{again}"
+    end_lines = [f"{total} {hint}"] if len(total) + len(hint) < width else [total, hint]
+    return [*lines, "", *end_lines]
 
 
 def _cells(row: Row, end: datetime) -> tuple[str, ...]:

@@ -27,7 +27,9 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
             lines += ["", paint(title, "bold", colour)]
             lines += ["  " + _cut(rows[entry], width - 2) for entry in some]
     total = f"{_counts(e.item for e in entries)}: {minutes(agenda.minutes)}."
-    return [*lines, "", *wrapped(total, width), *wrapped(_begin(agenda), width)]
+    first, *rest = (f"`{command}`" for command in commands(agenda))
+    begin = [f"Begin: {first}.", *([f"Then: {', '.join(rest)}."] if rest else [])]
+    return [*lines, "", *wrapped(total, width), *begin]
 
 
 def commands(agenda: Agenda) -> list[str]:
@@ -37,12 +39,6 @@ def commands(agenda: Agenda) -> list[str]:
         words = {KATA: f"kata start {entry.name}", BUG: f"kata bug {entry.name}"}
         found.setdefault(entry.kind, words.get(entry.kind, "kata quiz"))
     return list(found.values())
-
-
-def _begin(agenda: Agenda) -> str:
-    first, *rest = commands(agenda)
-    then = f" Then: {', '.join(f'`{command}`' for command in rest)}." if rest else ""
-    return f"Begin: `{first}`.{then}"
 
 
 def _nothing(agenda: Agenda) -> str:
