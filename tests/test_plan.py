@@ -177,6 +177,7 @@ def test_a_plan_is_set_followed_and_cleared(kata: Kata) -> None:
     ("arguments", "message"),
     [
         (["--interview", "2026-02-28", "--minutes-per-day", "30"], "2026-02-28 is past"),
+        (["--interview", "9999-12-31", "--minutes-per-day", "30"], "9999-12-31 is too far away"),
         (["--interview", "next week", "--minutes-per-day", "30"], "`next week` is no date"),
         (["--interview", "2026-03-10"], "A plan needs --minutes-per-day N as well"),
         (["--minutes-per-day", "30"], "A plan needs --interview DATE as well"),

@@ -75,6 +75,8 @@ def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: da
         raise UsageFault(f"A plan needs {missing} as well.")
     if day < today:
         raise UsageFault(f"{day} is past: today is {today}.")
+    if (day - today).days > plans.FARTHEST_DAYS:
+        raise UsageFault(f"{day} is too far away: a plan reaches {plans.FARTHEST_DAYS} days.")
     return Plan(day, minutes)
 
 

@@ -27,6 +27,8 @@ from grader.practice.database import StoreError
 from grader.practice.progress import Progress
 from grader.practice.schedule import Rating
 
+FARTHEST_DAYS = 366
+
 _SETTING = "plan"
 _NOON = time(12)
 # How a first look goes before anything is known of the learner: answered well or not.

@@ -28,7 +28,7 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
             lines += ["  " + _cut(rows[entry], width - 2) for entry in some]
     total = f"{_counts(e.item for e in entries)}: {minutes(agenda.minutes)}."
     first, *rest = (f"`{command}`" for command in commands(agenda))
-    begin = [f"Begin: {first}.", *([f"Then: {', '.join(rest)}."] if rest else [])]
+    begin = [f"Begin: {first}.", *(f"Then: {command}." for command in rest)]
     return [*lines, "", *wrapped(total, width), *begin]
 
 
