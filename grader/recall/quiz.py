@@ -112,6 +112,7 @@ class Sitting:
         self._chosen = self._keys(options)
         self.id = deck.begin_quiz(asdict(options), now)
         self._asked: list[str] = []
+        self._rated: dict[str, None] = {}  # and not asked again since, in order
         self._resumed: list[Answer] = []
         if not options.cram:
             since = _day_start(now)
@@ -130,6 +131,7 @@ class Sitting:
         else:
             return None
         self._asked.append(turn.key)
+        self._rated.pop(turn.key, None)
         return turn
 
     def waiting(self, now: datetime) -> list[str]:
@@ -137,7 +139,7 @@ class Sitting:
         resumed = [answer.key for answer in self._resumed]
         cards = self.deck.cards()
         # Failed a while ago in this sitting, and due once more.
-        again = [k for k in dict.fromkeys(self._asked) if k in cards and cards[k].due <= now]
+        again = [k for k in self._rated if k in cards and cards[k].due <= now]
         fresh = [
             k
             for k in self._queue(self.options, cards, now)
@@ -323,7 +325,9 @@ class Sitting:
 
     def rate(self, turn: Turn, rating: Rating, now: datetime) -> Card:
         """Store the rating; returns the card with its new due date."""
-        return self.deck.rate(turn.key, rating, now, turn.answer)
+        card = self.deck.rate(turn.key, rating, now, turn.answer)
+        self._rated[turn.key] = None
+        return card
 
     def undo(self) -> Turn | None:
         """Take the last rating of this sitting back: the turn, ready to be rated again."""
