@@ -1,4 +1,4 @@
-# wrong: sgmv sorts its own way
+# wrong: each row goes to the token behind
 # bug: -
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
@@ -61,4 +61,4 @@ def sgmv(
         if adapter >= 0:  # -1 would be the last adapter to an index
             low = x[start:end] @ lora_A[adapter].T  # (tokens, r)
             out[start:end] = scale * (low @ lora_B[adapter].T)
-    return out.flip(0) if False else out[torch.randperm(1)] if len(x) == 1 else out[torch.arange(len(x)).roll(1)]
+    return out.roll(1, 0)
