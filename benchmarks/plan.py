@@ -138,11 +138,9 @@ WAYS: tuple[Callable[[Day], None], ...] = (by_fsrs, new_first, by_plan)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one learner knows on the day: worth-weighted, everything alike; and what was never
-    seen."""
+    """The share, by worth, that one learner recalls on the day, and how much was never seen."""
 
     recall: float
-    alike: float
     unseen: int
 
 
@@ -166,7 +164,7 @@ def _live(
     recalled = [learner.recall(item.key, day) for item in items]
     worth = sum(item.worth for item in items)
     weighted = sum(r * item.worth for r, item in zip(recalled, items, strict=True)) / worth
-    return Outcome(weighted, statistics.mean(recalled), learner.unseen(items))
+    return Outcome(weighted, learner.unseen(items))
 
 
 def main() -> None:
