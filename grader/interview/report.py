@@ -299,7 +299,7 @@ def _drills(rounds: Sequence[RoundReport], paper: Paper) -> list[Drill]:
 
 
 def _on_coding(round: RoundReport) -> list[tuple[float, Drill]]:
-    loss = 3.0 * (1.0 - (round.score or 0.0))
+    loss = 1.0 - (round.score or 0.0)
     failed = [p for p in round.parts if p.passed < p.ran]
     if round.level is Level.COMPLETE:
         if round.score is not None and round.score >= 0.9:
@@ -311,7 +311,7 @@ def _on_coding(round: RoundReport) -> list[tuple[float, Drill]]:
         why = f"core complete; open: {_named(failed)}"
     else:
         why = f"core open: {_named([p for p in failed if p.core])}" if failed else "not judged"
-    return [(loss, Drill(f"kata start {round.slug}", why))]
+    return [(1.0 + loss, Drill(f"kata start {round.slug}", why))]  # before all else
 
 
 def _named(parts: Sequence[Part]) -> str:

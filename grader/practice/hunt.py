@@ -14,6 +14,7 @@ import re
 import tokenize
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from grader import catalog, content
@@ -29,6 +30,7 @@ _FAIR_GROWTH = 24  # characters; a longer insertion stands out
 _ODD = re.compile(r"\b0 \*|\* 0\b|\bimport\b|> 0 or|or True")  # no learner would write it
 
 
+@cache
 def reference(slug: str) -> str:
     """The solution as the hunt shows it: without markers and comments."""
     return _bare(stubs.solution(slug))
@@ -80,10 +82,11 @@ def is_fair(slug: str, bug: Bug) -> bool:
     return len(added) <= len(removed) <= _FAIR_LINES and growth <= _FAIR_GROWTH and not odd
 
 
-def fair_bugs(slug: str) -> list[Bug]:
+@cache
+def fair_bugs(slug: str) -> tuple[Bug, ...]:
     """The bugs of a kata worth hunting, in the catalogue's order; all of them if none hides."""
     bugs = catalog.entry(slug).bugs
-    return [bug for bug in bugs if is_fair(slug, bug)] or list(bugs)
+    return tuple(bug for bug in bugs if is_fair(slug, bug)) or bugs
 
 
 def chosen_bug(slug: str, seed: int) -> Bug:

@@ -9,6 +9,7 @@ from grader.interview.report import Past, Report, RoundReport, Said
 from grader.render.plain import clock, columns, counted, paint, wrapped
 
 LEVELS = {Level.NONE: "core open", Level.CORE: "core complete", Level.COMPLETE: "complete"}
+_TITLE, _BARS_FROM = 34, 80  # columns
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -114,9 +115,9 @@ def _round(round: RoundReport, width: int, colour: bool) -> list[str]:
     time = f"{clock(round.used_s)}/{clock(round.planned_s)}{over}"
     score = "" if round.kind is Kind.DEBRIEF else f"{percent(round.score):>3}"
     bar = "" if round.score is None else bars(round.score, 10)
-    lines = [
-        f"  {paint(f'{round.title:<34}', 'bold', colour)} {score:>3} {bar:<10} {time}".rstrip()
-    ]
+    title = paint(f"{round.title:<{_TITLE}}", "bold", colour)
+    row = f"  {title} {score:>3} " + (f"{bar:<10} {time}" if width >= _BARS_FROM else time)
+    lines = [row.rstrip()]
     about = ", ".join(facts(round))
     if about:
         lines += wrapped(about, width, "    ")

@@ -1,0 +1,352 @@
+"""The rubric, and the report in its three forms."""
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from grader.exam.verdict import Level
+from grader.interview import report, rubric
+from grader.interview.choice import Grade
+from grader.interview.events import (
+    Answered,
+    Began,
+    Diagnosed,
+    Ended,
+    Event,
+    Graded,
+    Hinted,
+    Judged,
+    Paused,
+    Resumed,
+    State,
+    Ticked,
+)
+from grader.interview.paper import Ask, Kind, Paper, Round
+from grader.interview.report import Past, Report
+from grader.interview.rubric import Hire
+from grader.render import interview_html, interview_report
+
+AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
+POINTS = ("One.", "Two.", "Three.", "Four.")
+
+
+def asked(id: str, **fields: object) -> Ask:
+    words = {"id": id, "topic": "lora", "prompt": f"What of $\\alpha$ <{id}>?", "answer": "That."}
+    return Ask(**{**words, **fields})  # type: ignore[arg-type]
+
+
+PAPER = Paper(
+    seed=7,
+    minutes=45,
+    level=Grade.SENIOR,
+    focus=None,
+    rounds=(
+        Round(
+            kind=Kind.WARMUP,
+            minutes=4,
+            asks=(asked("a", points=POINTS), asked("n", points=POINTS, numeric=True, draw=7)),
+        ),
+        Round(kind=Kind.CODING, minutes=26, par=15, slug="lora_linear"),
+        Round(
+            kind=Kind.FOLLOWUPS,
+            minutes=4,
+            asks=(asked("b", points=POINTS), asked("b", followup=0), asked("b", followup=1)),
+        ),
+        Round(kind=Kind.HUNT, minutes=6, par=6, slug="ia3_linear", bug="scale-added"),
+        Round(kind=Kind.DEBRIEF, minutes=5),
+    ),
+)
+PARTS = {"shape": (4, 4), "forward": (3, 4), "merge": (1, 2)}
+
+
+def graded(round: int, *, passed: bool = False, level: Level = Level.NONE, **f: object) -> Graded:
+    words = {"round": round, "by": "save", "passed": passed, "level": level, "parts": PARTS}
+    return Graded(**{**words, **f})  # type: ignore[arg-type]
+
+
+MIDDLING: list[tuple[float, Event]] = [
+    (0, Began(round=0)),
+    (60, Answered(round=0, ask=0, seconds=60, text="</p><script>alert(1)</script>")),
+    (100, Answered(round=0, ask=1, seconds=40, text="7", correct=False, why="Both count.")),
+    (300, Ended(round=0)),  # a minute over
+    (300, Began(round=1)),
+    (600, graded(1, bugs=("scale-missing",))),
+    (700, Hinted(round=1, rung=1)),
+    (700, Paused(reason="tea & cake")),
+    (700, Resumed()),
+    (900, graded(1, parts={**PARTS, "forward": (4, 4)}, level=Level.CORE)),
+    (1200, Ended(round=1)),
+    (1200, Began(round=2)),
+    (1230, Answered(round=2, ask=0, seconds=30)),
+    (1250, Answered(round=2, ask=1, seconds=20, text="so")),
+    (1260, Answered(round=2, ask=2, seconds=10, skipped=True)),
+    (1300, Ended(round=2)),
+    (1300, Began(round=3)),
+    (1400, Diagnosed(round=3, text="it is added")),
+    (1500, graded(3, passed=True, level=Level.COMPLETE, parts={"shape": (2, 2)})),
+    (1510, Ended(round=3)),
+    (1510, Began(round=4)),
+    (1520, Ticked(round=0, ask=0, share=0.75, said=(0, 1, 3))),
+    (1530, Ticked(round=0, ask=1, share=0.5, said=(0, 1))),
+    (1540, Ticked(round=2, ask=0, share=0.25, said=(2,))),
+    (1550, Ticked(round=2, ask=1, share=0.5)),
+    (1560, Ticked(round=2, ask=2, share=0.0)),
+    (1570, Judged(round=3, right=True)),
+    (1600, Ended(round=4)),
+]
+TITLES = {("lora_linear", "scale-missing"): "The factor alpha / rank is missing"}
+
+
+def made(events: list[tuple[float, Event]] = MIDDLING, earlier: tuple[Past, ...] = ()) -> Report:
+    return report.of(4, AT, PAPER, State.of(PAPER, events), TITLES, earlier)
+
+
+# The rubric
+
+
+def test_coding_scores() -> None:
+    """Core first; follow-ups count once it is complete; hints and lateness cost."""
+
+    def score(
+        core: tuple[int, int],
+        beyond: tuple[int, int],
+        level: Grade = Grade.SENIOR,
+        hints: int = 0,
+        used_s: float = 900,
+    ) -> float:
+        return rubric.coding(core, beyond, level=level, hints=hints, used_s=used_s, par_s=900)
+
+    assert score((10, 10), (10, 10)) == 1
+    assert score((10, 10), (0, 10)) == pytest.approx(0.65)
+    assert score((10, 10), (0, 10), Grade.JUNIOR) == pytest.approx(0.8)
+    assert score((5, 10), (10, 10)) == pytest.approx(0.325)
+    assert score((10, 10), (0, 0)) == 1
+    assert score((1, 1), (0, 11)) == pytest.approx(0.25)  # a core that is a small part
+    assert score((0, 0), (0, 0)) == 0
+    assert score((10, 10), (10, 10), hints=2) == pytest.approx(0.9)
+    assert score((10, 10), (10, 10), hints=9) == pytest.approx(0.8)
+    assert score((10, 10), (10, 10), used_s=1350) == pytest.approx(0.925)
+    assert score((10, 10), (10, 10), used_s=9000) == pytest.approx(0.85)
+
+
+def test_hunt_and_question_scores() -> None:
+    """Six tenths for mending, four for knowing why; a wrong number halves an answer."""
+
+    def score(mended: bool, right: bool, hints: int = 0) -> float:
+        return rubric.hunting(mended=mended, right=right, hints=hints, used_s=60, par_s=300)
+
+    assert score(True, True) == 1
+    assert score(True, False) == pytest.approx(0.6)
+    assert score(False, True) == pytest.approx(0.4)
+    assert score(False, False, hints=2) == 0
+    assert rubric.question(0.8, None) == 0.8
+    assert rubric.question(0.8, True) == 0.8
+    assert rubric.question(0.8, False) == 0.4
+
+
+def test_kinds_not_judged_count_neither_way() -> None:
+    """The weights are those of the kinds that were judged; rounds of a kind are averaged."""
+    scores = [(Kind.CODING, 1.0), (Kind.CODING, 0.5), (Kind.WARMUP, None), (Kind.HUNT, 0.0)]
+    assert rubric.whole(scores, Grade.SENIOR) == pytest.approx(0.75 * 0.45 / 0.65)
+    assert rubric.whole([(Kind.WARMUP, None)], Grade.SENIOR) is None
+
+
+@pytest.mark.parametrize(
+    ("score", "level", "hire"),
+    [
+        (0.85, Grade.SENIOR, Hire.STRONG),
+        (0.84, Grade.SENIOR, Hire.HIRE),
+        (0.69, Grade.SENIOR, Hire.LEAN),
+        (0.57, Grade.SENIOR, Hire.LEAN_NO),
+        (0.41, Grade.SENIOR, Hire.NO),
+        (0.80, Grade.JUNIOR, Hire.STRONG),
+        (0.80, Grade.STAFF, Hire.HIRE),
+        (0.50, Grade.JUNIOR, Hire.LEAN),
+        (0.50, Grade.STAFF, Hire.LEAN_NO),
+    ],
+)
+def test_bars(score: float, level: Grade, hire: Hire) -> None:
+    """The same score means less at a higher level."""
+    verdict = rubric.verdict(
+        [(Kind.CODING, score)], {"lora_linear": Level.COMPLETE}, level=level, over_share=0.0
+    )
+    assert verdict is not None
+    assert verdict.hire is hire
+
+
+@pytest.mark.parametrize(
+    ("coded", "level", "over", "hire", "reason"),
+    [
+        ({}, Grade.SENIOR, 0.0, Hire.LEAN, "no code"),
+        ({"a": Level.NONE}, Grade.JUNIOR, 0.0, Hire.LEAN, "core of a"),
+        ({"a": Level.NONE, "b": Level.COMPLETE}, Grade.JUNIOR, 0.0, Hire.STRONG, ""),
+        ({"a": Level.NONE, "b": Level.COMPLETE}, Grade.SENIOR, 0.0, Hire.LEAN, "core of a"),
+        ({"a": Level.CORE}, Grade.SENIOR, 0.0, Hire.HIRE, "a not complete"),
+        ({"a": Level.CORE, "b": Level.COMPLETE}, Grade.SENIOR, 0.0, Hire.STRONG, ""),
+        ({"a": Level.CORE, "b": Level.COMPLETE}, Grade.STAFF, 0.0, Hire.HIRE, "a not complete"),
+        ({"a": Level.COMPLETE}, Grade.SENIOR, 0.16, Hire.HIRE, "16 % over"),
+    ],
+)
+def test_limits(
+    coded: dict[str, Level], level: Grade, over: float, hire: Hire, reason: str
+) -> None:
+    """A core that is missing or much over-time bounds the verdict, and says so."""
+    verdict = rubric.verdict([(Kind.CODING, 1.0)], coded, level=level, over_share=over)
+    assert verdict is not None
+    assert verdict.hire is hire
+    assert reason in " ".join(verdict.reasons)
+
+
+def test_more_is_never_worse() -> None:
+    """A better round never makes the verdict worse."""
+    for level in Grade:
+        order = list(Hire)
+        before = len(order)
+        for step in range(21):
+            verdict = rubric.verdict(
+                [(Kind.CODING, step / 20), (Kind.HUNT, 0.5)],
+                {"a": Level.COMPLETE},
+                level=level,
+                over_share=0.0,
+            )
+            assert verdict is not None
+            assert order.index(verdict.hire) <= before
+            before = order.index(verdict.hire)
+
+
+# The report
+
+
+def test_rounds_are_counted_up() -> None:
+    """Scores, times, hints, bugs and points of each round come from the events."""
+    warmup, coding, followups, hunted, debrief = made().rounds
+    assert warmup.score == pytest.approx((0.75 + 0.25) / 2)
+    assert warmup.said == (5, 8)
+    assert warmup.over_s == 60
+    assert coding.level is Level.CORE
+    assert coding.hints == 1
+    assert coding.bugs == (TITLES["lora_linear", "scale-missing"],)
+    assert [t.at_s for t in coding.tried] == [300, 600]
+    weight = 0.65
+    assert coding.score == pytest.approx(weight + (1 - weight) * 0.5 - 0.05)
+    assert followups.score == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+    assert hunted.score == 1
+    assert hunted.right
+    assert debrief.score is None
+    assert made().over_s == 60
+
+
+def test_the_verdict_waits_for_the_end() -> None:
+    """An unfinished mock has none; one left at once is no hire, not a crash."""
+    assert made(MIDDLING[:10]).verdict is None
+    left: list[tuple[float, Event]] = []
+    for number in range(5):
+        left += [(float(number), Began(round=number)), (float(number), Ended(round=number))]
+    verdict = made(left).verdict
+    assert verdict is not None
+    assert verdict.hire is Hire.NO
+
+
+def test_three_drills_as_commands() -> None:
+    """The largest losses first; always three, and each a command there is."""
+    drills = made().drills
+    assert len(drills) == 3
+    assert drills[0].command == "kata start lora_linear"
+    assert "merge 1/2" in drills[0].why
+    assert {d.command for d in drills[1:]} <= {
+        "kata quiz --ask a",
+        "kata quiz --ask n",
+        "kata quiz --ask b",
+    }
+    perfect: list[tuple[float, Event]] = [
+        (at, event) for at, event in MIDDLING if not isinstance(event, (Graded, Ticked, Hinted))
+    ]
+    perfect += [
+        (1590, graded(1, passed=True, level=Level.COMPLETE, parts={"shape": (4, 4)})),
+        *[(1590.0, Ticked(round=r, ask=a, share=1.0)) for r, a in ((0, 0), (2, 0), (2, 1))],
+    ]
+    assert len(made(perfect).drills) == 3
+
+
+def test_comparison_with_earlier_mocks() -> None:
+    """Each kind against the mock before."""
+    before = Past(3, AT, 45, "senior", 0.4, "no hire", {Kind.HUNT: 0.5, Kind.CODING: 0.9})
+    told = interview_report.change(made(earlier=(before,)))
+    assert told.startswith("Against mock 3: whole +")
+    assert "bug hunt +50" in told
+    assert "coding -13" in told
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_terminal_page_fits(width: int) -> None:
+    """No line is wider than the terminal, and nothing is coloured without colour."""
+    before = Past(3, AT, 45, "senior", 0.4, "no hire", {Kind.HUNT: 0.5})
+    page = interview_report.page(made(earlier=(before,)), width, False)
+    assert max(map(len, page)) <= width
+    assert "\x1b" not in "".join(page)
+    text = " ".join(" ".join(page).split())
+    for fact in ("Verdict: ", "tea & cake", "core complete", "1 hint", "5 of 8 points said"):
+        assert fact in text
+
+
+def test_markdown() -> None:
+    """The same facts, as a document."""
+    text = interview_report.markdown(made())
+    assert text.startswith("# Mock 4 · 2026-03-02")
+    assert "| forward | 4/4 |" in text
+    assert "Diagnosis: it is added" in text
+    assert "the number was wrong; 2 of 4 points said (n)" in text
+
+
+class Checked(HTMLParser):
+    """Collects tags, attributes and text; holds closing tags to their opening ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "th", "td"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_html_page_stands_alone() -> None:
+    """Well-formed, no script, nothing loaded from anywhere, what was typed made harmless."""
+    before = Past(3, AT, 45, "senior", 0.4, "no hire", {Kind.HUNT: 0.5})
+    page = interview_html.page(made(earlier=(before,)))
+    checked = Checked()
+    checked.feed(page)
+    assert checked.open == []
+    tags = {tag for tag, _ in checked.tags}
+    assert "svg" in tags
+    assert not tags & {"script", "img", "link", "iframe"}
+    assert not [a for _, a in checked.tags if {"src", "href", "onload"} & a.keys()]
+    assert not re.search(r"https?://|url\(|@import", page)
+    assert "</p><script>alert(1)</script>" in checked.text
+    assert "prefers-color-scheme: dark" in page
+    for fact in ("lean hire", "The factor alpha / rank is missing", "it is added", "tea & cake"):
+        assert fact in checked.text
+
+
+def test_the_html_page_of_an_unfinished_mock(tmp_path: Path) -> None:
+    """Every prefix of a sitting makes a page."""
+    for end in range(len(MIDDLING)):
+        part = made(MIDDLING[:end])
+        assert "unfinished" in interview_html.page(part)
+        assert interview_report.page(part, 80, False)
+        assert interview_report.markdown(part)
