@@ -339,8 +339,8 @@ def test_default_activation(stage, draw):
     near(got, delta(x, values), what="forward_delta(x) by default", unless=slips(x, values))
 
 
-def keeps_input(kata, values, x, activation):
-    module = make(kata, values, activation)
+def keeps_input(kata, values, x, residual):
+    module = make(kata, values, residual=residual)
     module(x)
     module.forward_delta(x)
     return x
@@ -350,7 +350,8 @@ def keeps_input(kata, values, x, activation):
 def test_input_unchanged(stage, draw):
     """The input is not changed in place."""
     values, x = pieces(draw), draw(5, D)
-    same(stage(keeps_input, values, x, "gelu"), x, "the input", "changes-input-in-place")
+    for residual in (True, False):
+        same(stage(keeps_input, values, x, residual), x, "the input", "changes-input-in-place")
 
 
 def live(kata, values, values2, x, mode):
@@ -381,35 +382,37 @@ def modes(kata, x):
     class Noting(nn.Module):
         def __init__(self):
             super().__init__()
-            self.seen = []
+            self.seen = set()
 
         def forward(self, h):
-            self.seen.append(self.training)
+            self.seen.add(self.training)
             return h
 
-    noting = Noting()
+    noting, all_seen = Noting(), []
     module = kata.BottleneckAdapter(10, 4, noting)
     for mode in (True, False, True):
+        noting.seen = set()
         module.train(mode)
         module(x)
-    return noting.seen
+        all_seen.append(sorted(noting.seen))
+    return all_seen
 
 
 @part("forward")
-def test_activation_runs_once_in_the_mode_of_the_adapter(stage, draw):
-    """An activation that is a module runs once per forward and follows train() and eval()."""
-    seen = list(stage(modes, draw(5, D)))
-    text = f"under train, eval, train it ran with training = {seen}"
-    require(len(seen) == 3, f"three forwards ran the activation {len(seen)} times")
-    known = "activation-not-registered" if all(seen) else None
-    require(seen == [True, False, True], text, known)
+def test_activation_follows_the_mode_of_the_adapter(stage, draw):
+    """An activation that is a module runs in each forward and follows train() and eval()."""
+    seen = [list(modes) for modes in stage(modes, draw(5, D))]
+    require(all(seen), "a forward did not run the activation")
+    known = "activation-not-registered" if seen == [[True]] * 3 else None
+    text = f"under train, eval, train the activation ran with training = {seen}"
+    require(seen == [[True], [False], [True]], text, known)
 
 
 # gradient
 
 
-def gradients(kata, values, x, g, activation, mode):
-    module = getattr(make(kata, values, activation), mode)()
+def gradients(kata, values, x, g, mode, residual=True):
+    module = getattr(make(kata, values, residual=residual), mode)()
     x = x.clone().requires_grad_()
     y = module(x)
     if y.requires_grad:
@@ -433,7 +436,7 @@ def test_gradients_of_the_projections(stage, draw):
     x, g = draw(2, 3, D), draw(2, 3, D)
     names = ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias")
     for mode in ("train", "eval"):
-        got = stage(gradients, values, x, g, "gelu", mode)[1:]
+        got = stage(gradients, values, x, g, mode)[1:]
         for name, value, want in zip(names, got, exact(x, values, g)[1:]):
             cut = "hidden-detached" if "down" in name else None
             require(value is not None, f"{name} gets no gradient ({mode} mode)", cut)
@@ -446,7 +449,7 @@ def test_gradient_to_the_input(stage, draw):
     values = pieces(draw)
     x, g = draw(2, 3, D), draw(2, 3, D)
     for mode in ("train", "eval"):
-        got = stage(gradients, values, x, g, "gelu", mode)[0]
+        got = stage(gradients, values, x, g, mode)[0]
         require(got is not None, "no gradient reaches the input", "input-gradient-cut")
         near(
             got,
@@ -454,6 +457,11 @@ def test_gradient_to_the_input(stage, draw):
             what="the gradient to the input",
             unless={"input-gradient-cut": lambda: exact(x, values, g, detach=True)[0]},
         )
+    alone = stage(gradients, values, x, g, "train", False)[0]
+    text = "no gradient reaches the input without residual"
+    require(alone is not None, text, "input-gradient-cut")
+    want = exact(x, values, g)[0] - g.double()
+    near(alone, want, what="the gradient to the input without residual")
 
 
 # state
@@ -475,9 +483,9 @@ def round_trip(kata, values, values2, x, activation):
     first, second = make(kata, values, activation), make(kata, values2, activation)
     if activation == "prelu":
         for module, slope in ((first, 0.7), (second, 0.1)):
-            for p in module.parameters():
-                if p.numel() == 1:
-                    p.data.fill_(slope)
+            for part in module.modules():
+                if isinstance(part, nn.PReLU):
+                    part.weight.data.fill_(slope)
     second(x)
     second.load_state_dict(first.state_dict())
     return second(x)
@@ -524,18 +532,20 @@ def test_bfloat16(stage, draw):
 
 
 def on_meta(kata):
-    module = kata.BottleneckAdapter(10, 4).to("meta")
+    x, got = torch.empty(2, 5, 10, device="meta"), []
     with CheapMeta():
-        y = module(torch.empty(2, 5, 10, device="meta"))
-    return y.device.type, tuple(y.shape)
+        for residual in (True, False):
+            y = kata.BottleneckAdapter(10, 4, residual=residual).to("meta")(x)
+            got.append((y.device.type, tuple(y.shape)))
+    return got
 
 
 @part("device")
 def test_meta_device(stage):
     """After .to("meta") the outputs are there too."""
-    device, shape = stage(on_meta)
-    require(device == "meta", f"the output is on {device}, expected meta")
-    require(shape == (2, 5, 10), f"the output has shape {shape}")
+    for device, shape in stage(on_meta):
+        require(device == "meta", f"the output is on {device}, expected meta")
+        require(tuple(shape) == (2, 5, 10), f"the output has shape {shape}")
 
 
 # errors

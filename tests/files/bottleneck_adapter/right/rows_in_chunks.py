@@ -1,0 +1,25 @@
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class BottleneckAdapter(nn.Module):
+    def __init__(self, d_model, bottleneck_dim=64, activation=F.gelu, residual=True):
+        super().__init__()
+        if bottleneck_dim < 1:
+            raise ValueError(f"bottleneck_dim must be at least 1, not {bottleneck_dim}")
+        self.down_proj = nn.Linear(d_model, bottleneck_dim)
+        self.up_proj = nn.Linear(bottleneck_dim, d_model)
+        nn.init.zeros_(self.up_proj.weight)
+        nn.init.zeros_(self.up_proj.bias)
+        self.activation = activation
+        self.residual = residual
+
+    def forward_delta(self, x):
+        lead = x.shape[:-1]
+        rows = x.reshape(-1, x.shape[-1]).split(3)
+        out = [self.up_proj(self.activation(self.down_proj(r))) for r in rows]
+        return torch.cat(out).view(*lead, x.shape[-1])
+
+    def forward(self, x):
+        return x + self.forward_delta(x) if self.residual else self.forward_delta(x)
