@@ -626,6 +626,9 @@ def test_rating() -> None:
 # kill -9 at any moment
 
 
+_ACKNOWLEDGED = ("Model answer\n", "2 of 4 points, which", "Rated good.")
+
+
 def test_kill_at_random_moments_loses_nothing_acknowledged(
     clone: Path, around: Environment, tmp_path: Path
 ) -> None:
@@ -641,15 +644,20 @@ def test_kill_at_random_moments_loses_nothing_acknowledged(
         script = "".join(f"{number} {id}\nmore\n\n1 2\n3\n" for id in ids)
         with _talk({**around, "KATA_HOME": str(home)}, "--topic", "lora") as talk:
             talk.say(script).wait_for("?: the keys")
-            began = time.monotonic()
-            time.sleep(draw.uniform(0, longest))
-            talk.kill()
             assert talk.process.stdout is not None
+            began = time.monotonic()
+            if number % 2:  # at some time
+                time.sleep(draw.uniform(0, longest))
+            else:  # just when something is acknowledged
+                acknowledged = draw.randrange(1, 3 * len(ids))
+                while acknowledged:
+                    talk.heard += (heard := talk.process.stdout.readline())
+                    acknowledged -= any(word in heard for word in _ACKNOWLEDGED)
+            talk.kill()
             said = talk.heard + talk.process.stdout.read()
             if "answered in" in said:  # it was over before: kill earlier
                 longest = max(0.9 * (time.monotonic() - began), 0.01)
-        answered, ticks = said.count("\nModel answer\n"), said.count("2 of 4 points, which")
-        ratings = said.count("Rated good.")
+        answered, ticks, ratings = (said.count(word) for word in _ACKNOWLEDGED)
         seen.add((answered - ratings, answered))
         with Database(home / "progress.db", create=False) as database:
             assert [tuple(row) for row in database.rows("PRAGMA integrity_check")] == [("ok",)]

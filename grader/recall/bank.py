@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from grader import content
+from grader import catalog, content
 from grader.errors import ContentError, UsageFault
 from grader.recall import numbers
 from grader.recall.numbers import Numeric
@@ -30,7 +30,6 @@ TOPICS = (
 )  # in teaching order; one file each
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_SLUG = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -43,8 +42,7 @@ class FollowUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One question. `points` is the rubric. Texts are Markdown with LaTeX between $ signs; in
-    numeric questions `[[expression]]` stands for its value with the numbers drawn. `katas` may
-    name one that is still to be written: it is shown once it is there."""
+    numeric questions `[[expression]]` stands for its value with the numbers drawn."""
 
     id: str
     topic: Literal[TOPICS]  # type: ignore[valid-type]
@@ -285,8 +283,8 @@ class _Entry:
             if any(not text.strip() for text in getattr(question, field)):
                 self.fault(field, "holds an empty text")
         for slug in question.katas:
-            if not _SLUG.fullmatch(slug):
-                self.fault("katas", f"{slug} is no name of a kata")
+            if slug not in catalog.slugs():
+                self.fault("katas", f"there is no kata {slug}")
         if question.numeric is not None:
             self._numbers(question, question.numeric)
 

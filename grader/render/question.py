@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from grader import catalog
 from grader.harmless import harmless
 from grader.practice.schedule import Rating
 from grader.recall import numbers
@@ -64,9 +63,8 @@ def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
         lines += _indented(point, f"  {number}  ", width, colour)
     lines.append("")
     lines += _dim(f"From: {'; '.join(shown.sources)}", width, colour)
-    katas = [slug for slug in shown.katas if slug in catalog.slugs()]
-    if katas:
-        lines += _dim(f"Katas: {', '.join(katas)}", width, colour)
+    if shown.katas:
+        lines += _dim(f"Katas: {', '.join(shown.katas)}", width, colour)
     return [*lines, ""]
 
 
