@@ -196,8 +196,8 @@ def test_any_sizes(stage, draw):
         (6, 3, (5,), 2, 30, 5),
     ):
         values = pieces(draw, n=n, out=out, into=into, rank=rank)
-        ids = draw.integers(-1, n, rows)
-        ids[-2:] = torch.tensor([-1, n - 1])
+        ids = torch.randperm(n, generator=draw.generator).repeat(rows // n + 1)[:rows]
+        ids[rows // 2] = -1
         x = draw(rows, *between, into)
         what = f"the output of {n} adapters of rank {rank} for x {tuple(x.shape)}"
         want = sum(oracle(x, ids, *values, ALPHA / rank))
@@ -343,7 +343,7 @@ def after_backward(kata, weight, bias, A, B, x, ids):
     layer = kata.MultiLoRALinear(base, len(A), rank=A.shape[1], alpha=10.5)
     at_once = not base.weight.requires_grad, not base.bias.requires_grad
     set_(layer, lora_A=A, lora_B=B)
-    layer(x, ids).square().sum().backward()
+    layer.eval().train()(x, ids).square().sum().backward()
     ours = {id(layer.lora_A): "lora_A", id(layer.lora_B): "lora_B"}
     inside = {id(p) for p in layer.parameters()}
     return {
@@ -794,7 +794,7 @@ def _explain(error):
     """Say what failed on meta where torch's own words are no help."""
     if "expected device" in error.text or "same device" in error.text:
         error.bug = "devices-mixed"
-    elif not error.started and "meta tensor" in error.text:  # torch's NotImplementedError
+    elif not error.started and "meta" in error.text.lower():  # torch's NotImplementedError
         fail(f"A value of a meta tensor was asked for: {error.text}")
 
 
@@ -849,6 +849,7 @@ def test_length_of_ids(stage, draw):
         ((ROWS, IN), ROWS - 1),
         ((ROWS, IN), ROWS + 1),
         ((ROWS, IN), 1),
+        ((ROWS, IN), IN),
         ((ROWS, 3, IN), 1),
         ((ROWS, 3, IN), 3),
         ((ROWS, 3, IN), ROWS * 3),
@@ -920,12 +921,12 @@ def test_operators_do_not_grow(stage, draw):
         values = pieces(draw, n=n, out=6, into=8, rank=2)
         return stage(cost, *values, draw(rows, 2, 8), spread(rows, n))[0]
 
-    few, rows, adapters = ops(4, 2), ops(160, 2), ops(4, 80)
-    both = ops(160, 80)
+    few, rows, adapters = ops(4, 2), ops(400, 2), ops(4, 80)
+    both = ops(400, 80)
     for got, what, bug in (
-        (rows, "B from 4 to 160", "loop-over-rows"),
+        (rows, "B from 4 to 400", "loop-over-rows"),
         (adapters, "num_adapters from 2 to 80", "loop-over-adapters"),
-        (both, "B from 4 to 160 and num_adapters from 2 to 80", "loop-over-adapters"),
+        (both, "B from 4 to 400 and num_adapters from 2 to 80", "loop-over-adapters"),
     ):
         for one, other in zip(few, got):
             # Another path for another size is no loop; a turn of a loop takes an operator.
@@ -936,8 +937,8 @@ def test_operators_do_not_grow(stage, draw):
 @part("cost")
 def test_no_merged_weights(stage, draw):
     """No tensor of (B, out, in) or (num_adapters, out, in) values is made."""
-    # So wide a layer that what else may be made stays well below.
-    out, into = 48, 64
+    # So wide a layer that what else may be made for 16 tokens stays below two weights.
+    out, into = 96, 128
     values = pieces(draw, n=N, out=out, into=into, rank=2)
     ids = torch.tensor([3, 0, -1, 4, 1, 3, 2, 0])
     largest = stage(cost, *values, draw(ROWS, 2, into), ids)[1]
@@ -950,7 +951,7 @@ def test_no_merged_weights(stage, draw):
     }
     exactly = weights * out * into == largest
     text = f"a tensor of {largest} values is made, the size of {weights} weights {(out, into)}"
-    require(largest < N * out * into, text, known.get(weights) if exactly else None)
+    require(largest < 3 * out * into, text, known.get(weights) if exactly else None)
 
 
 # gpu

@@ -1,5 +1,5 @@
-# wrong: in eval mode the scale is missing
-# bug: scale-missing
+# wrong: a loop over groups of a hundred rows
+# bug: loop-over-rows
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ class MultiLoRALinear(nn.Module):
         ids = adapter_ids.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])
-        update = rows @ down.mT @ up.mT
+        parts = zip(rows.split(100), down.split(100), up.split(100))
+        update = torch.cat([r @ a.mT @ b.mT for r, a, b in parts])
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
-        return self.base(x) + (self.scale if self.training else 1) * update.reshape(*x.shape[:-1], -1)
+        return self.base(x) + self.scale * update.reshape(*x.shape[:-1], -1)

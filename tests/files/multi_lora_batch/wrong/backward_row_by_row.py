@@ -1,8 +1,29 @@
-# wrong: a loop over rows in eval mode
+# wrong: the backward goes row by row
 # bug: loop-over-rows
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+
+
+class Branch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows, A, B, ids, scale):
+        ctx.save_for_backward(rows, A, B, ids)
+        ctx.scale = scale
+        safe, on = ids.clamp(min=0), (ids >= 0).to(rows.dtype)[:, None, None]
+        return rows @ A[safe].mT @ B[safe].mT * (on * scale)
+
+    @staticmethod
+    def backward(ctx, grad):
+        rows, A, B, ids = ctx.saved_tensors
+        safe, on = ids.clamp(min=0), (ids >= 0).to(rows.dtype)[:, None, None]
+        grad = grad * (on * ctx.scale)
+        low, back = rows @ A[safe].mT, grad @ B[safe]
+        to_a = torch.zeros_like(A)
+        for k, part in zip(safe.tolist(), back.mT @ rows):
+            to_a[k] += part
+        to_b = torch.zeros_like(B).index_add_(0, safe, grad.mT @ low)
+        return back @ A[safe], to_a, to_b, None, None
 
 
 class MultiLoRALinear(nn.Module):
@@ -21,11 +42,6 @@ class MultiLoRALinear(nn.Module):
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
         ids = adapter_ids.to(x.device)
-        down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])
-        if self.training:
-            update = rows @ down.mT @ up.mT
-        else:
-            update = torch.cat([(r @ a.T @ b.T)[None] for r, a, b in zip(rows, down, up)])
-        update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
-        return self.base(x) + self.scale * update.reshape(*x.shape[:-1], -1)
+        update = Branch.apply(rows, self.lora_A, self.lora_B, ids, self.scale)
+        return self.base(x) + update.reshape(*x.shape[:-1], -1)

@@ -1,5 +1,5 @@
-# wrong: -1 is taken for adapter 1
-# bug: -
+# wrong: train() lets the base train
+# bug: base-not-frozen
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -20,9 +20,15 @@ class MultiLoRALinear(nn.Module):
         last = len(self.lora_A) - 1
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
-        ids = adapter_ids.to(x.device).abs()
+        ids = adapter_ids.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])
         update = rows @ down.mT @ up.mT
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
         return self.base(x) + self.scale * update.reshape(*x.shape[:-1], -1)
+
+    def train(self, mode=True):
+        super().train(mode)
+        if hasattr(self, 'scale'):
+            self.base.requires_grad_(mode)
+        return self

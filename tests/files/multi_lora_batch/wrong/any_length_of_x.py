@@ -1,5 +1,5 @@
-# wrong: each adapter's factor is scaled by itself
-# bug: loop-over-adapters
+# wrong: the length may be that of any dimension
+# bug: length-unchecked
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -15,15 +15,13 @@ class MultiLoRALinear(nn.Module):
         self.scale = alpha / rank
 
     def forward(self, x, adapter_ids):
-        if adapter_ids.shape != x.shape[:1]:
+        if len(adapter_ids) not in x.shape:
             raise ValueError(f"adapter_ids must have length {len(x)}, not {len(adapter_ids)}")
         last = len(self.lora_A) - 1
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
         ids = adapter_ids.to(x.device)
-        A = torch.stack([a for a in self.lora_A])
-        up = self.lora_B[ids]
-        down = torch.stack([A[k] for k in range(last + 1)])[ids]
+        down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])
         update = rows @ down.mT @ up.mT
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
