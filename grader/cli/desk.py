@@ -21,7 +21,7 @@ from grader.cli import ask, terminal
 from grader.errors import UsageFault
 from grader.interview.session import Enough, Saved
 from grader.render import interview as pages
-from grader.render.plain import paint
+from grader.render.plain import paint, wrapped
 
 _TICK_S = 0.25
 _LOWEST = 8  # rows a terminal needs for a clock line
@@ -107,7 +107,7 @@ class Desk:
     def _say_warning(self) -> None:
         text, self._warned = self._warned, None
         if text is not None:
-            self.say(paint(text, "bold yellow", self.colour))
+            self.say(*(paint(t, "bold yellow", self.colour) for t in wrapped(text, self.width)))
 
     # Showing and reading
 

@@ -137,7 +137,7 @@ def question(
     if not ask.numeric or ask.followup is not None:
         ways = "Type the answer, an empty line ends it; or Enter alone: said aloud."
     lines = ["", paint(head, "bold", colour), *markdown(ask.prompt, width, colour), ""]
-    lines += wrapped(f"{ways} /n next, /p REASON pause", width)
+    lines += [*wrapped(ways, width), "/n next, /p REASON pause"]
     if typed:
         lines += ["So far:", *(f"  {line}" for line in typed)]
     return lines
@@ -150,13 +150,13 @@ def _kind(ask: Ask) -> str:
 def coding(card: Card, file: str, width: int, colour: bool) -> list[str]:
     """What to code and where."""
     lines = [paint(card.title, "bold", colour), *wrapped(card.summary, width)]
-    lines += ["", f"Par {card.minutes} minutes. Write it in your editor; every save is graded:"]
-    return [*lines, f"  {file}", ""]
+    how = f"Par {card.minutes} minutes. Write it in your editor; every save is graded:"
+    return [*lines, "", *wrapped(how, width), f"  {file}", ""]
 
 
 def hunting(card: Card, file: str, width: int, colour: bool) -> list[str]:
     page = hunts.begun(card, file, hunt.minutes(card), width, colour)
-    return [*page, "Every save is graded; you are asked first what is wrong.", ""]
+    return [*page, *wrapped("Every save is graded; you are asked first what is wrong.", width), ""]
 
 
 def graded(verdict: Verdict, used_s: float, width: int, colour: bool) -> list[str]:

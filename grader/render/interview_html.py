@@ -45,8 +45,8 @@ code { font: .92em ui-monospace, "DejaVu Sans Mono", monospace; }
 .answer + .answer { margin-top: 1rem; border-top: 1px solid var(--line); padding-top: .8rem; }
 .parts { list-style: none; padding: 0; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; }
+th, td { text-align: left; padding: .25rem 1.2rem .25rem 0; border-bottom: 1px solid var(--line); }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 svg { display: block; width: 100%; max-width: 560px; height: auto; }
 svg text { fill: var(--ink); font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
@@ -178,7 +178,7 @@ def _gradings(round: RoundReport) -> str:
         _text(right, bottom + 18, clock(until), "soft", "end"),
         f'<line class=mark x1="{x(round.par_s):.1f}" y1="{top}" x2="{x(round.par_s):.1f}" '
         f'y2="{bottom}"/>',
-        _text(min(x(round.par_s), right - 4) - 4, top + 8, "par", "soft", "end"),
+        _text(x(round.par_s) - 4, bottom - 6, "par", "soft", "end"),
     ]
     path = " ".join(f"H{x(t.at_s):.1f} V{y(t.passed):.1f}" for t in round.tried)
     shapes.append(f'<path class=curve d="M{left} {bottom} {path} H{x(round.used_s):.1f}"/>')

@@ -104,9 +104,8 @@ def page(report: Report, width: int, colour: bool) -> list[str]:
         lines += _round(round, width, colour)
     if report.drills:
         lines += ["", paint("Drill next", "bold", colour)]
-        wide = max(len(drill.command) for drill in report.drills)
         for drill in report.drills:
-            lines += wrapped(drill.why, width, f"  {drill.command.ljust(wide)}  ")
+            lines += [f"  {drill.command}", *wrapped(drill.why, width, "      ")]
     return lines + _compared(report, width, colour)
 
 
