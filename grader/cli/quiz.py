@@ -99,8 +99,12 @@ class _Quiz:
 
     def __init__(self, sitting: Sitting) -> None:
         self.sitting = sitting
-        self.look = (terminal.width(), terminal.colour())
         self.place = ""
+
+    @property
+    def look(self) -> tuple[int, bool]:
+        """Width and colour; the window may change in the middle."""
+        return terminal.width(), terminal.colour()
 
     def run(self) -> None:
         """Ask until all is asked or the learner leaves; then sum up."""

@@ -150,20 +150,22 @@ def summary(found: Summary, now: datetime, width: int, colour: bool) -> list[str
         one = found.unrated == 1
         text = f"{counted(found.unrated, 'answer')} {'is' if one else 'are'} stored without a "
         lines += wrapped(f"{text}rating: the next `kata quiz` goes on there.", width)
-    return lines + wrapped(_next(found, now), width)
+    for text in _next(found, now):
+        lines += wrapped(text, width)
+    return lines
 
 
-def _next(found: Summary, now: datetime) -> str:
+def _next(found: Summary, now: datetime) -> list[str]:
     if found.unrated:
-        return "Next: `kata quiz`."
+        return ["Next: `kata quiz`."]
     if found.left:
-        return f"Next: {found.left} more today, `kata quiz`."
+        return [f"Next: {found.left} more today, `kata quiz`."]
     text = "Nothing more today"
     if found.new_used_up:
         text += ": the day's new questions are done"
     if found.next_due is not None:
         text += f". The next is due {when(found.next_due, now)}"
-    return f"{text}. `kata quiz --cram` asks without the schedule."
+    return [f"{text}.", "`kata quiz --cram` asks without the schedule."]
 
 
 def _indented(text: str, first: str, width: int, colour: bool) -> list[str]:
