@@ -122,11 +122,9 @@ class Desk:
             return str(self._piped(None))
         try:
             with self._ticking():
-                text = ask.line(prompt)
+                return ask.line(prompt)
         except ask.Left:
             raise Enough from None
-        self._say_warning()
-        return text
 
     def watch(self, path: Path) -> None:
         self._seen[path] = _signature(path)

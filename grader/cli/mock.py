@@ -113,6 +113,9 @@ def _begin(paper: "Paper") -> int:
     from grader.interview import session
     from grader.render import interview
 
+    left = [other.number for other in _all() if other.ended is None]
+    if left:
+        terminal.note(f"note: mock {left[-1]} is unfinished; `kata mock --resume` goes on with it.")
     terminal.say(*interview.outline(paper, terminal.width(), terminal.colour()), "")
     begun = session.begin(paper, clock.now())
     terminal.say(f"Mock {begun.number}. Your files are in {begun.folder}")
@@ -174,6 +177,7 @@ def _numbered(number: int) -> "Interview":
 
 
 def _unfinished() -> "Interview":
+    """The last one that can be gone on with."""
     found = [interview for interview in _all() if interview.ended is None]
     if not found:
         raise UsageFault("No mock is unfinished. `kata mock` begins one.")
