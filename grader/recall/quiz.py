@@ -72,7 +72,8 @@ class Summary:
 
     points, numeric: reached and possible; weakest: the topic with the smallest share of points
     and that share, if more than one was asked; unrated: answered, and left before the rating;
-    left: what today still holds; next_due: when the next of the rest is due.
+    left: what today still holds; next_due: when the next of the rest is due; new_used_up: new
+    questions wait for tomorrow.
     """
 
     answered: int
@@ -370,7 +371,9 @@ class Sitting:
             unrated=0 if self.options.cram else sum(a.rating is None for a in mine),
             left=sum(k not in cards or cards[k].due <= now for k in rest),
             next_due=min(dues, default=None),
-            new_used_up=any(k not in cards for k in self._chosen) and self.new_left(now) == 0,
+            new_used_up=self._plan is None
+            and any(k not in cards for k in self._chosen)
+            and self.new_left(now) == 0,
         )
 
 
