@@ -1,5 +1,5 @@
 # wrong: Only direct parameters of the sublayer are frozen.
-# bug: sublayer-not-frozen
+# bug: sublayer-partly-frozen
 """A serial adapter behind a frozen sublayer.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: the adapter

@@ -1,0 +1,16 @@
+# wrong: delta.add_(h)
+# bug: -
+
+import torch.nn as nn
+
+
+class AdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        self.sublayer = sublayer
+        self.adapter = adapter
+        self.sublayer.requires_grad_(False)
+
+    def forward(self, x):
+        h = x + self.sublayer(x)
+        return self.adapter.forward_delta(h).add_(h)

@@ -1,0 +1,18 @@
+# wrong: keeps what is called lora trainable
+# bug: sublayer-partly-frozen
+
+import torch.nn as nn
+
+
+class AdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        self.sublayer = sublayer
+        self.adapter = adapter
+        for n, p in sublayer.named_parameters():
+            if "lora" not in n:
+                p.requires_grad = False
+
+    def forward(self, x):
+        h = x + self.sublayer(x)
+        return h + self.adapter.forward_delta(h)
