@@ -1,5 +1,5 @@
 # wrong: Only direct parameters of the sublayer are frozen.
-# bug: sublayer-not-frozen
+# bug: sublayer-partly-frozen
 """An adapter beside a frozen sublayer.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 3.2:

@@ -1,0 +1,16 @@
+# wrong: adapter on the class
+# bug: -
+
+import torch.nn as nn
+
+
+class ParallelAdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        self.sublayer = sublayer
+        type(self).adapters = nn.ModuleList([adapter])
+        self._modules["adapter"] = adapter
+        self.sublayer.requires_grad_(False)
+
+    def forward(self, x):
+        return self.sublayer(x) + self.adapters[0].forward_delta(x)
