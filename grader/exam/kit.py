@@ -126,16 +126,23 @@ class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
 
     Shapes, dtypes and errors are the same; torch's own meta kernels first import for a second.
     Operators that alias or change an argument, or read a value (also where the result's shape
-    depends on values, as in `nonzero`), are torch's own all the same.
+    depends on values, as in `nonzero`), are torch's own all the same. As torch does, indexing
+    takes tensors on meta together with indices on the CPU.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         tensors = [v for v in tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
+        if func is _aten.normal_.default and _is_meta(args[0]):
+            return args[0]
+        if str(kwargs.get("device")) == "meta" and func in _RANDOM:
+            return _aten.empty.memory_format(args[_RANDOM[func]], **kwargs)
         own = func in _OWN or func._schema.is_mutable or func.is_view
         if own or _reads(func, tensors) or not any(map(_is_meta, tensors)):
             return func(*args, **kwargs)
-        if any(t.ndim and not _is_meta(t) for t in tensors):
+        whole = (torch.int64, torch.int32)
+        indexed = func in _INDEXING and _is_meta(args[0])
+        if any(t.ndim and not _is_meta(t) and not (indexed and t.dtype in whole) for t in tensors):
             raise RuntimeError("Expected all tensors to be on the same device: meta and cpu met")
         zeros = tree_map(lambda v: torch.zeros(v.shape, dtype=v.dtype) if _is_meta(v) else v, args)
         return tree_map(
@@ -143,7 +150,16 @@ class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
         )
 
 
-_OWN = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten._to_copy.default}
+_aten = torch.ops.aten
+_OWN = {_aten._local_scalar_dense.default, _aten._to_copy.default}
+_INDEXING = {
+    _aten.index.Tensor,
+    _aten.index_select.default,
+    _aten.gather.default,
+    _aten.embedding.default,
+}
+# Operators that fill new tensors, and which argument is the size. Their values are not looked at.
+_RANDOM = {_aten.randn.default: 0, _aten.normal.float_float: 2}
 
 
 def _reads(func: Any, tensors: list[torch.Tensor]) -> bool:

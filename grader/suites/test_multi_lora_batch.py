@@ -733,7 +733,7 @@ def meta_layer(kata):
 
 
 def meta_factors(kata):
-    with meta_mode():
+    with CheapMeta():
         layer = meta_layer(kata)
     factors = need(layer, "lora_A"), need(layer, "lora_B")
     return [(t.device.type, t.dtype) for t in factors]
@@ -741,36 +741,8 @@ def meta_factors(kata):
 
 def on_meta(kata, ids, between):
     x = torch.empty(len(ids), *between, 18, device="meta", dtype=torch.bfloat16)
-    with meta_mode():
+    with CheapMeta():
         return meta_layer(kata)(x, ids)
-
-
-def meta_mode():
-    """As CheapMeta; and as torch does, takes tensors of meta together with some of the CPU."""
-    aten = torch.ops.aten
-    indexing = aten.index.Tensor, aten.index_select.default, aten.gather.default
-    indexing += (aten.embedding.default,)
-
-    def moved(value):
-        whole = isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32)
-        return value.to("meta") if whole else value
-
-    class Meta(CheapMeta):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            leaves = torch.utils._pytree.tree_leaves((args, kwargs))
-            places = {v.device.type for v in leaves if isinstance(v, torch.Tensor) and v.ndim}
-            if func is aten.normal_.default and places == {"meta"}:
-                return args[0]  # torch's own imports for a second, as randn's does
-            if func is aten.randn.default and str(kwargs.get("device")) == "meta":
-                func = aten.empty.memory_format
-            elif len(places) > 1 and func in indexing and args[0].device.type == "meta":
-                args = torch.utils._pytree.tree_map(moved, args)
-            elif len(places) > 1 or kwargs.get("device") is not None:
-                return func(*args, **kwargs)
-            return super().__torch_dispatch__(func, types, args, kwargs)
-
-    return Meta()
 
 
 @part("device")
