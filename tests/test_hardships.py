@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,12 +99,19 @@ def test_full_disk_changes_nothing(kata: Kata, environment: dict[str, str], tmp_
     assert kata("reset", "lora_linear").returncode == 0
 
 
-def test_interrupt_ends_cleanly(environment: dict[str, str], tmp_path: Path) -> None:
-    """Ctrl-C during a grading: exit code 130, no traceback, no process left behind."""
-    (tmp_path / "work" / "lora_linear.py").write_text(
+@pytest.mark.parametrize("place", ["in the file", "in a check"])
+def test_interrupt_ends_cleanly(environment: dict[str, str], tmp_path: Path, place: str) -> None:
+    """Ctrl-C during a grading: exit code 130, no verdict, no process left behind."""
+    hang = (
         f"open({str(tmp_path / 'began')!r}, 'w').write(str(__import__('os').getpid()))\n"
         "while True: pass\n"
     )
+    if place == "in a check":  # by then others have passed
+        hang = content.solution("lora_linear").read_text() + (
+            "\n\ndef hang(self, *_):\n" + textwrap.indent(hang, "    ") + "\n\n"
+            "LoRALinear.unmerge = hang\n"
+        )
+    (tmp_path / "work" / "lora_linear.py").write_text(hang)
     process = subprocess.Popen(
         [*KATA, "run", "lora_linear"],
         env=environment,

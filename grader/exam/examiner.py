@@ -1,7 +1,7 @@
 """Runs a hidden suite against a submission and writes the verdict.
 
-The suite runs here, under pytest; the submission runs on a stage. Nothing of the submission is
-ever imported, unpickled or evaluated in this process.
+The suite, which pytest collects, runs here; the submission runs on a stage. Nothing of the
+submission is ever imported, unpickled or evaluated in this process.
 """
 # ruff: noqa: E402 – torch is imported first, see below
 
@@ -16,7 +16,7 @@ import textwrap
 import time
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # Before anything else of ours: the nursery is forked with torch and no more. Collecting garbage
@@ -146,7 +146,7 @@ _sources: dict[Callable[..., Any], tuple[str, bytes, dict[str, Any]]] = {}
 
 
 class _Run:
-    """One suite against one source: a pytest plugin that records an outcome per check."""
+    """One suite against one source: records an outcome per check."""
 
     def __init__(
         self,
@@ -220,19 +220,17 @@ class _Run:
         session.forget_output()
         self.output = (self.output + text)[:KEPT_OUTPUT_BYTES]
 
-    # The checks, as pytest meets them
+    # The checks
 
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+    def run(self, checks: Iterable[Callable[..., Any]]) -> None:
+        """Make the checks that are asked for, those of the gpu part last: its stage is its own."""
         chosen = [
-            item
-            for item in items
-            if (self.part is None or item.obj.kata_part is self.part)
-            and (self.only is None or item.name in self.only)
+            check
+            for check in checks
+            if (self.part is None or check.kata_part is self.part)  # type: ignore[attr-defined]
+            and (self.only is None or check.__name__ in self.only)
         ]
-        chosen.sort(key=lambda item: item.obj.kata_part is Part.GPU)  # its stage is its own
-        items[:] = chosen
-
-    def pytest_runtestloop(self, session: Any) -> bool:
+        chosen.sort(key=lambda check: check.kata_part is Part.GPU)  # type: ignore[attr-defined]
         if self.error is None:
             try:
                 self.session()
@@ -240,24 +238,22 @@ class _Run:
                 self._note(died)
                 self.error = died.trouble
         loaded = self.error is None
-        for item in session.items:
-            check = item.obj
+        for check in chosen:
             if not loaded or self.timeouts >= _MAX_TIMEOUTS or self.deaths >= _MAX_DEATHS:
-                self._record(item, Outcome.ERROR, "Did not run.")
+                self._record(check, Outcome.ERROR, "Did not run.")
             else:
-                self._run(item, check)
+                self._run(check)
         self.drop()
-        return True
 
-    def _run(self, item: Any, check: Any) -> None:
+    def _run(self, check: Any) -> None:
         gpu = check.kata_part is Part.GPU
         if gpu and not self.examiner.accelerator():
-            self._record(item, Outcome.SKIPPED, "No accelerator on this machine.")
+            self._record(check, Outcome.SKIPPED, "No accelerator on this machine.")
             return
         if gpu and not self.on_gpu:
             self.drop()
             self.on_gpu = True
-        digest = hashlib.sha256(f"{self.seed}/{item.name}".encode()).digest()
+        digest = hashlib.sha256(f"{self.seed}/{check.__name__}".encode()).digest()
         seed = int.from_bytes(digest[:6], "big")
         seconds = check.kata_seconds * (_GPU_FACTOR if gpu else 1)
         device = self.examiner.accelerator() if gpu else "cpu"
@@ -272,18 +268,18 @@ class _Run:
                 bug.id == failed.bug for bug in catalog.entry(self.slug).bugs
             )
             if not known:
-                self.faults[item.name] = f"the catalogue has no bug '{failed.bug}'"
-            self._record(item, Outcome.FAILED, str(failed), failed.bug, started=failed.started)
+                self.faults[check.__name__] = f"the catalogue has no bug '{failed.bug}'"
+            self._record(check, Outcome.FAILED, str(failed), failed.bug, started=failed.started)
         except StageDied as died:
             self._note(died)
             self._session = None
             self.error = self.error or died.trouble
-            self._record(item, Outcome.ERROR, str(died))
+            self._record(check, Outcome.ERROR, str(died))
         except Exception:
-            self.faults[item.name] = traceback.format_exc()
-            self._record(item, Outcome.ERROR, "The evidence for this check could not be used.")
+            self.faults[check.__name__] = traceback.format_exc()
+            self._record(check, Outcome.ERROR, "The evidence for this check could not be used.")
         else:
-            self._record(item, Outcome.PASSED)
+            self._record(check, Outcome.PASSED)
         if self._session is not None:
             self._keep_output(self._session)
 
@@ -296,14 +292,14 @@ class _Run:
 
     def _record(
         self,
-        item: Any,
+        check: Any,
         outcome: Outcome,
         message: str = "",
         bug: str | None = None,
         *,
         started: bool = True,
     ) -> None:
-        name = item.name.removeprefix("test_")
+        name = check.__name__.removeprefix("test_")
         if bug is not None:
             known = next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
             if known is not None:
@@ -311,7 +307,7 @@ class _Run:
         self.checks.append(
             Check(
                 name=name,
-                part=item.obj.kata_part,
+                part=check.kata_part,
                 outcome=outcome,
                 message=harmless(message)[:4000],
                 bug=bug,
@@ -334,6 +330,7 @@ class Examiner:
         torch.set_num_threads(1)
         self._nursery: Nursery | None = Nursery.fork()
         self._accelerator = accelerator
+        self._suites: dict[str, tuple[int, list[Callable[..., Any]]]] = {}
 
     def __enter__(self) -> "Examiner":
         return self
@@ -398,38 +395,52 @@ class Examiner:
         try:
             if isinstance(run.source, bytes):
                 run.open()  # loads the file while pytest is imported here
-            import pytest
-
-            suite = content.suite(run.slug)
-            kept = {k: os.environ.pop(k, None) for k in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
-            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-            try:
-                off = [word for name in _PLUGINS_OFF for word in ("-p", f"no:{name}")]
-                status = pytest.main(
-                    [
-                        str(suite),
-                        *off,
-                        "-c",
-                        os.devnull,
-                        f"--rootdir={suite.parent}",
-                        "--assert=plain",
-                        "--noconftest",
-                        "--import-mode=importlib",
-                    ],
-                    plugins=[run],
-                )
-            finally:
-                os.environ.update({k: v for k, v in kept.items() if v is not None})
+            run.run(self._suite(run.slug))
         except NurseryGone as gone:
             raise GraderError("The process that runs submissions was killed.") from gone
         except StageDied as died:
-            run.error, status = died.trouble, 0
+            run.error = died.trouble
         finally:
             run._session, session = None, run._session
             if session is not None:
                 session.close()
         if not run.checks and run.error is None:
-            raise GraderError(
-                f"The suite of {run.slug} ran no check (pytest status {int(status)})."
-            )
+            raise GraderError(f"The suite of {run.slug} ran no check.")
         return run
+
+    def _suite(self, slug: str) -> list[Callable[..., Any]]:
+        """The checks that pytest finds in a suite, in its order; found anew if it has changed."""
+        import pytest
+
+        path = content.suite(slug)
+        version = path.stat().st_mtime_ns
+        if self._suites.get(slug, (0, []))[0] != version:
+            collector = _Collector()
+            kept = {k: os.environ.pop(k, None) for k in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            off = [word for name in _PLUGINS_OFF for word in ("-p", f"no:{name}")]
+            words = ["-c", os.devnull, f"--rootdir={path.parent}", "--noconftest"]
+            words += ["--assert=plain", "--import-mode=importlib"]
+            try:
+                status = pytest.main([str(path), *off, *words], plugins=[collector])
+            finally:
+                os.environ.update({k: v for k, v in kept.items() if v is not None})
+            if status == pytest.ExitCode.INTERRUPTED:  # it swallows Ctrl-C
+                raise KeyboardInterrupt
+            if not collector.checks:
+                raise GraderError(f"The suite of {slug} has no check (pytest status {status:d}).")
+            self._suites[slug] = version, collector.checks
+        return self._suites[slug][1]
+
+
+class _Collector:
+    """A pytest plugin that takes the checks it has collected, and runs none."""
+
+    def __init__(self) -> None:
+        self.checks: list[Callable[..., Any]] = []
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        self.checks = [item.obj for item in items]
+
+    def pytest_runtestloop(self) -> bool:
+        return True
