@@ -47,18 +47,21 @@ def quantize_nf4(weight: torch.Tensor, block_size: int = 64) -> tuple[torch.Tens
     # BEGIN SOLUTION
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, not {block_size}")
-    if not torch.isfinite(weight).all():
-        raise ValueError("weight must be finite")
     flat = weight.flatten().float()  # 16 bits would be too coarse to find the nearest level
     n = flat.numel()
     blocks = F.pad(flat, (0, -n % block_size)).view(-1, block_size)  # (blocks, block_size)
-    absmax = blocks.abs().amax(dim=1)  # (blocks,)
+    absmax = blocks.abs().amax(dim=1)  # (blocks,); infinities and NaN come through
+    if not torch.isfinite(absmax).all():
+        raise ValueError("weight must be finite")
     tiny = torch.finfo(torch.float32).tiny  # a block of zeros is divided by this
-    normed = blocks / absmax.clamp(min=tiny).unsqueeze(1)
+    normed = (blocks / absmax.clamp(min=tiny).unsqueeze(1)).flatten()[:n]
     levels = nf4_codebook().to(weight.device)
-    # A value's nearest level is told by how many midpoints between levels lie below it.
-    codes = torch.bucketize(normed.flatten()[:n], (levels[1:] + levels[:-1]) / 2)
-    pairs = F.pad(codes, (0, n % 2), value=7).to(torch.uint8).view(-1, 2)
+    # A value's nearest level is told by how many midpoints between levels lie below it. On a CPU
+    # 15 comparisons of everything at once are quicker than bucketize, which searches per value.
+    codes = torch.zeros_like(normed, dtype=torch.uint8)
+    for midpoint in (levels[1:] + levels[:-1]) / 2:
+        codes += normed > midpoint
+    pairs = F.pad(codes, (0, n % 2), value=7).view(-1, 2)
     return pairs[:, 0] << 4 | pairs[:, 1], absmax
     # END SOLUTION
 
@@ -77,7 +80,12 @@ def dequantize_nf4(
     """
     # BEGIN SOLUTION
     n = math.prod(shape)
-    indices = torch.stack([codes >> 4, codes & 15], dim=1).flatten()[:n].long()
-    scales = absmax.repeat_interleave(block_size)[:n]
-    return (nf4_codebook().to(codes.device)[indices] * scales).to(dtype).view(shape)
+    levels = nf4_codebook().to(codes.device)
+    # One look-up a byte instead of two: both of its levels, read as a single 8-byte value.
+    pairs = torch.cartesian_prod(levels, levels).view(torch.int64).flatten()  # (256,)
+    padded = F.pad(codes, (0, block_size))  # enough to make the last block whole
+    values = pairs.index_select(0, padded.int()).view(torch.float32)
+    blocks = values[: len(absmax) * block_size].view(-1, block_size)
+    blocks *= absmax.unsqueeze(1)
+    return values[:n].to(dtype).view(shape)
     # END SOLUTION
