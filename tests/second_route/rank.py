@@ -4,8 +4,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import Tensor
-from torch import nn
+from torch import Tensor, nn
 
 
 def where_to_inject(budget: int, types: int) -> float:
