@@ -111,7 +111,7 @@ def test_prefix_starts_random(stage):
     require(bool((prefix != 0).any()), "prefix starts at zero", "prefix-zero")
     alike = bool((prefix == prefix.reshape(-1)[0]).all())
     require(not alike, "prefix starts constant", "prefix-constant")
-    rows = bool((prefix == prefix[0]).all())
+    rows = prefix.ndim == 2 and bool((prefix == prefix[0]).all())
     require(not rows, "all vectors of prefix start alike", "prefix-rows-alike")
     std = float(prefix.std())
     require(std < 1.5, f"prefix starts with std {std:.3g}, expected below 1.5", "prefix-too-large")
@@ -272,7 +272,7 @@ def test_state_round_trip(stage, draw):
 def test_dtypes_alike(stage, draw):
     """After .to() prefix and outputs are float64 or bfloat16, like x."""
     for dtype in (torch.float64, torch.bfloat16):
-        prefix, x = draw(P, D, dtype=dtype), draw(3, 5, D, dtype=dtype)
+        prefix, x = draw(P, D).to(dtype) / 3, draw(3, 5, D).to(dtype) / 3  # float32 holds no third
         near(stage(run, prefix, x), oracle(prefix, x), dtype=dtype, rtol=0.0, atol=1e-9)
 
 
