@@ -9,13 +9,17 @@ OUT, IN = 12, 18
 SCALES = {"red": 2.5, "blue": 0.4, "green": -1.5}
 
 
-def pieces(draw, dtype=torch.float32):
+def pieces(draw, dtype=torch.float32, width=IN):
     """weight, bias, and (A, B, scale) by name; every rank is another."""
     adapters = {
-        name: (draw(rank, IN, std=0.4, dtype=dtype), draw(OUT, rank, std=0.6, dtype=dtype), scale)
+        name: (
+            draw(rank, width, std=0.4, dtype=dtype),
+            draw(OUT, rank, std=0.6, dtype=dtype),
+            scale,
+        )
         for rank, (name, scale) in enumerate(SCALES.items(), 2)
     }
-    return draw(OUT, IN, dtype=dtype), draw(OUT, dtype=dtype), adapters
+    return draw(OUT, width, dtype=dtype), draw(OUT, dtype=dtype), adapters
 
 
 def make(kata, weight, bias, adapters):
@@ -131,7 +135,8 @@ def test_active_tells_the_adapter(stage, draw):
     *_, seen, _ = _switch(stage, draw, *names)
     for name, got in zip(names, seen):
         text = f"active is {got['active']!r} after activate({name!r})"
-        require(got["active"] == name, text, "active-stays")
+        known = "active-stays" if got["active"] in (None, *SCALES) else None
+        require(got["active"] == name, text, known)
 
 
 @part("merge")
@@ -164,13 +169,15 @@ def test_weight_stays_the_same_parameter(stage, draw):
 def frozen(kata, weight, bias, adapters):
     layer = linear(weight, bias).requires_grad_(False)
     switcher = kata.AdapterSwitcher(layer)
-    flags = []
+    flags, given = [], []
     for name, (A, B, scale) in adapters.items():
-        switcher.register(name, A.requires_grad_(), B.requires_grad_(), scale)
+        given += [(factor.requires_grad_(), factor.detach().clone()) for factor in (A, B)]
+        switcher.register(name, A, B, scale)
         switcher.activate(name)
         flags.append((layer.weight.requires_grad, layer.weight.is_leaf))
     switcher.activate(None)
-    return [*flags, (layer.weight.requires_grad, layer.weight.is_leaf)], layer.weight
+    flags.append((layer.weight.requires_grad, layer.weight.is_leaf))
+    return flags, layer.weight, all(f.requires_grad and torch.equal(f, was) for f, was in given)
 
 
 @part("merge")
@@ -178,59 +185,71 @@ def test_frozen_weight_stays_frozen(stage, draw):
     """A frozen weight stays frozen, also where the factors require gradients."""
     W, b, adapters = pieces(draw)
     with blame("recorded-by-autograd", "leaf"):
-        flags, weight = stage(frozen, W, b, adapters)
+        flags, weight, intact = stage(frozen, W, b, adapters)
     for flag, leaf in flags:
         require(leaf, "linear.weight carries a gradient graph", "recorded-by-autograd")
         require(not flag, "a frozen linear.weight requires a gradient", "requires-grad-changed")
     same(weight, W, "linear.weight, back at None")
+    require(intact, "the factors passed to register() were changed, or frozen")
 
 
 def two_layers(kata, weight, bias, adapters):
     first, one = make(kata, weight, bias, adapters)
-    second, two = make(kata, 2 * weight, bias, adapters)
+    other = {name: (A, B, scale + 1) for name, (A, B, scale) in adapters.items()}
+    second, two = make(kata, 2 * weight, bias, other)
     one.activate("red")
+    red = first.weight.detach().clone()
     two.activate("blue")
     one.activate(None)
-    return first.weight, second.weight, one.active, two.active
+    return red, first.weight, second.weight, one.active, two.active
 
 
 @part("merge")
 def test_switchers_are_independent(stage, draw):
     """Switchers of two layers share nothing."""
     W, b, adapters = pieces(draw)
-    first, second, one, two = stage(two_layers, W, b, adapters)
-    known = "shared-between-switchers" if torch.equal(first, 2 * W) else None
+    red, first, second, one, two = stage(two_layers, W, b, adapters)
+    shared, plain = "shared-between-switchers", W.double()
+    own = update(adapters, "red")
+    other = own * (1 + 1 / SCALES["red"])
+    mixed = (plain + other, 2 * plain + own, 2 * plain + other)
+    known = shared if any(torch.allclose(red.double(), m, atol=1e-3) for m in mixed) else None
+    near(red, plain + own, what="the first layer's weight at its 'red'", bug=known)
+    known = shared if torch.equal(first, 2 * W) else None
     same(first, W, "the first layer's weight at None", known)
-    want = 2 * W.double() + update(adapters, "blue")
+    want = 2 * plain + update(adapters, "blue") * (1 + 1 / SCALES["blue"])
     near(second, want, what="the second layer's weight")
     require(
         (one, two) == (None, "blue"), f"active is {one!r} and {two!r}; None and 'blue' is right"
     )
 
 
-def later(kata, weight, bias, adapters):
-    layer, switcher = make(kata, weight, bias, {"red": adapters["red"]})
+def later(kata, weight, adapters):
+    layer, switcher = make(kata, weight, None, {"red": adapters["red"]})
     switcher.activate("red")
     switcher.register("blue", *adapters["blue"])
+    active = switcher.active
     seen = [layer.weight.detach().clone()]
     switcher.activate("blue")
     seen.append(layer.weight.detach().clone())
     switcher.activate(None)
-    return [*seen, layer.weight]
+    return [*seen, layer.weight, active]
 
 
 @part("merge")
 def test_register_while_active(stage, draw):
-    """Registering another adapter while one is active changes nothing yet."""
-    W, b, adapters = pieces(draw)
-    during, after, back = stage(later, W, b, adapters)
+    """Registering another adapter while one is active changes nothing yet (no bias, a square W)."""
+    W, _, adapters = pieces(draw, width=OUT)
+    during, after, back, active = stage(later, W, adapters)
     known = {"register-activates": W.double() + update(adapters, "blue")}
     red = W.double() + update(adapters, "red")
     near(during, red, what="linear.weight after register('blue') at 'red'", unless=known)
+    require(active == "red", f"active is {active!r} after register('blue') at 'red'")
     blue = W.double() + update(adapters, "blue")
     known = {"original-taken-late": red + update(adapters, "blue")}
     near(after, blue, what="linear.weight at 'blue' then", unless=known)
-    same(back, W, "linear.weight back at None", "original-taken-late")
+    late = torch.allclose(back.double(), red, atol=1e-3)
+    same(back, W, "linear.weight back at None", "original-taken-late" if late else None)
 
 
 # dtype
@@ -260,13 +279,14 @@ def test_bfloat16(stage, draw):
 def unknown(kata, weight, bias, adapters, first, look):
     layer, switcher = make(kata, weight, bias, adapters)
     switcher.activate(first)
+    before = layer.weight.detach().clone()
     if not look:
         switcher.activate("violet")
     try:
         switcher.activate("violet")
     except KeyError:
-        return layer.weight, switcher.active
-    return layer.weight, switcher.active
+        return before, layer.weight, switcher.active
+    return before, layer.weight, switcher.active
 
 
 @part("errors")
@@ -274,14 +294,14 @@ def test_unknown_name(stage, draw):
     """An unknown name raises KeyError naming it; weight and active stay as they were."""
     W, b, adapters = pieces(draw)
     for first in (None, "red"):
+        stage(switching, W, b, adapters, [first], draw(4, IN))  # what fails there too says nothing
         outcome = stage.attempt(unknown, W, b, adapters, first, False)
         rejects(outcome, "KeyError", "violet", what="activate('violet')", bug="unknown-ignored")
-        weight, active = stage(unknown, W, b, adapters, first, True)
-        want = W.double() + (update(adapters, first) if first else 0.0)
-        known = {"changed-before-the-error": W.double()} if first else {}
-        near(weight, want, what="linear.weight after the KeyError", unless=known)
+        before, weight, active = stage(unknown, W, b, adapters, first, True)
+        same(weight, before, "linear.weight after the KeyError", "changed-before-the-error")
         text = f"active is {active!r} after the KeyError, it was {first!r}"
-        require(active == first, text, "changed-before-the-error")
+        known = "changed-before-the-error" if active in (None, "violet") else None
+        require(active == first, text, known)
 
 
 def misfit(kata, weight, bias, a_shape, b_shape, look):
@@ -289,16 +309,18 @@ def misfit(kata, weight, bias, a_shape, b_shape, look):
     A, B = torch.ones(a_shape), torch.ones(b_shape)
     if not look:
         switcher.register("odd", A, B, 1.0)
+    end_of(switcher.register, "odd", A, B, 1.0)
+    kept = layer.weight.detach().clone()
+    return kept, [end_of(switcher.activate, name) for name in ("violet", "odd")]
+
+
+def end_of(call, *args):
+    """The name of the exception that it raises, or that it raises none."""
     try:
-        switcher.register("odd", A, B, 1.0)
-    except ValueError:
-        kept = layer.weight.detach().clone()
-        try:
-            switcher.activate("odd")
-        except KeyError:
-            return kept, True
-        return kept, False
-    return layer.weight, None
+        call(*args)
+    except Exception as error:
+        return type(error).__name__
+    return "accepted"
 
 
 @part("errors")
@@ -317,10 +339,10 @@ def test_factors_that_do_not_fit(stage, draw):
         outcome = stage.attempt(misfit, W, b, a_shape, b_shape, False)
         text = f"lora_A {a_shape} and lora_B {b_shape} for a weight {(OUT, IN)}"
         rejects(outcome, "ValueError", what=text, bug="shapes-unchecked")
-        weight, refused = stage(misfit, W, b, a_shape, b_shape, True)
+        weight, (never, refused) = stage(misfit, W, b, a_shape, b_shape, True)
         same(weight, W, "linear.weight after the ValueError")
-        text = "an adapter that was refused can be activated"
-        require(refused is not False, text, "registered-before-the-error")
+        text = "an adapter that was refused is not as unknown as one never registered"
+        require(never == refused, text, "registered-before-the-error")
 
 
 # gpu
