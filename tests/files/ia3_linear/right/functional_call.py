@@ -1,0 +1,30 @@
+# right: functional_call on base
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class IA3Linear(nn.Module):
+    def __init__(self, base):
+        super().__init__()
+        if not isinstance(base, nn.Linear):
+            raise TypeError(f"base must be an nn.Linear, not {type(base).__name__}")
+        self.base = base
+        base.weight.requires_grad_(False)
+        if base.bias is not None:
+            base.bias.requires_grad_(False)
+        w = base.weight
+        self.scale = nn.Parameter(torch.ones(base.out_features, device=w.device, dtype=w.dtype))
+
+    def forward(self, x):
+        new = {n: (p.T * self.scale).T for n, p in self.base.named_parameters()}
+        return torch.func.functional_call(self.base, new, (x,))
+
+    @torch.no_grad()
+    def to_linear(self):
+        w, b, s = self.base.weight, self.base.bias, self.scale
+        new = nn.Linear(w.shape[1], w.shape[0], bias=b is not None, device=w.device, dtype=w.dtype)
+        new.weight.copy_(w * s[:, None])
+        if b is not None:
+            new.bias.copy_(b * s)
+        return new
