@@ -178,8 +178,6 @@ def pair(got):
 def judge(stage, got, weight, size, what):
     """codes and absmax have the right sizes and values; names a known mistake."""
     got = codes, absmax = pair(got)
-    real = not codes.is_complex() and not absmax.is_complex()
-    require(real, f"{what}: codes and absmax should be real numbers")
     try:
         _judge(codes, absmax, weight.double().reshape(-1), size, what)
     except CheckFailed as failed:
@@ -191,6 +189,8 @@ def judge(stage, got, weight, size, what):
 
 def _judge(codes, absmax, flat, size, what):
     n = flat.numel()
+    real = not codes.is_complex() and not absmax.is_complex()
+    require(real, f"{what}: codes and absmax should be real numbers")
     for name, value, want in (
         ("codes", codes, math.ceil(n / 2)),
         ("absmax", absmax, math.ceil(n / size)),
@@ -478,10 +478,10 @@ def test_nearest_level(stage, draw):
 @part("forward")
 def test_blocks_of_every_scale(stage, draw):
     """Blocks are independent: large and small ones stand side by side."""
-    scales = [1.0, 1e-6, 300.0, 1e-3, 1e-5, 1e4]
+    scales = [1.0, 1e-6, 300.0, 1e-3, 1e-10, 1e4]
     weight = torch.cat([_hard(draw, 1, scale) for scale in scales]).float().reshape(16, 24)
     try:
-        judge(stage, stage(quantized, weight, 64), weight, 64, "a weight of blocks 1e-6 to 1e4")
+        judge(stage, stage(quantized, weight, 64), weight, 64, "a weight of blocks 1e-10 to 1e4")
     except CheckFailed as failed:
         large = torch.cat([_hard(draw, 1, s) for s in (1.0, 300.0, 50.0, 7.0)]).float()
         if failed.bug is None and _fine(stage.attempt(quantized, large, 64), large, 64):
@@ -721,7 +721,8 @@ def test_weights_must_be_finite(stage, draw):
 @part("errors")
 def test_large_weights_are_finite(stage, draw):
     """Weights that are large but finite are quantized like any other."""
-    for dtype, size in ((torch.float32, 1e30), (torch.bfloat16, 1e30), (torch.float16, 2e4)):
+    # Their sum is finite in no dtype of their own.
+    for dtype, size in ((torch.float32, 1e38), (torch.bfloat16, 1e38), (torch.float16, 2e4)):
         weight = (draw(8, 40).clamp(-3, 3).abs() * size).to(dtype)
         judge(stage, stage(quantized, weight), weight, 64, f"a {dtype} weight around {size:.0e}")
 

@@ -1,5 +1,5 @@
 # wrong: absmax is clamped at 1e-8 and returned so
-# bug: zero-block-absmax
+# bug: absmax-with-epsilon
 import torch
 
 NF4 = torch.tensor([
