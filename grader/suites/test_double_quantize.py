@@ -268,7 +268,7 @@ def by_keyword(kata, absmax, size):
 @part("forward")
 def test_values_of_any_size(stage, draw):
     """Small scales and large ones, and scales that hardly differ, keep the bound on the error."""
-    for factor in (1e-4, 1e3):
+    for factor in (1e-7, 1e3):
         absmax = several(draw, 150, 32) * factor
         judge(stage(quantized, absmax, 32), absmax, 32, f"values around {factor:.0e}")
     absmax = 2 + several(draw, 150, 32) * 1e-3
