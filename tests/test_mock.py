@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from grader.practice.deck import Deck
 from grader.practice.interviews import Interviews
 from grader.practice.progress import Standing
 from grader.recall import bank
+from grader.render import interview as pages
 
 
 def question(id: str, topic: str, *, numeric: bool = False, katas: bool = True) -> dict[str, Any]:
@@ -269,6 +270,39 @@ def test_focus_and_level(clone: Path) -> None:
     assert digs[Grade.JUNIOR] < digs[Grade.SENIOR]
 
 
+def test_a_track_without_katas_is_said(clone: Path) -> None:
+    """It is not the minutes that keep such a track out."""
+    cards = [card for card in catalog.cards() if card.track != "serving"]
+    questions = bank.load(clone / "questions")
+    made = plan.paper(Record(), cards, questions, seed=1, minutes=45, focus="serving")
+    assert made.notes == ("No kata of the track serving is there yet; another track's is taken.",)
+
+
+def test_an_outline_promises_no_bug_without_a_hunt(clone: Path) -> None:
+    """The debrief of a short mock has no bug to tell of."""
+    for minutes in (15, 45):
+        made = sample(clone, seed=1, minutes=minutes)
+        hunted = any(r.kind is Kind.HUNT for r in made.rounds)
+        text = "\n".join(pages.outline(made, 80, False))
+        assert hunted == ("what the bug was" in text) == (minutes == 45)
+
+
+def test_the_clock_line_says_the_most_that_fits() -> None:
+    """Round, time left and last grading are there at 60 columns; the whole time where it fits."""
+    now = pages.Status("coding · build_lora_adapter_model", 2, 5, 900, 2400, "last: all pass")
+    assert pages.status(now, 59) == "2/5 coding · 15:00 left · last: all pass · whole 40:00 left"
+    assert pages.status(now, 79) == (
+        "2/5 coding · build_lora_adapter_model · 15:00 left · last: all pass"
+    )
+    assert pages.status(now, 12) == "2/5 coding"
+
+
+def test_the_end_of_a_round_fits(clone: Path) -> None:
+    """Over-time, too, is said within the width."""
+    coding = next(r for r in sample(clone, seed=1, minutes=45).rounds if r.kind is Kind.CODING)
+    assert max(map(len, pages.ended(coding, 1999, 1234, 60))) <= 60
+
+
 def test_follow_ups_are_on_what_was_written(clone: Path) -> None:
     """After each coding come questions that its kata drills."""
     made = sample(clone, seed=5, minutes=45)
@@ -489,6 +523,12 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
     assert f"kata:{coded}" not in _wanted(world)
     versions = json.loads(world.kata("history", coded, "--json").stdout)["versions"]
     assert [v["reason"] for v in versions] == ["mock"]
+    listed = json.loads(world.kata("list", "--json").stdout)["katas"]
+    standing = next(kata for kata in listed if kata["slug"] == coded)
+    assert standing["level"] == "complete"
+    assert standing["best_seconds"] is None  # against the interview's clock, not a round's
+    stats = json.loads(world.kata("stats", "--json").stdout)
+    assert stats["attempts"] == 1
 
 
 def _beaten(world: World, clock_s: float) -> bool:
@@ -538,8 +578,9 @@ def test_a_full_folder_is_a_plain_message(world: World) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_clock_line_lives_on_a_terminal(world: World) -> None:
-    """On a terminal the last row shows round and time left, while a line is being typed."""
+@contextlib.contextmanager
+def on_a_terminal(world: World) -> Iterator[tuple[int, Callable[[str], None]]]:
+    """A short mock on a terminal of 80 columns: where to type, and how to wait for a text."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(world.clone)
@@ -562,6 +603,16 @@ def test_the_clock_line_lives_on_a_terminal(world: World) -> None:
                 seen += os.read(terminal, 65536)
 
     try:
+        yield terminal, until
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def test_the_clock_line_lives_on_a_terminal(world: World) -> None:
+    """On a terminal the last row shows round and time left, while a line is being typed."""
+    with on_a_terminal(world) as (terminal, until):
         until("\x1b[1;23r")
         until("2:00 left")
         os.write(terminal, b"half a li")
@@ -576,10 +627,21 @@ def test_the_clock_line_lives_on_a_terminal(world: World) -> None:
         os.write(terminal, b"\x03")
         until("\x1b[r")
         until("nothing is lost")
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(terminal)
     with world.interviews() as interviews:
         texts = [data["text"] for _, kind, data in interviews.events(1) if kind == "typed"]
     assert texts[:1] == ["half a line"]
+
+
+def test_the_clock_goes_on_while_a_file_takes_its_time(world: World) -> None:
+    """A grading that lasts is said, and the time left goes on; Ctrl-C ends it."""
+    with on_a_terminal(world) as (terminal, until):
+        until("2:00 left")
+        os.write(terminal, b"/n\r")
+        until("Enter grades")
+        (file,) = (world.home / "interviews" / "1").glob("*.py")
+        file.write_text("while True:\n    pass\n")
+        until("grading …")
+        world.set_clock(60)
+        until("8:00 left · grading …")
+        os.write(terminal, b"\x03")
+        until("nothing is lost")

@@ -298,6 +298,9 @@ def test_markdown() -> None:
     assert text.startswith("# Mock 4 · 2026-03-02")
     assert "| forward | 4/4 |" in text
     assert "Diagnosis: it is added" in text
+    lines = text.splitlines()
+    bug = next(n for n, line in enumerate(lines) if line.startswith("- ✗ "))
+    assert not lines[bug - 1]  # else it would be a row of the table above
     assert "the number was wrong; 2 of 4 points said (n)" in text
 
 

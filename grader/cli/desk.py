@@ -90,11 +90,13 @@ class Desk:
             os.write(sys.stdout.fileno(), text.encode(sys.stdout.encoding, "replace"))
 
     @contextmanager
-    def _ticking(self) -> Iterator[None]:
-        """Draw while a line is typed: readline waits with signals handled in between."""
+    def ticking(self) -> Iterator[None]:
+        """Draw while something else waits or works in this thread: readline, a grading."""
+        self._draw()
 
         def handler(number: int, frame: FrameType | None) -> None:
-            self._draw()
+            with suppress(OSError):  # a terminal that is gone is no fault of what is at work
+                self._draw()
 
         before = signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
@@ -121,7 +123,7 @@ class Desk:
             self._say_status()
             return str(self._piped(None))
         try:
-            with self._ticking():
+            with self.ticking():
                 return ask.line(prompt)
         except ask.Left:
             raise Enough from None

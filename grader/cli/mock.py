@@ -126,6 +126,7 @@ def _sit(interview: "Interview") -> int:
     """Hold the sitting to its end, then show its report."""
     from grader.cli.desk import Desk
     from grader.interview import paper, session
+    from grader.render.plain import wrapped
 
     with _alone(interview):
         state = session.state_of(interview, paper.decode(interview.plan))
@@ -133,10 +134,9 @@ def _sit(interview: "Interview") -> int:
         try:
             sitting.run()
         except (KeyboardInterrupt, session.Enough) as end:
-            terminal.note(
-                f"\nMock {interview.number} is paused, nothing is lost. "
-                "`kata mock --resume` goes on."
-            )
+            text = f"Mock {interview.number} is paused, nothing is lost."
+            text += " `kata mock --resume` goes on."
+            terminal.note("\n" + "\n".join(wrapped(text, terminal.width())))
             if isinstance(end, KeyboardInterrupt):
                 raise
             return 0

@@ -165,10 +165,10 @@ class _Planner:
                 "have not just solved."
             )
         elif self.focus and coded[0].track != self.focus:
-            yield (
-                f"No kata of the track {self.focus} fits into {self.minutes} minutes and is not "
-                "just solved; another track's is taken."
-            )
+            why = f"fits into {self.minutes} minutes and is not just solved"
+            if all(card.track != self.focus for card in self.cards):
+                why = "is there yet"
+            yield f"No kata of the track {self.focus} {why}; another track's is taken."
         if hunted is None and self.minutes >= _HUNT_FROM:
             yield "No hunt: you have just solved or seen every kata that would fit."
 

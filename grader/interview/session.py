@@ -5,7 +5,7 @@ input, kill -9), it goes on from them. What is shown and typed goes through a de
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +61,10 @@ class Desk(Protocol):
 
     def detach(self) -> None: ...
 
+    def ticking(self) -> AbstractContextManager[None]:
+        """`tick` and show the status while something else is at work."""
+        ...
+
     def say(self, *lines: str) -> None: ...
 
     def line(self, prompt: str) -> str:
@@ -89,6 +93,7 @@ class Sitting:
         self._stored_s = state.clock_s
         self._open = ExitStack()
         self._judge: Examiner | None = None
+        self._grades = False
 
     def run(self) -> None:
         """Go on to the end. Whatever breaks it off is raised again after a pause is stored."""
@@ -148,9 +153,12 @@ class Sitting:
             of=len(self.state.rounds),
             left_s=timing.left_s(round.round.minutes, round.used_s(clock_s)),
             whole_left_s=timing.left_s(self.paper.minutes, clock_s),
-            last=pages.standing(round.last) if round.round.on_code else "",
+            last=self._standing(round) if round.round.on_code else "",
             paused=not self.keeper.runs,
         )
+
+    def _standing(self, round: RoundState) -> str:
+        return "grading …" if self._grades else pages.standing(round.last)
 
     # What can be typed anywhere
 
@@ -204,7 +212,9 @@ class Sitting:
         play[state.round.kind](number, state)
         self._note(events.Ended(round=number))
         used, minutes = state.used_s(self.keeper.elapsed()), state.round.minutes
-        self.desk.say(*pages.ended(state.round, used, timing.over_s(minutes, used)))
+        self.desk.say(
+            *pages.ended(state.round, used, timing.over_s(minutes, used), self.desk.width)
+        )
 
     # Questions
 
@@ -291,7 +301,8 @@ class Sitting:
     def _work(self, number: int, state: RoundState, path: Path) -> None:
         """Grade on Enter and on saves, give hints, until the learner moves on."""
         self.desk.watch(path)
-        self._examiner()  # torch loads while the page is read
+        with self.desk.ticking():
+            self._examiner()  # torch loads while the page is read
         graded: bytes | Trouble | None = None
         while True:
             typed = self.desk.line_or_save(pages.KEYS, path)
@@ -330,14 +341,29 @@ class Sitting:
             self.desk.say(f"{path} is gone: save it again, or move on.")
             return None
         slug = _slug(state.round)
-        verdict = self._examiner().grade(slug, source, path.name)
+        taken = clock.now()
+        verdict = self._judged(slug, source, path)
         kept = None
-        if state.round.kind is Kind.CODING and isinstance(source, bytes):
+        if state.round.kind is Kind.CODING:
             with Progress.open(create=True) as progress:
-                kept = progress.keep(slug, source, Reason.MOCK, clock.now()).number
+                snapshot = None
+                if isinstance(source, bytes):
+                    snapshot = progress.keep(slug, source, Reason.MOCK, taken)
+                    kept = snapshot.number
+                if verdict.started:
+                    progress.record(verdict, snapshot, taken, in_round=False)
         self._note(events.graded(verdict, number, by, kept))
         self._say_graded(state, verdict)
         return source
+
+    def _judged(self, slug: str, source: bytes | Trouble, path: Path) -> Verdict:
+        """Grade while the clock line goes on: a file may take its time, or hang."""
+        self._grades = True
+        try:
+            with self.desk.ticking():
+                return self._examiner().grade(slug, source, path.name)
+        finally:
+            self._grades = False
 
     def _say_graded(self, state: RoundState, verdict: Verdict) -> None:
         used = state.used_s(self.keeper.elapsed())

@@ -155,10 +155,18 @@ class Progress:
 
     # Attempts
 
-    def record(self, verdict: Verdict, snapshot: Snapshot | None, taken: datetime) -> Recorded:
-        """Store the verdict on a file that was read at `taken`."""
+    def record(
+        self,
+        verdict: Verdict,
+        snapshot: Snapshot | None,
+        taken: datetime,
+        *,
+        in_round: bool = True,
+    ) -> Recorded:
+        """Store the verdict on a file that was read at `taken`. Without `in_round` the file is not
+        the one whose clock runs, as in a mock interview."""
         with self._db.transaction():
-            round = self._round(verdict.slug)
+            round = self._round(verdict.slug) if in_round else None
             row = self._db.row(
                 "SELECT coalesce(max(number), 0) + 1 AS next FROM attempts WHERE slug = ?",
                 (verdict.slug,),
@@ -181,11 +189,11 @@ class Progress:
                     msgspec.json.encode(verdict),
                 ),
             )
-            timed = round is not None and round["timed"]
-            elapsed = _elapsed(round["at"], stored_time(taken)) if timed else None
+            if round is None or not round["timed"]:
+                return Recorded(number, None)
+            elapsed = _elapsed(round["at"], stored_time(taken))
             whole = verdict.passed and verdict.only is None
-            solved = self._solved(round["id"], elapsed) if timed and whole else None
-        return Recorded(number, elapsed, solved)
+            return Recorded(number, elapsed, self._solved(round["id"], elapsed) if whole else None)
 
     def _solved(self, round: int, elapsed: float | None) -> Solved | None:
         """The help used in a round, if just one attempt of it has passed: the latest."""

@@ -40,13 +40,16 @@ class Status:
 
 
 def status(now: Status, width: int) -> str:
-    """The clock line: round, time left, last grading; as much as fits."""
+    """The clock line: round, time left, last grading; as much as fits, in this order. What is
+    worked on goes before the last grading does."""
     pieces = [
         f"{now.number}/{now.of} {now.title}",
         "PAUSED" if now.paused else remaining(now.left_s),
         now.last,
         f"whole {remaining(now.whole_left_s)}",
     ]
+    if len(" · ".join(filter(None, pieces[:3]))) > width:
+        pieces[0] = pieces[0].partition(" · ")[0]
     text = ""
     for piece in filter(None, pieces):
         longer = f"{text} · {piece}" if text else piece
@@ -89,7 +92,11 @@ def outline(paper: Paper, width: int, colour: bool) -> list[str]:
     """The rounds with their minutes: what will be asked of one, not the questions themselves."""
     focus = f", focus {paper.focus}" if paper.focus else ""
     head = f"{paper.minutes} minutes, {paper.level}{focus}, --seed {paper.seed}"
-    rows = [(f"{n}", r.kind, f"{r.minutes} min", _about(r)) for n, r in enumerate(paper.rounds, 1)]
+    hunted = any(r.kind is Kind.HUNT for r in paper.rounds)
+    rows = [
+        (f"{n}", r.kind, f"{r.minutes} min", _about(r, hunted))
+        for n, r in enumerate(paper.rounds, 1)
+    ]
     lines = [paint(f"Mock interview · {head}", "bold", colour), ""]
     lines += [f"  {line}" for line in columns(rows, right=frozenset({0, 2}))]
     for text in paper.notes:
@@ -97,11 +104,11 @@ def outline(paper: Paper, width: int, colour: bool) -> list[str]:
     return lines
 
 
-def _about(round: Round) -> str:
+def _about(round: Round, hunted: bool) -> str:
     if round.on_code:
         return f"{round.slug}, par {round.par}"
     if round.kind is Kind.DEBRIEF:
-        return "answers, rubric, what the bug was"
+        return "answers, rubric" + (", what the bug was" if hunted else "")
     topics = list(dict.fromkeys(ask.topic for ask in round.asks))
     return f"{counted(len(round.asks), 'question')}: {', '.join(topics)}"
 
@@ -121,9 +128,10 @@ def heading(
     return [*lines, *([about] if about else [])]
 
 
-def ended(round: Round, used_s: float, over_s: float) -> list[str]:
+def ended(round: Round, used_s: float, over_s: float, width: int) -> list[str]:
     over = f", {clock(over_s)} over" if over_s > 0 else ""
-    return [f"{round.title}: {clock(used_s)} of {counted(round.minutes, 'minute')}{over}."]
+    text = f"{round.title}: {clock(used_s)} of {counted(round.minutes, 'minute')}{over}."
+    return wrapped(text, width)
 
 
 def question(

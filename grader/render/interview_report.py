@@ -196,7 +196,7 @@ def _details(round: RoundReport) -> list[str]:
     if round.parts:
         lines += ["", "| part | checks |", "| --- | ---: |"]
         lines += [f"| {part.name} | {part.passed}/{part.ran} |" for part in round.parts]
-    lines += [f"- ✗ {bug}" for bug in round.bugs]
+    lines += ["", *(f"- ✗ {bug}" for bug in round.bugs)] if round.bugs else []
     if round.diagnosis:
         lines += ["", f"Diagnosis: {round.diagnosis}"]
     for answer in round.answers:
