@@ -128,7 +128,7 @@ def test_giving_up_shows_it_and_loses_no_file(kata: Kata, tmp_path: Path) -> Non
     gave_up = kata("bug", "adapter_stack", "--give-up")
     assert gave_up.returncode == 1
     assert hunt.chosen_bug("adapter_stack", 1).title in gave_up.stdout
-    assert "rated again" in gave_up.stdout
+    assert "rated again; the next hunt on it is due in 10 minutes." in gave_up.stdout
     assert kata("bug", "adapter_stack", "--seed", "2").returncode == 0
     assert first.read_text() == "mine"
     assert (tmp_path / "home" / "hunts" / "2" / "adapter_stack.py").exists()

@@ -3,7 +3,10 @@
 import csv
 import json
 import re
+import resource
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,3 +120,22 @@ def test_no_file_is_overwritten(kata: Kata, tmp_path: Path, kind: str) -> None:
     gone = kata("export", kind, str(tmp_path / "gone" / "file"))
     assert gone.returncode == 2
     assert "cannot be written: No such file or directory" in gone.stderr
+
+
+def test_a_full_disk_leaves_no_half_a_file(tmp_path: Path, environment: dict[str, str]) -> None:
+    """What cannot be written whole is not there at all."""
+
+    def no_space() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    run = subprocess.run(
+        [sys.executable, "-m", "grader", "export", "anki", str(tmp_path / "deck.txt")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=no_space,
+    )
+    assert run.returncode == 2
+    assert "deck.txt cannot be written" in run.stderr
+    assert not (tmp_path / "deck.txt").exists()

@@ -12,6 +12,7 @@ from grader.practice import plan, queue, schedule
 from grader.practice.deck import Card
 from grader.practice.plan import Item, Plan
 from grader.practice.schedule import Rating
+from grader.render import today as pages
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -104,6 +105,15 @@ def test_a_kata_longer_than_a_day_is_left_out() -> None:
     outlook = plan.forecast(BANK, {}, NOW, until(100, 10))
     assert {item.kind for item in outlook.left_out} == {"kata"}
     assert outlook.enough_minutes == 15
+
+
+def test_one_thing_left_out_is_said_as_one() -> None:
+    """The page is grammatical for one and for many."""
+    one = (Item("question:q", 3, 1.0), Item("kata:k", 15, 1.0))
+    for items, said in ((one, "1 kata stays out."), (BANK, "10 katas stay out.")):
+        outlook = plan.forecast(items, {}, NOW, until(100, 10))
+        page = pages.planned(until(100, 10), outlook, (0, 2), NOW.date(), 200, False)
+        assert said in "\n".join(page)
 
 
 def test_what_would_be_forgotten_comes_back_before_the_day() -> None:

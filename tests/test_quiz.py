@@ -305,6 +305,8 @@ def test_the_day_has_so_many_new_questions(kata: Run, clone: Path) -> None:
     more = kata("quiz")
     assert more.returncode == 0
     assert "Nothing more today: the day's new questions are done." in more.stdout
+    again = kata("quiz", "--ask", "q0", given="\n\n\n")  # no point: again in ten minutes
+    assert "Nothing more for now. The next is due in 10 minutes." in again.stdout
     later = kata("quiz", KATA_CLOCK=(NOW + 3 * DAY).isoformat())
     assert f"{NEW_A_DAY} due, 3 new." in later.stdout  # two of lora, and `count`
     assert "1 of 13 · lora · recall · easy · q0\n" in later.stdout

@@ -213,11 +213,11 @@ def _judged() -> bool:
 
 def _schedule(found: Hunt, rating: Rating) -> None:
     from grader.render import hunting
+    from grader.render.plain import when
 
     now = clock.now()
     with Deck.open(create=True) as deck:
         card = deck.rate(f"bug:{found.slug}", rating, now, found.answer)
     with Progress.open(create=True) as progress:
         hunt.close(found.slug, progress)
-    due = card.due.astimezone().strftime("%Y-%m-%d")
-    terminal.say("", hunting.closed(rating.name.lower(), found.seconds(now), due))
+    terminal.say("", hunting.closed(rating.name.lower(), found.seconds(now), when(card.due, now)))

@@ -81,6 +81,8 @@ def create(path: Path, source: bytes) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
+        with contextlib.suppress(OSError):  # half a file, on a full disk, would pass for ours
+            path.unlink(missing_ok=True)
         raise UsageFault(f"{path} cannot be written: {error.strerror}.") from error
     return True
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from grader.harmless import harmless
-from grader.practice.schedule import Rating
+from grader.practice.schedule import Rating, day_end
 from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
 from grader.recall.numbers import Judged, Numeric
@@ -160,7 +160,8 @@ def _next(found: Summary, now: datetime) -> list[str]:
         return ["Next: `kata quiz`."]
     if found.left:
         return [f"Next: {found.left} more today, `kata quiz`."]
-    text = "Nothing more today"
+    soon = found.next_due is not None and found.next_due < day_end(now.astimezone())
+    text = "Nothing more for now" if soon else "Nothing more today"
     if found.new_used_up:
         text += ": the day's new questions are done"
     if found.next_due is not None:

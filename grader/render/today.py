@@ -103,7 +103,8 @@ def _enough(outlook: Forecast) -> str:
     more = outlook.enough_minutes
     what = _counts(outlook.left_out)
     cure = f"{more} minutes a day would hold all." if more else "Only more days would help."
-    return f"The minutes do not suffice: {what} stay out. {cure}"
+    verb = "stays" if len(outlook.left_out) == 1 else "stay"
+    return f"The minutes do not suffice: {what} {verb} out. {cure}"
 
 
 def _missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
