@@ -34,7 +34,7 @@ def test_right_files_pass(examiner: Examiner, path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/wrong/*.py")), ids=lambda p: p.stem)
 def test_wrong_files_fail(examiner: Examiner, path: Path) -> None:
     """A wrong file fails; the first mistake named is that of its second line, or none ("-")."""
-    verdict = examiner.grade(path.parent.parent.name, path.read_bytes())
+    verdict = examiner.grade(path.parent.parent.name, path.read_bytes(), until_named=True)
     assert not verdict.passed
     bug = path.read_text().splitlines()[1].removeprefix("# bug:").strip()
     named = [check.bug for check in verdict.checks if check.bug] or ["-"]
@@ -57,7 +57,7 @@ def test_solutions_pass(examiner: Examiner, path: Path) -> None:
 def test_bugs_are_named(examiner: Examiner, slug: str, bug: catalog.Bug) -> None:
     """Every catalogued bug fails, and the first mistake named is that one."""
     wrong = catalog.planted(slug, bug, content.solution(slug).read_text())
-    verdict = examiner.grade(slug, wrong.encode())
+    verdict = examiner.grade(slug, wrong.encode(), until_named=True)
     assert [check.bug for check in verdict.checks if check.bug][:1] == [bug.id]
 
 

@@ -157,9 +157,10 @@ class _Run:
         seed: int,
         part: Part | None,
         only: frozenset[str] | None = None,
+        until_named: bool = False,
     ) -> None:
         self.examiner, self.slug, self.source, self.filename = examiner, slug, source, filename
-        self.seed, self.part, self.only = seed, part, only
+        self.seed, self.part, self.only, self.until_named = seed, part, only, until_named
         self.checks: list[Check] = []
         self.error: Trouble | None = source if isinstance(source, Trouble) else None
         self.output = ""
@@ -243,6 +244,8 @@ class _Run:
                 self._record(check, Outcome.ERROR, "Did not run.")
             else:
                 self._run(check)
+            if self.until_named and self.checks[-1].bug is not None:
+                break
         self.drop()
 
     def _run(self, check: Any) -> None:
@@ -360,12 +363,15 @@ class Examiner:
         filename: str | None = None,
         seed: int | None = None,
         part: Part | None = None,
+        until_named: bool = False,
     ) -> Verdict:
-        """Judge one file. `filename` is how messages call it. Raises GraderError if the
-        suite itself is broken or the grader cannot run."""
+        """Judge one file. `filename` is how messages call it; with `until_named` the first check
+        that names a mistake is the last. Raises GraderError if the suite itself is broken or the
+        grader cannot run."""
         started = time.monotonic()
         seed = random.SystemRandom().randrange(10**6) if seed is None else seed
-        run = self._pass(_Run(self, slug, source, filename or f"{slug}.py", seed, part))
+        name = filename or f"{slug}.py"
+        run = self._pass(_Run(self, slug, source, name, seed, part, until_named=until_named))
         if run.faults and isinstance(source, bytes):
             self._blame_suite(run)
         return Verdict(

@@ -41,7 +41,8 @@ def _findings(examiner: Examiner, slug: str) -> Iterator[Finding]:
     for bug in catalog.entry(slug).bugs:
         try:
             wrong = catalog.planted(slug, bug, solution)
-            message = _unnamed(examiner.grade(slug, wrong.encode()), bug.id)
+            verdict = examiner.grade(slug, wrong.encode(), until_named=True)
+            message = _unnamed(verdict, bug.id)
         except KataError as error:
             message = str(error)
         yield Finding(slug, bug.id, not message, message)
@@ -59,10 +60,9 @@ def _rejected(verdict: Verdict) -> str:
 def _unnamed(verdict: Verdict, bug: str) -> str:
     if verdict.passed:
         return "the suite passes it"
-    named = [check.bug for check in verdict.checks if check.bug is not None]
-    if bug not in named:
+    named = next((check.bug for check in verdict.checks if check.bug is not None), None)
+    if named is None:
         failing = [c.name for c in verdict.checks if c.outcome not in ("passed", "skipped")]
         return f"fails ({', '.join(failing[:4])}) but is not named"
-    if named[0] != bug:  # what the screen shows first is what the learner acts on
-        return f"is first called {named[0]}"
-    return ""
+    # What the screen shows first is what the learner acts on.
+    return "" if named == bug else f"is first called {named}"
