@@ -48,13 +48,16 @@ def net():
             self.blocks = nn.ModuleList([Block(), Block()])
             self.heads = nn.ModuleDict({"out": nn.Linear(6, 4), "0": nn.Linear(6, 4)})
             self.scale = nn.Parameter(torch.ones(4))  # the model's own
+            self.shift = nn.Parameter(torch.zeros(4))
             self.register_buffer("offset", torch.ones(4))
 
         def forward(self, x):
             x = self.neck(self.fc(x))
             for block in self.blocks:
                 x = block(x)
-            return self.scale * (self.heads["out"](x) + self.heads["0"](x)) + self.offset
+            return (
+                self.scale * (self.heads["out"](x) + self.heads["0"](x)) + self.shift + self.offset
+            )
 
     return Net()
 
@@ -325,6 +328,24 @@ def test_wraps_the_named_layer(stage, draw):
     _wrapped(stage, "net", states(draw, net()), "fc")
 
 
+def heir(kata):
+    class Heir(nn.Linear):
+        pass
+
+    model = nn.Module()
+    model.heir = old = Heir(6, 4)
+    inject(kata, model, ["heir"])
+    return kind_of(model.heir, old)
+
+
+@part("init")
+def test_wraps_a_subclass_of_linear(stage, draw):
+    """A layer of a class derived from nn.Linear is wrapped like any other."""
+    _wrapped(stage, "net", states(draw, net()), "fc")
+    kind = stage(heir)
+    require(kind == "wrapped", f"a layer of a class derived from nn.Linear is {kind}, not wrapped")
+
+
 @part("init")
 def test_follows_dotted_paths(stage, draw):
     """Names are dotted paths such as "encoder.attn.q_proj", of any depth."""
@@ -339,6 +360,7 @@ def test_follows_paths_through_containers(stage, draw):
     """Paths lead through nn.ModuleList, nn.Sequential and nn.ModuleDict, whatever its keys."""
     _wrapped(stage, "deep", states(draw, deep()), "inner.inner.inner.fc")
     state = states(draw, net())
+    _wrapped(stage, "net", state, "neck.q_proj")
     for name in ("blocks.0.attn.q_proj", "blocks.1.mlp.2", "heads.out", "heads.0"):
         _wrapped(stage, "net", state, name, "container-path-fails")
 
@@ -388,7 +410,7 @@ def neighbours(kata, names):
 @part("init")
 def test_replaces_no_other_layer(stage):
     """Only the layers with exactly these names are replaced; all other modules stay as they are."""
-    for names in (["proj"], ["k"], ["q_proj", "layers.1"], ["inner.proj"]):
+    for names in (["proj"], ["k"], ["q_proj", "layers.1"], ["layers.11"], ["inner.proj"]):
         got = stage(neighbours, names)
         extra = [n for n, kind in got.items() if kind != "left" and n not in names]
         left = [n for n in names if got[n] == "left"]
@@ -735,7 +757,7 @@ def test_tied_parameters_are_frozen(stage):
 def partly(kata, names):
     model = net()
     for number, p in enumerate(model.parameters()):
-        p.requires_grad_(number % 2 == 0)
+        p.requires_grad_(number % 4 < 2)
     inject(kata, model, names)
     return trainable(model)
 

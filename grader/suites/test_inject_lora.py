@@ -348,6 +348,24 @@ def test_wraps_the_named_layer(stage, draw):
     _wrapped(stage, "net", states(draw, net()), "fc")
 
 
+def heir(kata):
+    class Heir(nn.Linear):
+        pass
+
+    model = nn.Module()
+    model.heir = old = Heir(6, 4)
+    inject(kata, model, ["heir"], rank=2)
+    return kind_of(model.heir, old)
+
+
+@part("init")
+def test_wraps_a_subclass_of_linear(stage, draw):
+    """A layer of a class derived from nn.Linear is wrapped like any other."""
+    _wrapped(stage, "net", states(draw, net()), "fc")
+    kind = stage(heir)
+    require(kind == "wrapped", f"a layer of a class derived from nn.Linear is {kind}, not wrapped")
+
+
 @part("init")
 def test_follows_dotted_paths(stage, draw):
     """Names are dotted paths such as "encoder.attn.q_proj", of any depth."""
@@ -362,6 +380,7 @@ def test_follows_paths_through_containers(stage, draw):
     """Paths lead through nn.ModuleList, nn.Sequential and nn.ModuleDict, whatever its keys."""
     _wrapped(stage, "deep", states(draw, deep()), "inner.inner.inner.fc")
     state = states(draw, net())
+    _wrapped(stage, "net", state, "neck.q_proj")
     for name in ("blocks.0.attn.q_proj", "blocks.1.mlp.2", "heads.out", "heads.0"):
         _wrapped(stage, "net", state, name, "container-path-fails")
 
@@ -411,7 +430,7 @@ def neighbours(kata, names):
 @part("init")
 def test_replaces_no_other_layer(stage):
     """Only the layers with exactly these names are replaced; all other modules stay as they are."""
-    for names in (["proj"], ["k"], ["q_proj", "layers.1"], ["inner.proj"]):
+    for names in (["proj"], ["k"], ["q_proj", "layers.1"], ["layers.11"], ["inner.proj"]):
         got = stage(neighbours, names)
         extra = [n for n, kind in got.items() if kind != "left" and n not in names]
         left = [n for n in names if got[n] == "left"]
@@ -1167,7 +1186,7 @@ def test_adapted_layers_are_refused(stage):
 def test_rank_below_one(stage):
     """rank < 1 raises ValueError naming rank, before anything is changed."""
     for rank in (0, -1):
-        for names in (["fc"], ["neck.q_proj", "fc"]):
+        for names in (["fc"], ["neck.q_proj", "fc"], []):
             _refused(stage, names, "ValueError", "rank", "rank-unchecked", rank=rank)
 
 

@@ -32,7 +32,7 @@ def inject_ia3(model, linear_names):
     chosen = {}
     for name in linear_names:
         module = paths[name]
-        if type(module) is not nn.Linear:
+        if not isinstance(module, nn.Linear):
             raise TypeError(f"{name}: {type(module)}")
         chosen[id(module)] = module
     for module in model.modules():
