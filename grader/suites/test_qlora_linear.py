@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from grader.exam.checks import (
     LearnerRaised,
     blame,
+    close,
     fail,
     near,
     part,
@@ -182,6 +183,15 @@ def test_rank_one(stage, draw):
     with blame("rank-one-refused", "rank"):
         y = stage(run, *values, x)
     near(y, sum(oracle(x, *values, scale=ALPHA)), what="the output at rank 1")
+
+
+@part("shape")
+def test_large_rank(stage, draw):
+    """A rank above out_features, or above both sizes, is legal."""
+    for rank in (OUT + 2, IN + 2):
+        values, x = pieces(draw, rank=rank), draw(5, IN)
+        y = stage(run, *values, x)
+        near(y, sum(oracle(x, *values, scale=ALPHA / rank)), what=f"the output at rank {rank}")
 
 
 # init
@@ -591,10 +601,11 @@ def plain(merged, x):
 
 
 def bare(layer, x):
-    """The layer's state, which of its parameters train, and its output, as they are now."""
-    state = {name: value.detach().clone() for name, value in layer.state_dict().items()}
+    """The layer's state, which of its parameters train, its output and its mode, as of now."""
+    held = {name: v for name, v in layer.state_dict().items() if isinstance(v, torch.Tensor)}
+    state = {name: value.detach().clone() for name, value in held.items()}
     trains = sorted(n for n, p in layer.named_parameters() if p.requires_grad)
-    return state, trains, layer(x).detach().clone()
+    return state, trains, layer(x.clone()).detach().clone(), layer.training
 
 
 @part("merge")
@@ -649,12 +660,16 @@ def test_merge_leaves_the_layer_alone(stage, draw):
     """merge() changes neither the layer's state nor its output, nor what trains."""
     W, b, A, B = pieces(draw)
     _, _, A2, B2 = pieces(draw)
-    _, _, born, kept, _ = stage(merging, W, b, A, B, A2, B2, draw(5, IN))
+    x = draw(5, IN)
+    _, _, born, kept, _ = stage(merging, W, b, A, B, A2, B2, x)
     require(kept[0].keys() == born[0].keys(), "the state dict has other names after merge()")
     for name, value in born[0].items():
         same(kept[0][name], tensor(value), f"`{name}`, after merge(),", "merge-changes-layer")
     require(kept[1] == born[1], f"after merge() these parameters train: {', '.join(kept[1])}")
-    near(kept[2], born[2].double(), what="the output after merge()", bug="merge-changes-layer")
+    right = close(born[2], sum(oracle(x, W, b, A, B)), 1e-3, 1e-3)
+    known = "merge-changes-layer" if right else None
+    near(kept[2], born[2].double(), what="the output after merge()", bug=known)
+    require(kept[3] == born[3], "merge() changes the layer between train() and eval()")
 
 
 # state
@@ -851,14 +866,15 @@ def on_meta(kata):
         made = [need(layer, n) for n in ("lora_A", "lora_B", "codes", "absmax")]
         devices = [t.device.type for t in made]
         together = all(device == "meta" for device in devices)
-        return devices, layer.lora_A.dtype, layer(x) if together else None
+        merged = layer.merge().weight.device.type if together else None
+        return devices, layer.lora_A.dtype, layer(x) if together else None, merged
 
 
 @part("device")
 def test_meta_device(stage):
-    """A base on the meta device gives factors, codes, absmax and outputs there."""
+    """A base on the meta device gives factors, codes, absmax, outputs and merged layers there."""
     try:
-        devices, dtype, y = stage(on_meta)
+        devices, dtype, y, merged = stage(on_meta)
     except LearnerRaised as error:  # torch raises NotImplementedError where meta has no values
         if not error.started and "meta tensor" in error.text:
             fail(f"A value of a meta tensor was asked for: {error.text}")
@@ -872,6 +888,7 @@ def test_meta_device(stage):
     require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
     require(tuple(y.shape) == (2, 5, 12), f"the output has shape {tuple(y.shape)}")
     require(dtype == torch.bfloat16, f"lora_A is {dtype}; the base is bfloat16", "float32-factors")
+    require(merged == "meta", f"the merged layer is on {merged}; the base is on meta")
 
 
 # errors
@@ -913,6 +930,13 @@ def bad_base(kata, which):
     kata.QLoRALinear(made, rank=2)
 
 
+def subclassed(kata):
+    class Named(nn.Linear):
+        pass
+
+    return kata.QLoRALinear(Named(18, 6), rank=2)(torch.ones(3, 18))
+
+
 def look_alike():
     module = nn.Module()
     module.weight = nn.Parameter(torch.ones(6, 6))
@@ -928,6 +952,8 @@ def test_base_must_be_linear(stage):
         outcome = stage.attempt(bad_base, which)
         bug = "base-type-unchecked"
         rejects(outcome, "TypeError", "base", what=f"a base of type {which}", bug=bug)
+    shape = tuple(tensor(stage(subclassed)).shape)
+    require(shape == (3, 6), f"with a subclass of nn.Linear the output has shape {shape}")
 
 
 # gpu
