@@ -269,6 +269,10 @@ def test_three_drills_as_commands() -> None:
         *[(1590.0, Ticked(round=r, ask=a, share=1.0)) for r, a in ((0, 0), (2, 0), (2, 1))],
     ]
     assert len(made(perfect).drills) == 3
+    assert made(perfect).verdict.hire in (Hire.STRONG, Hire.HIRE)  # type: ignore[union-attr]
+    assert "kata mock --level staff" in {drill.command for drill in made(perfect).drills}
+    begun = made([(0, Began(round=0))])
+    assert "kata mock --level senior" in {drill.command for drill in begun.drills}
 
 
 def test_comparison_with_earlier_mocks() -> None:

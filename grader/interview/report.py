@@ -12,7 +12,7 @@ from grader.interview import rubric, timing
 from grader.interview.choice import Grade
 from grader.interview.events import Graded, RoundState, State
 from grader.interview.paper import Ask, Kind, Paper
-from grader.interview.rubric import Verdict
+from grader.interview.rubric import Hire, Verdict
 
 _DRILLS = 3
 _GOOD = 0.75  # a score from which nothing needs to be drilled
@@ -154,7 +154,7 @@ def of(
         over_s=over,
         pauses=tuple(state.pauses),
         verdict=verdict,
-        drills=tuple(_drills(rounds, paper)),
+        drills=tuple(_drills(rounds, paper, verdict)),
         earlier=tuple(earlier),
     )
 
@@ -280,7 +280,7 @@ def _tried(seconds: float, grading: Graded) -> Tried:
 # What to drill next
 
 
-def _drills(rounds: Sequence[RoundReport], paper: Paper) -> list[Drill]:
+def _drills(rounds: Sequence[RoundReport], paper: Paper, verdict: Verdict | None) -> list[Drill]:
     """The three commands that mend most, the largest losses first."""
     found: list[tuple[float, Drill]] = []
     for round in rounds:
@@ -295,7 +295,7 @@ def _drills(rounds: Sequence[RoundReport], paper: Paper) -> list[Drill]:
     chosen: dict[str, Drill] = {}
     for _, drill in sorted(found, key=lambda pair: -pair[0]):
         chosen.setdefault(drill.command, drill)
-    return [*chosen.values(), *_otherwise(paper)][:_DRILLS]
+    return [*chosen.values(), *_otherwise(paper.level, verdict)][:_DRILLS]
 
 
 def _on_coding(round: RoundReport) -> list[tuple[float, Drill]]:
@@ -347,13 +347,13 @@ def _on_answers(round: RoundReport) -> list[tuple[float, Drill]]:
     return found
 
 
-def _otherwise(paper: Paper) -> list[Drill]:
-    """What to do when little went wrong."""
+def _otherwise(level: Grade, verdict: Verdict | None) -> list[Drill]:
+    """What to do when little went wrong, or little was tried."""
     levels = list(Grade)
-    place = levels.index(paper.level)
-    higher = levels[min(place + 1, len(levels) - 1)]
+    if verdict is not None and verdict.hire in (Hire.HIRE, Hire.STRONG):
+        level = levels[min(levels.index(level) + 1, len(levels) - 1)]
     return [
-        Drill(f"kata mock --level {higher}", "the next mock, with another paper"),
+        Drill(f"kata mock --level {level}", "the next mock, with another paper"),
         Drill("kata bug --random", "reading code under time"),
         Drill("kata quiz", "what is due"),
     ]
