@@ -71,8 +71,9 @@ class Draw:
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, *shape: int, std: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Gaussian values of mean 0."""
-        return (torch.randn(shape, generator=self.generator) * std).to(dtype)
+        """Gaussian values of mean 0; in float64 with all its digits."""
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        return (torch.randn(shape, generator=self.generator, dtype=wide) * std).to(dtype)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """int64 values in low..high-1."""

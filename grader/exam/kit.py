@@ -41,11 +41,9 @@ def need(owner: Any, name: str) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError:
-        own = sorted(
-            {*vars(owner), *getattr(owner, "_parameters", {}), *getattr(owner, "_buffers", {})}
-            | {*getattr(owner, "_modules", {})}
-        )
-        there = ", ".join(n for n in own if not n.startswith("_") and n != "training")
+        places = ("__dict__", "_parameters", "_buffers", "_modules")
+        own = {n for place in places for n in getattr(owner, place, {})}
+        there = ", ".join(n for n in sorted(own) if n[0] != "_" and n != "training")
         raise Missing(
             f"{type(owner).__name__} has no `{name}`; it has: {there or 'nothing'}"
         ) from None
