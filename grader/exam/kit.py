@@ -43,7 +43,7 @@ def need(owner: Any, name: str) -> Any:
     except AttributeError:
         places = ("__dict__", "_parameters", "_buffers", "_modules")
         own = {n for place in places for n in getattr(owner, place, {})}
-        there = ", ".join(n for n in sorted(own) if n[0] != "_" and n != "training")
+        there = ", ".join(n for n in sorted(own) if not n.startswith("_") and n != "training")
         raise Missing(
             f"{type(owner).__name__} has no `{name}`; it has: {there or 'nothing'}"
         ) from None
