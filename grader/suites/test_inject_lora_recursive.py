@@ -120,7 +120,7 @@ def deep():
             if depth:
                 self.inner = Deep(depth - 1)
 
-    return Deep(3)
+    return Deep(6)
 
 
 def plain():
@@ -407,6 +407,25 @@ def test_wraps_every_layer(stage, draw):
     _wrapped(stage, "plain", states(draw, plain()), left=_head)
 
 
+def with_gap(kata):
+    model = nn.Module()
+    model.first = old = nn.Linear(4, 4)
+    model.register_module("gap", None)
+    model.inner = nn.Sequential(nn.Linear(4, 4))
+    model.inner.register_module("gap", None)
+    inner = model.inner[0]
+    inject(kata, model)
+    return kind_of(model.first, old), kind_of(model.inner[0], inner)
+
+
+@part("init")
+def test_passes_over_empty_places(stage, draw):
+    """A place that is registered as None stays empty; the layers around it are wrapped."""
+    _wrapped(stage, "net", states(draw, net()))
+    kinds = stage(with_gap)
+    require(kinds == ("wrapped",) * 2, f"beside an empty place layers are {', '.join(kinds)}")
+
+
 @part("init")
 def test_wraps_at_any_depth(stage, draw):
     """Linears are found at any depth."""
@@ -615,6 +634,8 @@ def _factors_fit(stage, draw):
     """Layers that are not tied take factors of the rank asked for, and their model runs."""
     state, pairs = _plain(draw)
     stage(run, "plain", state, pairs, draw(4, 5), [])
+    pairs = updates(draw, net(), linears(net()))
+    stage(run, "net", states(draw, net()), pairs, draw(4, 5), [])
 
 
 @part("init")
