@@ -255,21 +255,26 @@ def test_wraps_the_named_linears(stage, draw):
 
 def start(kata, values, x):
     base, model, _ = build(kata, values)
-    _other, block, _ = build(kata, values, 5)
-    return model(x), block(x), {n: p.detach().clone() for n, p in base.named_parameters()}
+    other, block, _ = build(kata, values, 5)
+    modes = base.training, other.training
+    alive = bool(need(need(block, "adapter"), "down_proj").weight.any())
+    params = {n: p.detach().clone() for n, p in base.named_parameters()}
+    return model(x), block(x), params, modes, alive
 
 
 @part("init")
 def test_starts_as_the_base(stage, draw):
-    """At the start the output is base(x), or x + base(x) with the adapter."""
+    """At the start the output is base(x), or x + base(x) with the adapter, which can learn."""
     values, x = pieces(draw), draw(4, D)
-    y, z, params = stage(start, values, x)
+    y, z, params, modes, alive = stage(start, values, x)
     f = base_of(x, values)
     near(y, f, what="the output at the start")
     near(z, x.double() + f, what="the output at the start, with an adapter")
     for name, value in (("fc.weight", values[0][0]), ("out.base.weight", values[3][0])):
         if name in params:
             same(params[name], value, f"{name} of the base")
+    require(all(modes), "base was in training mode and is in eval mode now")
+    require(alive, "down_proj starts at zero like up_proj: the adapter can never learn")
 
 
 def listed(kata, values, low, names, tied):
@@ -303,7 +308,8 @@ def _parameters(stage, values, low, names, tied=False):
     where = "without an adapter" if low is None else "with an adapter"
     missing = [n for n in want if n not in got["trains"]]
     if missing:
-        factors_off = all("lora_" in n for n in missing)
+        renamed = [n for n in got["trains"] if "lora_" in n and n not in want]
+        factors_off = all("lora_" in n for n in missing) and not renamed
         known = "lora-frozen-by-the-block" if factors_off and low is not None else None
         adapter_off = all("adapter." in n for n in missing)
         elsewhere = any("adapter." in n for n in got["trains"])  # under another name
@@ -311,7 +317,8 @@ def _parameters(stage, values, low, names, tied=False):
         require(False, f"{', '.join(missing[:3])} should train ({where})", known)
     extra = [n for n in got["trains"] if n not in want]
     thawed = ", ".join(extra[:3])
-    require(not extra, f"{thawed} should be frozen ({where})", "base-thawed")
+    own = not any("adapter." in n for n in extra)
+    require(not extra, f"{thawed} should be frozen ({where})", "base-thawed" if own else None)
     lost = [n for n in want if n not in got["listed"]]
     if lost:
         known = "adapter-not-listed" if all("adapter." in n for n in lost) else None
@@ -354,9 +361,9 @@ def test_tied_layers_are_listed_once(stage, draw):
 # forward
 
 
-def run(kata, values, pairs, adapter, x):
+def run(kata, values, pairs, adapter, x, mode="train"):
     base, block, _ = build(kata, values, adapter[0].shape[0])
-    return fill(base, block, pairs, adapter)(x), x
+    return getattr(fill(base, block, pairs, adapter), mode)()(x), x
 
 
 @part("forward")
@@ -368,6 +375,8 @@ def test_output_with_lora_and_adapter(stage, draw):
     want, known = wholes(x, values, pairs, adapter)
     near(y, want, unless=known)
     same(kept, x, "the input")
+    y, _ = stage(run, values, pairs, adapter, x, "eval")
+    near(y, want, what="the output in eval mode")
 
 
 def other_size(kata, values):
@@ -419,6 +428,7 @@ def gradients(kata, values, pairs, adapter, x, g):
         block.adapter.down_proj.weight.grad,
         block.adapter.up_proj.weight.grad,
         stray,
+        all(layer.lora_A.requires_grad and layer.lora_B.requires_grad for layer in layers),
     )
 
 
@@ -427,7 +437,7 @@ def test_gradients(stage, draw):
     """Factors, adapter and input get the exact gradients; base's own parameters get none."""
     values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
     x, g = draw(2, 3, D), draw(2, 3, D)
-    gx, lora, down, up, stray = stage(gradients, values, pairs, adapter, x, g)
+    gx, lora, down, up, stray, train = stage(gradients, values, pairs, adapter, x, g)
     require(not stray, f"{', '.join(stray[:3])} gets a gradient", "base-thawed")
     xd = x.double().requires_grad_()
     leaves = [[t.double().clone().requires_grad_() for t in pair] for pair in pairs]
@@ -437,7 +447,7 @@ def test_gradients(stage, draw):
     for name, got, want in zip(NAMES, lora, leaves):
         for which, value, leaf in zip("AB", got, want):
             text = f"lora_{which} of {name} gets no gradient"
-            require(value is not None, text, "lora-frozen-by-the-block")
+            require(value is not None, text, None if train else "lora-frozen-by-the-block")
             near(value, leaf.grad, what=f"the gradient of lora_{which} of {name}")
     require(down is not None and up is not None, "the adapter gets no gradient", "adapter-frozen")
     near(down, own[0].grad, what="the gradient of down_proj.weight")
@@ -482,8 +492,8 @@ def _dtype(stage, draw, dtype):
     values, pairs, adapter = pieces(draw, dtype), factors(draw, dtype), bottleneck(draw, dtype)
     got = stage(kinds, values)
     text = f"the adapter is {', '.join(got['adapter'])}, the base is {dtype}"
-    require(list(got["adapter"]) == [str(dtype)], text, "adapter-float32")
     require(list(got["base"]) == [str(dtype)], f"base is now {', '.join(got['base'])}")
+    require(list(got["adapter"]) == [str(dtype)], text, "adapter-float32")
     x = draw(4, D, dtype=dtype)
     y, _ = stage(run, values, pairs, adapter, x)
     near(y, wholes(x, values, pairs, adapter)[0], dtype=dtype)
@@ -527,14 +537,14 @@ def test_meta_device(stage):
 
 def bad_call(kata, values, names, d_model, low, look):
     """The call, or how base looks after it failed."""
-    base = net(values)
+    base, sizes = net(values), {"d_model": d_model, "bottleneck_dim": low}
     modules = dict(base.named_modules())
     kept = {n: (p, p.detach().clone()) for n, p in base.named_parameters()}
     base.fc.bias.requires_grad_(False)
     if not look:
-        return kata.build_lora_adapter_model(base, names, 3, 6.0, d_model, low) and None
+        return kata.build_lora_adapter_model(base, names, 3, 6.0, **sizes) and None
     try:
-        kata.build_lora_adapter_model(base, names, 3, 6.0, d_model, low)
+        kata.build_lora_adapter_model(base, names, 3, 6.0, **sizes)
     except (KeyError, TypeError, ValueError):
         base.eval()
     now = dict(base.named_parameters())
