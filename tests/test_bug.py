@@ -134,6 +134,15 @@ def test_giving_up_shows_it_and_loses_no_file(kata: Kata, tmp_path: Path) -> Non
     assert (tmp_path / "home" / "hunts" / "2" / "adapter_stack.py").exists()
 
 
+def test_pages_fit_sixty_columns(kata: Kata) -> None:
+    """Nothing but code and paths is wider than the terminal, however long the names."""
+    slug = max(catalog.slugs(), key=len)
+    for arguments in ((), (), ("--hint",), ("--give-up",)):
+        page = kata("bug", slug, "--seed", "1", *arguments, COLUMNS="60").stdout.splitlines()
+        assert page
+        assert all(len(s) <= 60 or s.startswith(("  /", "  - ", "  + ")) for s in page), page
+
+
 def test_random_takes_no_open_one_and_needs_no_torch(kata: Kata, tmp_path: Path) -> None:
     """--random plants by seed, on a kata without an open hunt, and imports no torch."""
     (tmp_path / "torch.py").write_text("raise RuntimeError('torch was imported')\n")

@@ -297,10 +297,15 @@ def test_the_clock_line_says_the_most_that_fits() -> None:
     assert pages.status(now, 12) == "2/5 coding"
 
 
-def test_the_end_of_a_round_fits(clone: Path) -> None:
-    """Over-time, too, is said within the width."""
-    coding = next(r for r in sample(clone, seed=1, minutes=45).rounds if r.kind is Kind.CODING)
-    assert max(map(len, pages.ended(coding, 1999, 1234, 60))) <= 60
+def test_pages_fit_sixty_columns(clone: Path) -> None:
+    """The outline, the head of a round gone on with, and what is said at its end."""
+    for seed in range(4):
+        made = sample(clone, seed=seed, minutes=120, focus="quantization")
+        lines = pages.outline(made, 60, False)
+        for place, round in enumerate(made.rounds, 1):
+            lines += pages.heading(round, place, 9, 1234, True, 60, False)
+            lines += pages.ended(round, 1999, 1234, 60)
+        assert max(map(len, lines)) <= 60
 
 
 def test_follow_ups_are_on_what_was_written(clone: Path) -> None:

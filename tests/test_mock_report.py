@@ -296,6 +296,14 @@ def test_the_terminal_page_fits(width: int) -> None:
         assert fact in text
 
 
+def test_the_list_fits() -> None:
+    """With and without mocks; the seeds go first where there is little room."""
+    for reports in ([], [made()]):
+        lines = interview_report.listing(reports, 60, False)
+        assert max(map(len, lines)) <= 60
+    assert "seed" in interview_report.listing([made()], 100, False)[0]
+
+
 def test_markdown() -> None:
     """The same facts, as a document."""
     text = interview_report.markdown(made())

@@ -89,8 +89,10 @@ def _plant(slug: str | None, seed: int) -> int:
             hunt.minutes(card),
             terminal.width(),
             terminal.colour(),
-        ),
-        f"Next: `kata bug {card.slug}` when it is mended; `--hint` helps, `--give-up` ends it.",
+        )
+    )
+    terminal.tell(
+        f"Next: `kata bug {card.slug}` when it is mended; `--hint` helps, `--give-up` ends it."
     )
     return 0
 
@@ -114,13 +116,11 @@ def _pick(seed: int) -> catalog.Card:
 
 
 def _hint(found: Hunt) -> int:
-    from grader.render.plain import wrapped
-
     rung = min(found.hints + 1, hunt.HINTS)
     with Progress.open(create=True) as progress:
         hunt.remember(found.with_(hints=rung), progress)
     text = hunt.hint(found.slug, found.bug, rung)
-    terminal.say(*wrapped(f"Hint {rung} of {hunt.HINTS}: {text}", terminal.width()))
+    terminal.tell(f"Hint {rung} of {hunt.HINTS}: {text}")
     return 0
 
 
@@ -130,11 +130,9 @@ def _grade(found: Hunt, diagnosis: str | None, check: bool) -> Hunt | None:
 
     source = submission.read(found.path)
     if not check and source == hunt.planted(found.slug, found.bug).encode():
-        terminal.say(
-            f"The hunt on {found.slug} is open, and its file is as it was planted:",
-            f"  {found.file}",
-            "Mend it first; `--check` grades it all the same.",
-        )
+        terminal.tell(f"The hunt on {found.slug} is open, and its file is as it was planted:")
+        terminal.say(f"  {found.file}")
+        terminal.tell("Mend it first; `--check` grades it all the same.")
         return None
     found = _diagnosed(found, diagnosis)
     taken = clock.now()
@@ -145,7 +143,7 @@ def _grade(found: Hunt, diagnosis: str | None, check: bool) -> Hunt | None:
         verdict = examiner.grade(found.slug, source, found.file)
     terminal.say(*hunting.graded(verdict, terminal.width(), terminal.colour()), "")
     if not verdict.passed or isinstance(source, Trouble):
-        terminal.say(f"✗ Not mended yet. Next: `kata bug {found.slug}` again, or `--hint`.")
+        terminal.tell(f"✗ Not mended yet. Next: `kata bug {found.slug}` again, or `--hint`.")
         return found
     found = found.with_(mended=taken.isoformat())
     with Progress.open(create=True) as progress:
@@ -220,4 +218,5 @@ def _schedule(found: Hunt, rating: Rating) -> None:
         card = deck.rate(f"bug:{found.slug}", rating, now, found.answer)
     with Progress.open(create=True) as progress:
         hunt.close(found.slug, progress)
-    terminal.say("", hunting.closed(rating.name.lower(), found.seconds(now), when(card.due, now)))
+    due = when(card.due, now)
+    terminal.tell("", hunting.closed(rating.name.lower(), found.seconds(now), due))

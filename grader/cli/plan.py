@@ -57,9 +57,9 @@ def plan_command(
             terminal.say_json({"plan": None})
         elif plan is not None:
             over = pages.long_day(plan.interview)
-            terminal.say(f"The interview of {over} is over.", f"The next: `{_HOW}`.")
+            terminal.tell(f"The interview of {over} is over.", f"The next: `{_HOW}`.")
         else:
-            terminal.say(
+            terminal.tell(
                 "There is no plan: `kata today` goes by what is due.", f"To make one: `{_HOW}`."
             )
 

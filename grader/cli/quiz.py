@@ -88,7 +88,7 @@ def _undo() -> None:
     if answer is None or answer.rating is None:
         raise UsageFault("There is no rating of a quiz to take back.")
     id = answer.key.partition(":")[2]
-    terminal.say(
+    terminal.tell(
         f"Taken back: {answer.rating.name.lower()} for {id}.",
         "Next: `kata quiz` asks for its rating again, if the answer is of today.",
     )

@@ -9,7 +9,7 @@ import shutil
 import sys
 from typing import Any, TextIO
 
-from grader.render.plain import ENCODING_ERRORS
+from grader.render.plain import ENCODING_ERRORS, wrapped
 
 _WIDEST = 100
 
@@ -36,6 +36,11 @@ def width() -> int:
 def say(*lines: str) -> None:
     """Lines of a result, on stdout."""
     _write(sys.stdout, "\n".join(lines) + "\n")
+
+
+def tell(*texts: str) -> None:
+    """Sentences of a result, each wrapped to the width."""
+    say(*(line for text in texts for line in wrapped(text, width())))
 
 
 def say_json(value: Any) -> None:

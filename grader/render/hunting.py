@@ -17,7 +17,8 @@ def begun(card: Card, file: str, minutes: int, width: int, colour: bool) -> list
         "One mistake has been put into a working solution. Read it against its docstrings, find "
         f"the mistake, mend it in the file. Par is {minutes} minutes."
     )
-    return [paint(head, "bold", colour), *wrapped(task, width), f"  {file}"]
+    lines = [paint(line, "bold", colour) for line in wrapped(head, width)]
+    return [*lines, *wrapped(task, width), f"  {file}"]
 
 
 def graded(verdict: Verdict, width: int, colour: bool) -> list[str]:

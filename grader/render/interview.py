@@ -93,12 +93,11 @@ def outline(paper: Paper, width: int, colour: bool) -> list[str]:
     focus = f", focus {paper.focus}" if paper.focus else ""
     head = f"{paper.minutes} minutes, {paper.level}{focus}, --seed {paper.seed}"
     hunted = any(r.kind is Kind.HUNT for r in paper.rounds)
-    rows = [
-        (f"{n}", r.kind, f"{r.minutes} min", _about(r, hunted))
-        for n, r in enumerate(paper.rounds, 1)
-    ]
-    lines = [paint(f"Mock interview · {head}", "bold", colour), ""]
-    lines += [f"  {line}" for line in columns(rows, right=frozenset({0, 2}))]
+    rows = [(f"{n}", r.kind, f"{r.minutes} min") for n, r in enumerate(paper.rounds, 1)]
+    lines = [paint(line, "bold", colour) for line in wrapped(f"Mock interview · {head}", width)]
+    lines.append("")
+    for round, line in zip(paper.rounds, columns(rows, right=frozenset({0, 2}))):
+        lines += wrapped(_about(round, hunted), width, f"  {line}  ")
     for text in paper.notes:
         lines += ["", *wrapped(text, width)]
     return lines
@@ -123,9 +122,11 @@ def heading(
     word = "goes on, " + remaining(left_s) if again else counted(round.minutes, "minute")
     text = f" Round {number} of {of} · {round.title} · {word} "
     rule = "─" * max(0, width - len(text) - 2)
-    lines = ["", paint(f"──{text}{rule}", "bold cyan", colour)]
+    lines = [
+        paint(line, "bold cyan", colour) for line in wrapped(f"──{text}{rule}", width, "", "   ")
+    ]
     about = _ABOUT[round.kind]
-    return [*lines, *([about] if about else [])]
+    return ["", *lines, *([about] if about else [])]
 
 
 def ended(round: Round, used_s: float, over_s: float, width: int) -> list[str]:

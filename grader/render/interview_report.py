@@ -224,7 +224,8 @@ def judgement(answer: Said) -> str:
 def listing(reports: Sequence[Report], width: int, colour: bool) -> list[str]:
     """The page of `kata mock --list`."""
     if not reports:
-        return ["No mock interview yet. `kata mock` begins one, `kata mock --plan` shows a paper."]
+        none = "No mock interview yet. `kata mock` begins one, `kata mock --plan` shows a paper."
+        return wrapped(none, width)
     head = ("mock", "date", "minutes", "level", "seed", "verdict")
     rows = [
         (
@@ -238,6 +239,9 @@ def listing(reports: Sequence[Report], width: int, colour: bool) -> list[str]:
         for r in reports
     ]
     table = columns([head, *rows], right=frozenset({0, 2, 4}))
+    if max(map(len, table)) > width:  # on narrow terminals without minutes and seeds
+        slim = [(*row[:2], row[3], row[5]) for row in (head, *rows)]
+        table = columns(slim, right=frozenset({0}))
     open_ = any(not r.finished for r in reports)
     after = "`kata mock --report N` shows one" + (
         ", `kata mock --resume` goes on with the last unfinished one." if open_ else "."
