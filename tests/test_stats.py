@@ -206,6 +206,10 @@ def test_the_html_page_stands_alone(kata: Kata, database: Database, tmp_path: Pa
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert not re.search(r"https?://|url\(|@import", text)
     assert "prefers-color-scheme: dark" in text
+    # On a telephone a kata is a paragraph, in which the numbers need their names.
+    katas = text.partition('<table class="katas">')[2].partition("</table>")[0]
+    assert '<td class="n" data-name="par">15:00</td>' in katas
+    assert katas.count('<td class="n"') == katas.count("data-name=")
     assert "lora_linear, 9 March 2026: 0.7 times par" in text
     path.write_text("mine")
     again = kata("stats", "--html", str(path))

@@ -47,6 +47,14 @@ th { color: var(--soft); font-weight: 600; }
 .weak .bar div { background: var(--weak); }
 .weak td:first-child::after { content: " weakest"; color: var(--weak); font-size: .8rem; }
 code { font-size: .9em; overflow-wrap: anywhere; white-space: normal; }
+@media (max-width: 36rem) {
+  .katas tr { display: flex; flex-wrap: wrap; column-gap: 1rem; padding: .3rem 0;
+    border-bottom: 1px solid var(--line); }
+  .katas tr:first-child { display: none; }
+  .katas td { border: 0; padding: 0; }
+  .katas td:first-child { flex-basis: 100%; font-weight: 600; }
+  .katas td[data-name]::before { content: attr(data-name) " "; color: var(--soft); }
+}
 """
 
 
@@ -214,20 +222,19 @@ def _chart(solves: Sequence[Solve], cards: Mapping[str, Card]) -> str:
 
 
 def _katas(katas: Sequence[KataRecord], cards: Mapping[str, Card]) -> str:
+    """A table; where there is no room, a paragraph for each kata, its numbers with their names."""
     words = {"complete": "passed", "core": "core", "none": "tried"}
+    names = ("attempts", "hints", "first → best", "par")
     rows = []
     for kata in katas:
         help_ = str(kata.hints) + (" and the solution" if kata.solutions else "")
-        rows.append(
-            f"<tr><td>{escape(kata.slug)}</td><td>{words[kata.level]}</td>"
-            f'<td class="n">{kata.attempts}</td><td class="n">{help_}</td>'
-            f'<td class="n">{times(kata)}</td>'
-            f'<td class="n">{cards[kata.slug].minutes}:00</td></tr>'
+        facts = (str(kata.attempts), help_, times(kata), f"{cards[kata.slug].minutes}:00")
+        cells = "".join(
+            f'<td class="n" data-name="{name}">{fact}</td>' for name, fact in zip(names, facts)
         )
-    head = "<th>kata</th><th>status</th>" + "".join(
-        f'<th class="n">{name}</th>' for name in ("attempts", "hints", "first → best", "par")
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+        rows.append(f"<tr><td>{escape(kata.slug)}</td><td>{words[kata.level]}</td>{cells}</tr>")
+    head = "<th>kata</th><th>status</th>" + "".join(f'<th class="n">{name}</th>' for name in names)
+    return f'<div class="wide"><table class="katas"><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _long(day: date) -> str:
