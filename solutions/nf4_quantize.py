@@ -60,7 +60,7 @@ def quantize_nf4(weight: torch.Tensor, block_size: int = 64) -> tuple[torch.Tens
     # 15 comparisons of everything at once are quicker than bucketize, which searches per value.
     codes = torch.zeros_like(normed, dtype=torch.uint8)
     for midpoint in (levels[1:] + levels[:-1]) / 2:
-        codes += normed > midpoint
+        codes += (normed > midpoint).view(torch.uint8)  # a bool is a byte of 0 or 1
     pairs = F.pad(codes, (0, n % 2), value=7).view(-1, 2)
     return pairs[:, 0] << 4 | pairs[:, 1], absmax
     # END SOLUTION
