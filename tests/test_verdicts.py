@@ -224,6 +224,18 @@ def test_exception_shows_frames_and_call(examiner: Examiner) -> None:
     assert "grader/" not in message
 
 
+def test_torch_says_not_implemented_too(examiner: Examiner) -> None:
+    """NotImplementedError is "not started" where the file raises it, not where torch does."""
+    source = SOLUTION.replace("out = self.base(x)", "x = x.cpu(); out = self.base(x)")
+    verdict = examiner.grade("lora_linear", source.encode(), part=Part.DEVICE)
+    (check,) = verdict.checks
+    assert check.started
+    assert "meta" in check.message
+    source = SOLUTION.replace("out = self.base(x)", "raise NotImplementedError('later')")
+    verdict = examiner.grade("lora_linear", source.encode(), part=Part.DEVICE)
+    assert not verdict.checks[0].started
+
+
 def test_odd_files(tmp_path: Path) -> None:
     """A folder, a FIFO and a huge file are told from a file to grade."""
     os.mkfifo(tmp_path / "pipe")

@@ -74,19 +74,18 @@ class StageHandle:
         """Evidence of a probe. Raises LearnerRaised if it raised, StageDied if it ended so."""
         reply = self._ask(probe, args, kwargs)
         if "raised" in reply:
-            raised = reply["raised"]
-            raise checks.LearnerRaised(raised["types"], raised["text"], raised["story"])
+            raise _raised(reply["raised"])
         return reply["evidence"]
 
     def attempt(self, probe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Evidence of a probe, or `Raised` with the exception it ended in."""
         reply = self._ask(probe, args, kwargs)
-        if "raised" in reply and not reply["raised"]["missing"]:
-            return checks.Raised(reply["raised"]["types"], reply["raised"]["text"])
-        if "raised" in reply:
-            raised = reply["raised"]
-            raise checks.LearnerRaised(raised["types"], raised["text"], raised["story"])
-        return reply["evidence"]
+        if "raised" not in reply:
+            return reply["evidence"]
+        raised = reply["raised"]
+        if raised["missing"]:
+            raise _raised(raised)
+        return checks.Raised(raised["types"], raised["text"], raised["unwritten"])
 
     def _ask(self, probe: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
         session = self._run.session()
@@ -116,6 +115,11 @@ class StageHandle:
         elif "evidence" not in reply:
             raise checks.CheckFailed("The submission's process sent malformed evidence.")
         return reply
+
+
+def _raised(raised: dict[str, Any]) -> checks.LearnerRaised:
+    names = ("types", "text", "story", "unwritten")
+    return checks.LearnerRaised(*(raised[name] for name in names))
 
 
 def _probe(probe: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:

@@ -213,9 +213,17 @@ class _Stage:
                 "text": _text(error),
                 "story": self._story(error),
                 "missing": isinstance(error, kit.Missing),
+                "unwritten": self._unwritten(error),
                 "memory": _is_memory(error),
             }
         }
+
+    def _unwritten(self, error: BaseException) -> bool:
+        """Whether the file itself says that something is not written; torch says it too, of what
+        it has no kernel for."""
+        last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+        own = any(frame.f_code.co_filename == self.filename for frame in last)
+        return isinstance(error, NotImplementedError) and own
 
     def _story(self, error: BaseException) -> str:
         """The exception, the learner's frames, and the probe's call with its shapes."""
