@@ -650,3 +650,16 @@ def test_the_clock_goes_on_while_a_file_takes_its_time(world: World) -> None:
         until("8:00 left · grading …")
         os.write(terminal, b"\x03")
         until("nothing is lost")
+
+
+def test_ctrl_c_and_a_tick_at_once(world: World) -> None:
+    """Both signals may wait for a process that was busy; that is still a pause."""
+    with on_a_terminal(world) as (terminal, until):
+        until("2:00 left")
+        until("> ")
+        process = os.tcgetpgrp(terminal)
+        os.kill(process, signal.SIGSTOP)
+        time.sleep(0.5)  # a tick falls due
+        os.kill(process, signal.SIGINT)
+        os.kill(process, signal.SIGCONT)
+        until("nothing is lost")

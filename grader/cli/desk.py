@@ -91,20 +91,38 @@ class Desk:
 
     @contextmanager
     def ticking(self) -> Iterator[None]:
-        """Draw while something else waits or works in this thread: readline, a grading."""
-        self._draw()
+        """Draw while something else waits or works in this thread: readline, a grading.
 
-        def handler(number: int, frame: FrameType | None) -> None:
+        Ctrl-C is raised by the tick that follows it, and each tick sets the next: `input` looks for
+        signals once more after a handler has raised, and must find none.
+        """
+        self._draw()
+        interrupted = over = False
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            nonlocal interrupted
+            interrupted = True
+
+        def tick(number: int, frame: FrameType | None) -> None:
             with suppress(OSError):  # a terminal that is gone is no fault of what is at work
                 self._draw()
+            if interrupted:
+                raise KeyboardInterrupt
+            if not over:
+                signal.setitimer(signal.ITIMER_REAL, _TICK_S)
 
-        before = signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
+        alarm = signal.signal(signal.SIGALRM, tick)
+        ctrl_c = signal.signal(signal.SIGINT, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, _TICK_S)
         try:
             yield
         finally:
+            over = True
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            signal.signal(signal.SIGALRM, alarm)
+            signal.signal(signal.SIGINT, ctrl_c)
+        if interrupted:
+            raise KeyboardInterrupt
 
     def _say_warning(self) -> None:
         text, self._warned = self._warned, None
