@@ -1047,28 +1047,36 @@ def prepared(kata, first):
             raise Missing(f"`{name}.scale` is no parameter of the adapted model")
 
 
-def refused(kata, names, first):
-    """The exception's types and text, and what the call has changed; None if none was raised."""
+def refused(kata, cases, first):
+    """Of each list of names the exception's types and text and what the call has changed, or None
+    if none was raised. The last is the first that was not refused or has changed something."""
     model = model_of(kata, first)
     modules = dict(model.named_modules(remove_duplicate=False))
     params = dict(model.named_parameters(remove_duplicate=False))
     flags = {name: p.requires_grad for name, p in params.items()}
     values = {name: p.detach().clone() for name, p in params.items()}
-    try:
-        kata.inject_ia3(model, names)
-    except Exception as error:
-        types = [f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__]
-        now = dict(model.named_modules(remove_duplicate=False))
-        after = dict(model.named_parameters(remove_duplicate=False))
-        changed = {
-            "modules": [n for n in {**modules, **now} if modules.get(n) is not now.get(n)],
-            "order": [] if list(now) == list(modules) else ["modules"],
-            "params": [n for n in {**params, **after} if params.get(n) is not after.get(n)],
-            "flags": [n for n, p in params.items() if p.requires_grad != flags[n]],
-            "values": [n for n, p in params.items() if not torch.equal(p, values[n])],
-        }
-        return types, str(error), changed
-    return None
+    seen = []
+    for names in cases:
+        try:
+            kata.inject_ia3(model, names)
+        except Exception as error:
+            types = [f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__]
+            now = dict(model.named_modules(remove_duplicate=False))
+            after = dict(model.named_parameters(remove_duplicate=False))
+            changed = {
+                "modules": [n for n in {**modules, **now} if modules.get(n) is not now.get(n)],
+                "order": [] if list(now) == list(modules) else ["modules"],
+                "params": [n for n in {**params, **after} if params.get(n) is not after.get(n)],
+                "flags": [n for n, p in params.items() if p.requires_grad != flags[n]],
+                "values": [n for n, p in params.items() if not torch.equal(p, values[n])],
+            }
+            seen.append((types, str(error), changed))
+            if not any(changed.values()):
+                continue
+        else:
+            seen.append(None)
+        break
+    return seen
 
 
 _CHANGES = {
@@ -1082,49 +1090,50 @@ _CHANGES = {
 _CHECKED = {"KeyError", "TypeError", "ValueError", "AssertionError", "NotImplementedError"}
 
 
-def _refused(stage, names, error, named, bug, first=()):
-    """inject_ia3 must raise `error` with a message that names `named`, and change nothing."""
-    what = f"linear_names {names}"
+def _refused(stage, error, bug, cases, first=()):
+    """inject_ia3 must raise `error` for each (names, what its message names), and change nothing."""
     if first:
         stage(prepared, list(first))
-    got = stage(refused, names, list(first))
-    outcome = got and Raised(*got[:2])
-    if got and not {name.rpartition(".")[2] for name in got[0]} & _CHECKED:
-        kind = got[0][0].rpartition(".")[2]
-        require(False, f"{what} must raise {error}, not {kind}: {got[1]}", bug)
-    rejects(outcome, error, named, what=what, bug=bug)
-    for key, (early, text) in _CHANGES.items():
-        found = got[2][key]
-        require(not found, f"{what}: before the error {text}: {', '.join(found)}", early)
+    lists = [names for names, _ in cases]
+    found = stage(refused, lists, list(first))
+    for (names, named), got in zip(cases, found):
+        what = f"linear_names {names}"
+        outcome = got and Raised(*got[:2])
+        if got and not {name.rpartition(".")[2] for name in got[0]} & _CHECKED:
+            kind = got[0][0].rpartition(".")[2]
+            require(False, f"{what} must raise {error}, not {kind}: {got[1]}", bug)
+        rejects(outcome, error, named, what=what, bug=bug)
+        for key, (early, text) in _CHANGES.items():
+            changed = got[2][key]
+            require(not changed, f"{what}: before the error {text}: {', '.join(changed)}", early)
 
 
 @part("errors")
 def test_unknown_names(stage):
     """A name that the model does not have raises KeyError with that name; nothing is changed."""
-    _refused(stage, ["nope"], "KeyError", "nope", "unknown-name-unchecked")
-    _refused(stage, ["fc", "neck.q_proj", "nope"], "KeyError", "nope", "unknown-name-unchecked")
+    cases = [(["nope"], "nope"), (["fc", "neck.q_proj", "nope"], "nope")]
     for name in ("neck.nope", "fc.nope", "blocks.7.attn.q_proj", "heads.nope", "blocks.first.mlp"):
-        for names in ([name], ["fc", name], [name, "fc"]):
-            _refused(stage, names, "KeyError", name, "unknown-name-unchecked")
-    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc"):
-        _refused(stage, ["fc", name], "KeyError", name, "part-of-a-name-matches")
+        cases += [(names, name) for names in ([name], ["fc", name], [name, "fc"])]
+    _refused(stage, "KeyError", "unknown-name-unchecked", cases)
+    cases = [(["fc", name], name) for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc")]
+    _refused(stage, "KeyError", "part-of-a-name-matches", cases)
 
 
 @part("errors")
 def test_modules_that_are_no_linears(stage):
     """The name of a module that is no nn.Linear raises TypeError with that name."""
-    for name in ("odd", "conv", "embed", "blocks.0.norm", "blocks", "blocks.1.mlp", "heads"):
-        for names in ([name], ["fc", "heads.0", name]):
-            _refused(stage, names, "TypeError", name, "type-unchecked")
+    others = ("odd", "conv", "embed", "blocks.0.norm", "blocks", "blocks.1.mlp", "heads")
+    cases = [(names, name) for name in others for names in ([name], ["fc", "heads.0", name])]
+    _refused(stage, "TypeError", "type-unchecked", cases)
 
 
 @part("errors")
 def test_adapted_layers_are_refused(stage):
     """The name of a layer that is adapted already raises TypeError with that name."""
-    _refused(stage, ["neck.o_proj", "neck"], "TypeError", "neck", "type-unchecked", ["fc"])
+    _refused(stage, "TypeError", "type-unchecked", [(["neck.o_proj", "neck"], "neck")], ["fc"])
     for name in ("fc", "blocks.0.attn.q_proj"):
-        for names in ([name], ["heads.0", name]):
-            _refused(stage, names, "TypeError", name, "adapted-twice", [name])
+        cases = [([name], name), (["heads.0", name], name)]
+        _refused(stage, "TypeError", "adapted-twice", cases, [name])
 
 
 # gpu
