@@ -1091,7 +1091,7 @@ _CHECKED = {"KeyError", "TypeError", "ValueError", "AssertionError", "NotImpleme
 
 
 def _refused(stage, error, bug, cases, first=()):
-    """inject_ia3 must raise `error` for each (names, what its message names), and change nothing."""
+    """Each case, (names, what the message names), must raise `error` and change nothing."""
     if first:
         stage(prepared, list(first))
     lists = [names for names, _ in cases]
