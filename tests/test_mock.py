@@ -584,8 +584,9 @@ def test_a_full_folder_is_a_plain_message(world: World) -> None:
 
 
 @contextlib.contextmanager
-def on_a_terminal(world: World) -> Iterator[tuple[int, Callable[[str], None]]]:
-    """A short mock on a terminal of 80 columns: where to type, and how to wait for a text."""
+def on_a_terminal(world: World) -> Iterator[tuple[int, Callable[[str], str]]]:
+    """A short mock on a terminal of 80 columns: where to type, and how to wait for a text (which
+    gives all that was said so far)."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(world.clone)
@@ -599,13 +600,14 @@ def on_a_terminal(world: World) -> Iterator[tuple[int, Callable[[str], None]]]:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     seen = b""
 
-    def until(text: str) -> None:
+    def until(text: str) -> str:
         nonlocal seen
         deadline = time.monotonic() + 60
         while text.encode() not in seen:
             assert time.monotonic() < deadline, seen
             if select.select([terminal], [], [], 1)[0]:
                 seen += os.read(terminal, 65536)
+        return seen.decode(errors="replace")
 
     try:
         yield terminal, until
@@ -635,6 +637,19 @@ def test_the_clock_line_lives_on_a_terminal(world: World) -> None:
     with world.interviews() as interviews:
         texts = [data["text"] for _, kind, data in interviews.events(1) if kind == "typed"]
     assert texts[:1] == ["half a line"]
+
+
+def test_a_warning_is_not_carried_into_the_next_round(world: World) -> None:
+    """What became due while a line was typed is left out where the line ends the round."""
+    with on_a_terminal(world) as (terminal, until):
+        until("2:00 left")
+        world.set_clock(70)
+        until("0:50 left")
+        os.write(terminal, b"/n\r")
+        until("Enter grades")
+        until("9:00 left")
+        os.write(terminal, b"\r")  # grades: what was due by then has been said
+        assert "in this round" not in until("Graded at")
 
 
 def test_the_clock_goes_on_while_a_file_takes_its_time(world: World) -> None:

@@ -45,7 +45,7 @@ class Desk:
         self._seen: dict[Path, _Signature | None] = {}
         self._status: Callable[[], pages.Status] | None = None
         self._tick: Callable[[], int | None] = lambda: None
-        self._warned: str | None = None
+        self._warned: int | None = None  # minutes left, to be said when there is a place for it
 
     # The clock line
 
@@ -63,7 +63,7 @@ class Desk:
         """Tick, and draw the clock line where there is one."""
         mark = self._tick()
         if mark is not None:
-            self._warned = pages.warning(mark)
+            self._warned = mark
             if self._live:
                 self._write("\a")
         if not self._live or self._status is None:
@@ -125,8 +125,12 @@ class Desk:
             raise KeyboardInterrupt
 
     def _say_warning(self) -> None:
-        text, self._warned = self._warned, None
-        if text is not None:
+        mark, self._warned = self._warned, None
+        if mark is None or self._status is None:
+            return
+        left_s = self._status().left_s
+        if left_s <= 60 * mark:  # by now another round may have begun
+            text = pages.warning(left_s)
             self.say(*(paint(t, "bold yellow", self.colour) for t in wrapped(text, self.width)))
 
     # Showing and reading
@@ -164,7 +168,7 @@ class Desk:
                 self._write("\r\x1b[K")
                 return Saved()
             self._draw()
-            if self._warned:
+            if self._warned is not None:
                 self._write("\r\x1b[K")
                 self._say_warning()
                 self._write(prompt)

@@ -64,10 +64,11 @@ def remaining(left_s: float) -> str:
     return f"{clock(left_s)} left" if left_s >= 0 else f"{clock(-left_s)} OVER"
 
 
-def warning(minutes: int) -> str:
-    if minutes == 0:
+def warning(left_s: float) -> str:
+    """What is said of the time when little is left, or none."""
+    if left_s <= 0:
         return "Time is up. Go on as long as you need: over-time is noted, nothing is cut."
-    return f"{counted(minutes, 'minute')} left in this round."
+    return f"{remaining(left_s)} in this round."
 
 
 def standing(last: Graded | None) -> str:
