@@ -16,6 +16,7 @@ from grader.practice import stubs
 FILES = Path(__file__).parent / "files"
 KATAS = sorted(content.solutions().glob("*.py"))
 SOLUTION = content.solution("lora_linear").read_text()
+SEED = 1  # of the files kept here: a draw in a thousand may hide which mistake a number shows
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +28,15 @@ def examiner() -> Iterator[Examiner]:
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/right/*.py")), ids=lambda p: p.stem)
 def test_right_files_pass(examiner: Examiner, path: Path) -> None:
     """A correct file passes in whatever style it is written."""
-    verdict = examiner.grade(path.parent.parent.name, path.read_bytes())
+    verdict = examiner.grade(path.parent.parent.name, path.read_bytes(), seed=SEED)
     assert verdict.passed, [c for c in verdict.checks if c.outcome is not Outcome.PASSED]
 
 
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/wrong/*.py")), ids=lambda p: p.stem)
 def test_wrong_files_fail(examiner: Examiner, path: Path) -> None:
     """A wrong file fails; the first mistake named is that of its second line, or none ("-")."""
-    verdict = examiner.grade(path.parent.parent.name, path.read_bytes(), until_named=True)
+    slug = path.parent.parent.name
+    verdict = examiner.grade(slug, path.read_bytes(), seed=SEED, until_named=True)
     assert not verdict.passed
     bug = path.read_text().splitlines()[1].removeprefix("# bug:").strip()
     named = [check.bug for check in verdict.checks if check.bug] or ["-"]
@@ -57,7 +59,7 @@ def test_solutions_pass(examiner: Examiner, path: Path) -> None:
 def test_bugs_are_named(examiner: Examiner, slug: str, bug: catalog.Bug) -> None:
     """Every catalogued bug fails, and the first mistake named is that one."""
     wrong = catalog.planted(slug, bug, content.solution(slug).read_text())
-    verdict = examiner.grade(slug, wrong.encode(), until_named=True)
+    verdict = examiner.grade(slug, wrong.encode(), seed=SEED, until_named=True)
     assert [check.bug for check in verdict.checks if check.bug][:1] == [bug.id]
 
 

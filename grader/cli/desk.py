@@ -94,7 +94,8 @@ class Desk:
         """Draw while something else waits or works in this thread: readline, a grading.
 
         Ctrl-C is raised by the tick that follows it, and each tick sets the next: `input` looks for
-        signals once more after a handler has raised, and must find none.
+        signals once more after a handler has raised, and must find none. A tick that comes in the
+        very moment before `input` begins to wait is not looked at until another signal wakes it.
         """
         self._draw()
         interrupted = over = False
@@ -107,13 +108,14 @@ class Desk:
             with suppress(OSError):  # a terminal that is gone is no fault of what is at work
                 self._draw()
             if interrupted:
+                signal.setitimer(signal.ITIMER_REAL, 0)
                 raise KeyboardInterrupt
             if not over:
-                signal.setitimer(signal.ITIMER_REAL, _TICK_S)
+                signal.setitimer(signal.ITIMER_REAL, _TICK_S, 4 * _TICK_S)
 
         alarm = signal.signal(signal.SIGALRM, tick)
         ctrl_c = signal.signal(signal.SIGINT, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, _TICK_S)
+        signal.setitimer(signal.ITIMER_REAL, _TICK_S, 4 * _TICK_S)
         try:
             yield
         finally:

@@ -727,7 +727,7 @@ def state_of(kata, weight, bias):
 @part("state")
 def test_state_is_small(stage, draw):
     """The state of a 256 x 256 layer at rank 4 takes less than 0.2 of the float32 base's bytes."""
-    W, b = draw(256, 256, std=0.5), draw(256)
+    W, b, *_ = pieces(draw, out=256, into=256, sizes=(64,))
     share, large = stage(state_of, W, b)
     bug = None
     if large and (name := next(iter(large))):
@@ -778,8 +778,8 @@ def kept(kata, weight, bias, x):
 @part("state")
 def test_no_full_weight_is_kept(stage, draw):
     """Between calls neither the full-precision nor the decoded weight is kept anywhere."""
-    W = draw(256, 256, std=0.5)
-    _, held, traced, largest = stage(kept, W, draw(256), draw(3, 256))
+    W, b, *_ = pieces(draw, out=256, into=256, sizes=(64,))
+    _, held, traced, largest = stage(kept, W, b, draw(3, 256))
     n = W.numel()  # factors, absmax, bias and gradients take a third of this many bytes
     bug = None
     if isinstance(largest, torch.Tensor):
