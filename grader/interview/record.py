@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from grader.exam.verdict import Level
 from grader.practice import schedule
-from grader.practice.database import Database, file
+from grader.practice.database import Database, file, stored_time
 from grader.practice.deck import Deck
-from grader.practice.progress import Progress, Standing, stored_time
+from grader.practice.progress import Progress, Standing
 from grader.practice.schedule import Rating
 
 FRESH = timedelta(hours=6)

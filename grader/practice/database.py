@@ -8,9 +8,10 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from grader.errors import KataError
 
@@ -270,3 +271,29 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Store:
+    """One kind of things that an open database holds."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @classmethod
+    def open(cls, *, create: bool) -> Self:
+        """The user's own. Without `create` nothing is written where there is none."""
+        return cls(Database(file(), create=create))
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def stored_time(time: datetime) -> str:
+    """A time as the database holds it: UTC text that sorts."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")

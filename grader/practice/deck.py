@@ -11,8 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from grader.practice import schedule
-from grader.practice.database import Database, file
-from grader.practice.progress import stored_time
+from grader.practice.database import Store, stored_time
 from grader.practice.schedule import Rating
 
 
@@ -45,25 +44,8 @@ class Answer:
     finished: bool = True
 
 
-class Deck:
+class Deck(Store):
     """The learner's cards over an open database."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    @classmethod
-    def open(cls, *, create: bool) -> "Deck":
-        """The user's own deck. Without `create` nothing is written where there is none."""
-        return cls(Database(file(), create=create))
-
-    def close(self) -> None:
-        self._db.close()
-
-    def __enter__(self) -> "Deck":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # Cards
 

@@ -11,8 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from grader.practice.database import Database, file
-from grader.practice.progress import stored_time
+from grader.practice.database import Store, stored_time
 
 _BEAT = "beat"
 
@@ -39,25 +38,8 @@ class Given:
     correct: bool | None
 
 
-class Interviews:
+class Interviews(Store):
     """The interviews in an open database."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    @classmethod
-    def open(cls, *, create: bool) -> "Interviews":
-        """The user's own. Without `create` nothing is written where there is none."""
-        return cls(Database(file(), create=create))
-
-    def close(self) -> None:
-        self._db.close()
-
-    def __enter__(self) -> "Interviews":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def begin(self, plan: str, home: Path, now: datetime) -> Interview:
         """A new interview; its folder is to be `home/<number>`."""

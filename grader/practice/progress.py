@@ -4,14 +4,14 @@ Times come in as arguments (aware, UTC); nothing here asks the clock.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from grader.exam.verdict import Level, Outcome, Verdict
-from grader.practice.database import Database, file
+from grader.practice.database import Store, stored_time
 
 
 class Reason(StrEnum):
@@ -84,25 +84,8 @@ class Standing:
     best_s: float | None = None
 
 
-class Progress:
+class Progress(Store):
     """The learner's record over an open database."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    @classmethod
-    def open(cls, *, create: bool) -> "Progress":
-        """The user's own record. Without `create` nothing is written where there is none."""
-        return cls(Database(file(), create=create))
-
-    def close(self) -> None:
-        self._db.close()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # Snapshots
 
@@ -280,11 +263,6 @@ class Progress:
     def set(self, key: str, value: str) -> None:
         with self._db.transaction():
             self._db.insert("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
-
-
-def stored_time(time: datetime) -> str:
-    """A time as the database holds it: UTC text that sorts."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _elapsed(began: str, ended: str) -> float | None:
