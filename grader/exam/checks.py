@@ -47,12 +47,14 @@ class SuiteFault(Exception):
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception that a probe met: qualified class names, its text, and whether it is the
-    stub's NotImplementedError (one without a text is taken for it)."""
+    """An exception that a probe met: qualified class names, its text, whether it is the stub's
+    NotImplementedError (one without a text is taken for it), and whether a `raise` of the
+    submission's own made it, not an operation that failed."""
 
     types: list[str]
     text: str
     unwritten: bool = False
+    deliberate: bool = False
 
 
 def part(name: str, *, seconds: float = 10.0) -> Callable[[F], F]:
@@ -120,25 +122,25 @@ def rejects(
     what: str,
     bug: str | None = None,
 ) -> None:
-    """The attempt must have ended in exception `error` with a message naming one of `names`."""
+    """The attempt must have ended in exception `error` with a message naming one of `names`.
+
+    bug: the mistake "this is not checked". It is named where nothing was raised or an operation
+    failed further on; not where a `raise` of the submission's own shows that it was checked.
+    """
     if not isinstance(outcome, Raised):
         raise CheckFailed(f"{what} must raise {error}; nothing was raised.", bug)
     if outcome.unwritten or ("builtins.NotImplementedError" in outcome.types and not outcome.text):
         raise CheckFailed("Not started yet.", started=False)
     wanted = (names,) if isinstance(names, str) else names
     named = any(name in outcome.text for name in wanted)
+    said = outcome.text or "its message is empty"
     if f"builtins.{error}" not in outcome.types:
         got = outcome.types[0].rpartition(".")[2]
-        # A message about the argument shows that it was checked, and that the type is wrong;
-        # where any message will do, so does a type that torch raises for nothing of the kind.
-        own = {"AssertionError"} if wanted else {"AssertionError", "TypeError", "KeyError"}
-        checked = named or got in own
-        text = f"{what} must raise {error}, not {got}: {outcome.text}"
-        raise CheckFailed(text, None if checked else bug)
+        text = f"{what} must raise {error}, not {got}: {said}"
+        raise CheckFailed(text, None if outcome.deliberate or named else bug)
     if wanted and not named:
         raise CheckFailed(
-            f"{what} raises {error}, but its message does not name `{wanted[0]}`: "
-            f"{outcome.text or 'it is empty'}"
+            f"{what} raises {error}, but its message does not name `{wanted[0]}`: {said}"
         )
 
 
@@ -151,8 +153,8 @@ def tensor(got: Any, what: str = "the output") -> Tensor:
 
 
 def close(got: Tensor, want: Tensor, rtol: float, atol: float) -> bool:
-    """Same shape, and no entry further off than atol + rtol * max |want|."""
-    if got.shape != want.shape:
+    """Same shape, real, and no entry further off than atol + rtol * max |want|."""
+    if got.shape != want.shape or got.is_complex():
         return False
     if not want.numel():
         return True
@@ -166,7 +168,7 @@ def near(
     want: Tensor | float,
     *,
     what: str = "the output",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = torch.float32,
     rtol: float | None = None,
     atol: float | None = None,
     unless: Mapping[str, Value] | None = None,
@@ -175,21 +177,24 @@ def near(
     """Fail unless `got` is `want`, naming the known mistake whose value it is.
 
     want: what is right, computed by the examiner (float64 where it can be).
-    dtype: what `got`'s dtype must be; sets the tolerance (default: float32, float64 and so on
-    as `got` is). unless: bug id -> the value that mistake gives. bug: the mistake to name when
-    none of them matches.
+    dtype: what `got`'s dtype must be; sets the tolerance, whatever came. None: any real one, held
+    to the tolerance of float32. unless: bug id -> the value that mistake gives; not asked in half
+    precisions, whose tolerance takes one mistake for another. bug: the mistake to name when the
+    value is wrong and none of them matches.
     """
     expected = torch.as_tensor(want)
     if isinstance(got, (int, float)) and expected.ndim == 0:
-        got = torch.tensor(float(got), dtype=torch.float64)
-        dtype = dtype or torch.float32
-        got = got.to(dtype)
+        got = torch.tensor(float(got), dtype=dtype)
     got = tensor(got, what)
-    tolerance = TOLERANCE.get(dtype or got.dtype, TOLERANCE[torch.float32])
+    tolerance = TOLERANCE.get(dtype or torch.float32, TOLERANCE[torch.float32])
     rtol = tolerance[0] if rtol is None else rtol
     atol = tolerance[1] if atol is None else atol
+    wanted = dtype or torch.float32
+    if got.is_complex():
+        raise CheckFailed(f"{what} is {_name(got.dtype)}, expected {_name(wanted)}")
     right = close(got, expected, rtol, atol)
-    if right and not (_strict and unless) and (dtype is None or got.dtype == dtype):
+    same_kind = dtype is None or got.dtype == dtype
+    if right and same_kind and not (_strict and unless):
         return
     values = {
         name: torch.as_tensor(v() if callable(v) else v) for name, v in (unless or {}).items()
@@ -197,17 +202,20 @@ def near(
     for name, value in values.items():
         if _strict and close(value, expected, rtol, atol):
             raise SuiteFault(f"{what}: the value of '{name}' is within tolerance of what is right")
+    if not same_kind and (right or close(got, expected, *TOLERANCE.get(got.dtype, (rtol, atol)))):
+        raise CheckFailed(f"{what} is {_name(got.dtype)}, expected {_name(wanted)}")
     if right:
-        if dtype is not None and got.dtype != dtype:
-            raise CheckFailed(f"{what} should be {_name(dtype)}, not {_name(got.dtype)}", bug)
         return
-    # Among several that match within a coarse tolerance the nearest is meant.
-    matching = {n: v for n, v in values.items() if close(got, v, rtol, atol)}
-    if matching:
-        bug = min(matching, key=lambda n: float((got.double() - matching[n].double()).abs().sum()))
+    if wanted not in _HALF:
+        # Among several that match the nearest is meant.
+        matching = {n: v for n, v in values.items() if close(got, v, rtol, atol)}
+        if matching:
+            off = {n: float((got.double() - v.double()).abs().sum()) for n, v in matching.items()}
+            bug = min(off, key=lambda n: off[n])
     raise CheckFailed(_difference(got, expected, what), bug)
 
 
+_HALF = (torch.bfloat16, torch.float16)
 _strict = False
 
 
@@ -230,24 +238,56 @@ def _difference(got: Tensor, want: Tensor, what: str) -> str:
     if got.shape != want.shape:
         return f"{what} has shape {tuple(got.shape)}, expected {tuple(want.shape)}"
     shape = f"shape {tuple(got.shape)}" if got.ndim else "a single value"
-    if got.is_complex() or not bool(torch.isfinite(got.double()).all()):
-        bad = int((~torch.isfinite(got.double())).sum()) if not got.is_complex() else got.numel()
-        return f"{what} ({shape}) holds {bad} values that are not finite numbers"
-    off = (got.double() - want.double()).abs().reshape(-1)
+    if not bool(torch.isfinite(got.double()).all()):
+        bad = int((~torch.isfinite(got.double())).sum())
+        return f"{what} ({shape}) holds {counted(bad, 'value')} not finite (NaN or infinity)"
+    off = (got.double() - want.double()).abs()
     at = int(off.argmax())
-    index: list[int] = []
-    rest = at
-    for size in reversed(got.shape):
-        index.insert(0, rest % size)
-        rest //= size
-    expected, found = float(want.reshape(-1)[at]), float(got.reshape(-1)[at])
-    relative = float(off[at]) / max(abs(expected), 1e-30)
-    place = f" at index {tuple(index)}" if index else ""
+    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(at), got.shape))
+    largest, scale = float(off.max()), float(want.double().abs().max())
+    relative = f" ({_number(largest / scale)} of the largest expected)" if scale else ""
+    place = f" at index {index}" if index else ""
+    expected, found = digits(float(want.reshape(-1)[at]), float(got.reshape(-1)[at]))
     return (
         f"{what} is not what it should be ({shape}): the largest difference is "
-        f"{float(off[at]):.3g} (relative {relative:.2g}){place}: "
-        f"expected {expected:.6g}, got {found:.6g}"
+        f"{_number(largest)}{relative if got.ndim else ''}{place}: expected {expected}, got {found}"
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 value`, `2 values`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}" if value < 1e5 else f"{value:.1e}"
+
+
+def digits(want: float, got: float) -> tuple[str, str]:
+    """Two numbers with six digits each, or as many more as tell them apart."""
+    for places in (6, 9, 12, 15):
+        pair = f"{want + 0.0:.{places}g}", f"{got + 0.0:.{places}g}"  # + 0.0: never "-0"
+        if pair[0] != pair[1]:
+            return pair
+    return repr(want + 0.0), repr(got + 0.0)
+
+
+def described(value: Any) -> str:
+    """What came, in a few words: shape and dtype of a tensor, kind and length of others."""
+    if isinstance(value, Tensor):
+        where = " on meta" if value.device.type == "meta" else ""
+        single = "a single value of shape ()" if not value.ndim else f"shape {tuple(value.shape)}"
+        return f"a tensor, {single}, {_name(value.dtype)}{where}"
+    if isinstance(value, Foreign):
+        return f"an object of type {value.type}"
+    if isinstance(value, (tuple, list)):
+        inside = ", ".join(described(item) for item in value[:4])
+        more = ", …" if len(value) > 4 else ""
+        return f"a {type(value).__name__} of {len(value)} ({inside}{more})"
+    if isinstance(value, dict):
+        inside = ", ".join(f"{k}: {described(v)}" for k, v in list(value.items())[:6])
+        return f"{inside}{', …' if len(value) > 6 else ''}"
+    return "None" if value is None else f"{type(value).__name__} {str(value)[:60]}"
 
 
 def same(got: Any, want: Tensor, what: str, bug: str | None = None) -> None:

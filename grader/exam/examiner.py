@@ -9,10 +9,8 @@ import gc
 import hashlib
 import inspect
 import marshal
-import os
 import random
 import re
-import textwrap
 import time
 import traceback
 import types
@@ -29,65 +27,47 @@ gc.enable()
 
 from grader import catalog, content
 from grader.errors import GraderError
-from grader.exam import checks, kit
-from grader.exam.nursery import Nursery, NurseryGone
-from grader.exam.session import KEPT_OUTPUT_BYTES, Session, StageDied
+from grader.exam import checks, kit, protocol, suite
+from grader.exam.nursery import Nursery, NurseryGone, undumpable
+from grader.exam.session import KEPT_OUTPUT_BYTES, Allowance, Session, StageDied
 from grader.exam.stage import PROBE_FILE
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
 from grader.harmless import harmless
 
-_LOAD_S = 10.0
-_GPU_FACTOR = 6
-_MAX_TIMEOUTS, _MAX_DEATHS = 2, 3
-_PLUGINS_OFF = [
-    "terminal",
-    "cacheprovider",
-    "faulthandler",
-    "logging",
-    "doctest",
-    "unittest",
-    "warnings",
-    "pastebin",
-    "junitxml",
-    "tmpdir",
-    "monkeypatch",
-    "recwarn",
-    "stepwise",
-    "setuponly",
-    "setupplan",
-    "debugging",
-    "threadexception",
-    "unraisableexception",
-    "legacypath",
-    "capture",
-]
+CPU_S, _WALL_S = 3.0, 20.0  # a check's processor time, and the time on the clock behind it
+_GPU_FACTOR = 10
+_MAX_DEATHS = 3
+_PRINTED_CHARS = 4000
 
 
 class StageHandle:
     """What a check calls: `stage(probe, ...)` gives the probe's evidence."""
 
-    def __init__(self, run: "_Run", seconds: float, seed: int, device: str) -> None:
-        self._run, self.seconds, self._seed = run, seconds, seed
+    def __init__(self, run: "_Run", allowance: Allowance, seed: int, device: str) -> None:
+        self._run, self._allowance, self._seed = run, allowance, seed
         self.device = device
+        self.last: Any = None  # the evidence that came last
 
     def __call__(self, probe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Evidence of a probe. Raises LearnerRaised if it raised, StageDied if it ended so."""
         reply = self._ask(probe, args, kwargs)
-        if "raised" in reply:
-            raise _raised(reply["raised"])
-        return reply["evidence"]
+        if reply.raised is not None:
+            raise _raised(reply.raised)
+        self._look_around(reply)
+        return reply.evidence
 
     def attempt(self, probe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Evidence of a probe, or `Raised` with the exception it ended in."""
         reply = self._ask(probe, args, kwargs)
-        if "raised" not in reply:
-            return reply["evidence"]
-        raised = reply["raised"]
-        if raised["missing"]:
+        raised = reply.raised
+        if raised is not None and raised.missing:
             raise _raised(raised)
-        return checks.Raised(raised["types"], raised["text"], raised["unwritten"])
+        self._look_around(reply)
+        if raised is None:
+            return reply.evidence
+        return checks.Raised(raised.types, raised.text, raised.unwritten, raised.deliberate)
 
-    def _ask(self, probe: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
+    def _ask(self, probe: Callable[..., Any], args: Any, kwargs: Any) -> protocol.Reply:
         session = self._run.session()
         source, code, values = _probe(probe)
         call = {
@@ -98,28 +78,41 @@ class StageHandle:
             "args": args,
             "kwargs": kwargs,
         }
-        started = time.monotonic()
-        session.send({"op": "probe", "seed": self._seed, "probe": call}, self.seconds)
-        reply = session.answer(self.seconds)
-        self.seconds = max(0.05, self.seconds - (time.monotonic() - started))
-        if "unsendable" in reply:
-            raise checks.CheckFailed(f"The submission's answer: {reply['unsendable']}.")
-        raised = reply.get("raised")
+        request = {"op": "probe", "seed": self._seed, "probe": call}
+        reply = session.ask(request, self._allowance)
+        if reply.unsendable is not None:
+            raise checks.CheckFailed(f"The submission's answer: {reply.unsendable}.")
+        raised = reply.raised
         if raised is not None:
-            if raised["memory"]:
+            if raised.memory:
                 self._run.drop()
                 raise StageDied(Kind.MEMORY, "It asked for more than 4 GiB of memory.")
-            if "builtins.SystemExit" in raised["types"]:
+            if "builtins.SystemExit" in raised.types:
                 self._run.drop()
-                raise StageDied(Kind.CRASH, f"It called exit. {raised['story']}")
-        elif "evidence" not in reply:
-            raise checks.CheckFailed("The submission's process sent malformed evidence.")
+                raise StageDied(Kind.CRASH, f"It called exit. {raised.story}")
+        self.last = reply.evidence
         return reply
 
+    def _look_around(self, reply: protocol.Reply) -> None:
+        """What a call must leave as it found it: the caller's tensors, and torch's own state."""
+        if reply.changed:
+            names = " and ".join(f"`{name}`" for name in reply.changed)
+            bug = self._run.known("changes-input-in-place") if reply.changed == ["x"] else None
+            raise checks.CheckFailed(
+                f"The call changed its argument {names} in place: values, shape and strides of "
+                "what is passed in belong to the caller.",
+                bug,
+            )
+        if reply.left:
+            what = " and ".join(reply.left)
+            raise checks.CheckFailed(
+                f"A call leaves torch's global state changed: {what}. Use a `with` block, which "
+                "puts it back."
+            )
 
-def _raised(raised: dict[str, Any]) -> checks.LearnerRaised:
-    names = ("types", "text", "story", "unwritten")
-    return checks.LearnerRaised(*(raised[name] for name in names))
+
+def _raised(raised: protocol.Raised) -> checks.LearnerRaised:
+    return checks.LearnerRaised(raised.types, raised.text, raised.story, raised.unwritten)
 
 
 def _probe(probe: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
@@ -131,7 +124,7 @@ def _probe(probe: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
         queue = [probe]
         while queue:
             function = queue.pop()
-            pieces[function.__name__] = textwrap.dedent(inspect.getsource(function))
+            pieces[function.__name__] = suite.source(function)
             for name in set(re.findall(r"\w+", pieces[function.__name__])):
                 value = function.__globals__.get(name)
                 if name in pieces or name in kit.__all__:
@@ -167,9 +160,11 @@ class _Run:
         self.seed, self.part, self.only, self.until_named = seed, part, only, until_named
         self.checks: list[Check] = []
         self.error: Trouble | None = source if isinstance(source, Trouble) else None
-        self.output = ""
+        self.output = ""  # what was printed while the file was loaded
+        self.printed = ""  # and by the check that is made
         self.faults: dict[str, str] = {}
-        self.timeouts = self.deaths = 0
+        self.deaths = 0
+        self.out_of_time = False
         self.on_gpu = False
         self._session: Session | None = None
         self._loaded = False
@@ -190,7 +185,7 @@ class _Run:
             "source": self.source,
             "defines": catalog.card(self.slug).defines,
         }
-        self._session.send({"op": "load", "seed": self.seed, "load": load}, _LOAD_S)
+        self._session.send({"op": "load", "seed": self.seed, "load": load})
 
     def session(self) -> Session:
         """The stage with the source loaded. Raises StageDied."""
@@ -199,31 +194,38 @@ class _Run:
         session = self._session
         assert session is not None
         if not self._loaded:
-            reply = session.answer(_LOAD_S)
-            trouble = reply.get("trouble")
-            if trouble is None and "raised" in reply:
-                trouble = {"kind": "crash", "message": reply["raised"]["story"]}
+            reply = session.answer(Allowance(CPU_S, _WALL_S))
+            trouble = reply.trouble
+            if trouble is None and reply.raised is not None:
+                trouble = Trouble(Kind.CRASH, reply.raised.story)
             if trouble is not None:
                 self.drop()
-                raise StageDied(Kind(trouble["kind"]), trouble["message"])
+                raise StageDied(trouble.kind, trouble.message)
             self._loaded = True
+            printed = self._printed(session)
+            self.output = self.output or printed
         return session
 
     def drop(self) -> None:
+        """End the stage; what it printed belongs to the check that is made."""
         if self._session is not None:
             session, self._session = self._session, None
-            self._keep_output(session)
+            self.printed += self._printed(session)
             try:
                 session.close()
             except StageDied as died:  # it had killed or stopped its own parent
                 self.error = self.error or died.trouble
 
-    def _keep_output(self, session: Session) -> None:
+    def _printed(self, session: Session) -> str:
         text = session.kept.decode(errors="replace")
         if session.printed > len(session.kept):
             text += f"\n[{session.printed - len(session.kept)} more bytes were printed]\n"
         session.forget_output()
-        self.output = (self.output + text)[:KEPT_OUTPUT_BYTES]
+        return text
+
+    def known(self, bug: str) -> str | None:
+        """The bug's id, if the catalogue has it."""
+        return bug if any(b.id == bug for b in catalog.entry(self.slug).bugs) else None
 
     # The checks
 
@@ -241,15 +243,22 @@ class _Run:
                 self.session()
             except StageDied as died:
                 self._note(died)
-                self.error = died.trouble
-        loaded = self.error is None
+                self.error, self.output = died.trouble, self.printed
+        not_run = "" if self.error is None else "Not run: the file could not be loaded."
         for check in chosen:
-            if not loaded or self.timeouts >= _MAX_TIMEOUTS or self.deaths >= _MAX_DEATHS:
-                self._record(check, Outcome.ERROR, "Did not run.")
+            if not_run:
+                self._record(check, Outcome.ERROR, not_run)
             else:
                 self._run(check)
             if self.until_named and self.checks[-1].bug is not None:
                 break
+            if self.out_of_time:
+                not_run = not_run or "Not run: an earlier check ran out of time."
+            elif self.deaths >= _MAX_DEATHS:
+                not_run = not_run or f"Not run: {_MAX_DEATHS} checks had ended the process."
+        else:
+            if len(self.checks) != len(chosen):
+                raise GraderError(f"{len(self.checks)} of {len(chosen)} checks were made.")
         self.drop()
 
     def _run(self, check: Any) -> None:
@@ -260,42 +269,37 @@ class _Run:
         if gpu and not self.on_gpu:
             self.drop()
             self.on_gpu = True
+        self.printed = ""
         digest = hashlib.sha256(f"{self.seed}/{check.__name__}".encode()).digest()
         seed = int.from_bytes(digest[:6], "big")
-        seconds = check.kata_seconds * (_GPU_FACTOR if gpu else 1)
+        slower = _GPU_FACTOR if gpu else 1
+        allowance = Allowance(CPU_S * slower, _WALL_S * slower)
         device = self.examiner.accelerator() if gpu else "cpu"
-        words = {
-            "stage": StageHandle(self, seconds, seed, device),
-            "draw": checks.Draw(seed),
-        }
+        stage = StageHandle(self, allowance, seed, device)
+        words = {"stage": stage, "draw": checks.Draw(seed)}
         try:
             check(**{name: words[name] for name in inspect.signature(check).parameters})
         except checks.CheckFailed as failed:
-            known = failed.bug is None or any(
-                bug.id == failed.bug for bug in catalog.entry(self.slug).bugs
-            )
-            if not known:
+            if failed.bug is not None and self.known(failed.bug) is None:
                 self.faults[check.__name__] = f"the catalogue has no bug '{failed.bug}'"
             self._record(check, Outcome.FAILED, str(failed), failed.bug, started=failed.started)
         except StageDied as died:
             self._note(died)
-            self._session = None
             self.error = self.error or died.trouble
             self._record(check, Outcome.ERROR, str(died))
         except Exception:
             self.faults[check.__name__] = traceback.format_exc()
-            self._record(check, Outcome.ERROR, "The evidence for this check could not be used.")
+            came = checks.described(stage.last)
+            self._record(check, Outcome.FAILED, f"This check cannot use what came: {came}.")
         else:
             self._record(check, Outcome.PASSED)
-        if self._session is not None:
-            self._keep_output(self._session)
 
     def _note(self, died: StageDied) -> None:
         self.deaths += 1
-        self.timeouts += died.trouble.kind is Kind.TIMEOUT
+        self.out_of_time = self.out_of_time or died.late
         if self._session is not None:
             session, self._session = self._session, None
-            self._keep_output(session)
+            self.printed += self._printed(session)
 
     def _record(
         self,
@@ -307,6 +311,8 @@ class _Run:
         started: bool = True,
     ) -> None:
         name = check.__name__.removeprefix("test_")
+        if self._session is not None:
+            self.printed += self._printed(self._session)
         if bug is not None:
             known = next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
             if known is not None:
@@ -319,6 +325,7 @@ class _Run:
                 message=harmless(message)[:4000],
                 bug=bug,
                 started=started,
+                printed=harmless(self.printed)[:_PRINTED_CHARS],
             )
         )
 
@@ -336,6 +343,7 @@ class Examiner:
     def __init__(self, accelerator: str | None = None) -> None:
         torch.set_num_threads(1)
         self._nursery: Nursery | None = Nursery.fork()
+        undumpable()
         self._accelerator = accelerator
         self._suites: dict[str, tuple[int, list[Callable[..., Any]]]] = {}
 
@@ -387,7 +395,7 @@ class Examiner:
             if run.error is None
             else Trouble(run.error.kind, harmless(run.error.message)[:4000]),
             only=part,
-            output=harmless(run.output),
+            output=harmless(run.output)[:KEPT_OUTPUT_BYTES],
         )
 
     def _blame_suite(self, run: _Run) -> None:
@@ -402,10 +410,11 @@ class Examiner:
             raise GraderError(f"The suite of {run.slug} failed in {name}:\n{text.rstrip()}")
 
     def _pass(self, run: _Run) -> _Run:
+        found = self._suite(run.slug)
         try:
             if isinstance(run.source, bytes):
-                run.open()  # loads the file while pytest is imported here
-            run.run(self._suite(run.slug))
+                run.open()
+            run.run(found)
         except NurseryGone as gone:
             raise GraderError("The process that runs submissions was killed.") from gone
         except StageDied as died:
@@ -419,38 +428,9 @@ class Examiner:
         return run
 
     def _suite(self, slug: str) -> list[Callable[..., Any]]:
-        """The checks that pytest finds in a suite, in its order; found anew if it has changed."""
-        import pytest
-
+        """The checks of a suite; collected anew if it has changed."""
         path = content.suite(slug)
         version = path.stat().st_mtime_ns
         if self._suites.get(slug, (0, []))[0] != version:
-            collector = _Collector()
-            kept = {k: os.environ.pop(k, None) for k in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
-            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-            off = [word for name in _PLUGINS_OFF for word in ("-p", f"no:{name}")]
-            words = ["-c", os.devnull, f"--rootdir={path.parent}", "--noconftest"]
-            words += ["--assert=plain", "--import-mode=importlib"]
-            try:
-                status = pytest.main([str(path), *off, *words], plugins=[collector])
-            finally:
-                os.environ.update({k: v for k, v in kept.items() if v is not None})
-            if status == pytest.ExitCode.INTERRUPTED:  # it swallows Ctrl-C
-                raise KeyboardInterrupt
-            if not collector.checks:
-                raise GraderError(f"The suite of {slug} has no check (pytest status {status:d}).")
-            self._suites[slug] = version, collector.checks
+            self._suites[slug] = version, suite.collect(path)
         return self._suites[slug][1]
-
-
-class _Collector:
-    """A pytest plugin that takes the checks it has collected, and runs none."""
-
-    def __init__(self) -> None:
-        self.checks: list[Callable[..., Any]] = []
-
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        self.checks = [item.obj for item in items]
-
-    def pytest_runtestloop(self) -> bool:
-        return True

@@ -4,8 +4,10 @@ A probe runs next to the learner's code; these helpers set up its layers, say pl
 missing, and count work.
 """
 
+import _thread
 import copy
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.flop_counter import flop_registry
 
 __all__ = [
     "CheapMeta",
@@ -100,8 +103,6 @@ class _Counter(_Mode):
         self.ops = self.flops = self.largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        from torch.utils.flop_counter import flop_registry
-
         out = func(*args, **(kwargs or {}))
         self.ops += 1
         if (formula := flop_registry.get(func.overloadpacket)) is not None:
@@ -171,9 +172,28 @@ def _is_meta(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type == "meta"
 
 
+threads_at_rest = 0  # how many run before a probe begins: the stage says
+_threads_started = 0
+
+
+def _watch_threads(event: str, _: Any) -> None:
+    global _threads_started
+    _threads_started += event in ("_thread.start_new_thread", "_thread.start_joinable_thread")
+
+
 def count(call: Callable[[], Any]) -> dict[str, int]:
-    """What a call costs: dispatched operators, values in its largest result, FLOPs."""
+    """What a call costs: dispatched operators, values in its largest result, FLOPs.
+
+    Raises Missing where a part of the work may have been done on another thread, which is not
+    seen here.
+    """
+    if not hasattr(_watch_threads, "on"):
+        sys.addaudithook(_watch_threads)  # stays: there is no taking it away
+        _watch_threads.__dict__["on"] = True
+    before, alive = _threads_started, _thread._count()
     counter = _Counter()
     with counter:
         call()
+    if _threads_started != before or alive > threads_at_rest:
+        raise Missing("The work is done on another thread, where it cannot be counted")
     return {"ops": counter.ops, "largest": counter.largest, "flops": counter.flops}

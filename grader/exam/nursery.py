@@ -7,7 +7,6 @@ are, so a stage forked here has torch at hand and nothing else of ours.
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 _START, _REAP, _ACCELERATOR = b"S", b"R", b"A"
 _ORDER = struct.Struct("!cq")
 _ANSWER = struct.Struct("!q")
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _REAP_S = 5.0
 _ANSWER_S, _ACCELERATOR_S = 8.0, 60.0  # a driver may take long to start
 _KINDS = ("", "cuda", "xpu")  # accelerators that the gpu part knows; MPS lacks float64
@@ -65,6 +64,36 @@ def descendants(pid: int) -> list[int]:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def undumpable() -> None:
+    """Keep other processes of this user from tracing this one and from reading its memory."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def remove_tree(folder: str) -> None:
+    """Remove a folder with all that is in it, however deep it goes and whatever its modes.
+
+    What lies deeper is moved up first: neither recursion nor the length of a path sets a limit.
+    """
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+    waiting, number = [folder], 0
+    while waiting:
+        here = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(here) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry.path, 0o700)
+                        number += 1
+                        up = f"{folder}.{number}"
+                        os.rename(entry.path, up)
+                        waiting.append(up)
+                    else:
+                        os.unlink(entry.path)
+        with contextlib.suppress(OSError):
+            os.rmdir(here)
 
 
 @dataclass
@@ -161,7 +190,7 @@ class Nursery:
         self.sock.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
 
 
 class _Keeper:
@@ -195,7 +224,7 @@ class _Keeper:
             return
         finally:
             self._reap()
-            shutil.rmtree(self.base, ignore_errors=True)
+            remove_tree(self.base)
 
     def _start(self, fds: list[int], memory_bytes: int) -> int:
         self._reap()
@@ -264,7 +293,7 @@ class _Keeper:
             if time.monotonic() > deadline:
                 break
         if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_tree(self.folder)
             self.folder = ""
         return status
 

@@ -1,13 +1,16 @@
 """One stage as the examiner sees it: send a request, wait within limits, read the answer."""
 
+import contextlib
 import os
+import resource
 import select
 import signal
 import socket
+import sys
 import time
 from typing import Any
 
-from grader.exam import wire
+from grader.exam import protocol, wire
 from grader.exam.nursery import Nursery, NurseryGone, children, descendants
 from grader.exam.stage import OUT_OF_MEMORY_EXIT
 from grader.exam.verdict import Kind, Trouble
@@ -18,14 +21,27 @@ KEPT_OUTPUT_BYTES = 64 << 10
 OUTPUT_LIMIT_BYTES = 1 << 20
 _POLL_S = 0.05
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_MUCH_BYTES = 256 << 20  # held at the end of the time, it tells what the time went into
+_LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 class StageDied(Exception):
-    """The stage is gone; `trouble` says what it did."""
+    """The stage is gone; `trouble` says what it did, `late` that its time had run out."""
 
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: Kind, message: str, *, late: bool = False) -> None:
         super().__init__(message)
-        self.trouble = Trouble(kind, message)
+        self.trouble, self.late = Trouble(kind, message), late
+
+
+class Allowance:
+    """What one check may take, over all its probes: processor time, and behind it a generous
+    time on the clock. Without /proc the clock alone decides."""
+
+    def __init__(self, cpu_s: float, wall_s: float) -> None:
+        self.cpu_s, self.wall_s = cpu_s, wall_s
+        if sys.platform != "linux":
+            self.wall_s = min(wall_s, 2 * cpu_s)
 
 
 class Session:
@@ -33,6 +49,7 @@ class Session:
 
     def __init__(self, nursery: Nursery, limited: bool = True) -> None:
         self.nursery = nursery
+        self.limits = _limits()
         ours, theirs = socket.socketpair()
         self.pipe, output = os.pipe()
         os.set_blocking(self.pipe, False)
@@ -50,12 +67,20 @@ class Session:
     def forget_output(self) -> None:
         self.kept, self.printed = bytearray(), 0
 
-    def send(self, request: dict[str, Any], seconds: float) -> None:
+    def ask(self, request: dict[str, Any], allowance: Allowance) -> protocol.Reply:
+        """Send a request and await its reply; what that took is taken from the allowance.
+        Raises StageDied."""
+        self.send(request)
+        return self.answer(allowance)
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Send a request, whose time runs from now on."""
         self.requests += 1
+        self.started = time.monotonic(), _cpu_s([self.pid])
         data = memoryview(wire.encode({"id": self.requests, **request}))
-        deadline = time.monotonic() + seconds
+        allowance = Allowance(_SEND_S, _SEND_S)
         while data:
-            self._wait(deadline, seconds, write=True)
+            self._wait(allowance, write=True)
             try:
                 data = data[self.sock.send(data[: 1 << 20]) :]
             except BlockingIOError:
@@ -63,27 +88,44 @@ class Session:
             except OSError:
                 self._dead()
 
-    def answer(self, seconds: float) -> dict[str, Any]:
+    def answer(self, allowance: Allowance) -> protocol.Reply:
         """The reply to the last request. Raises StageDied."""
-        deadline = time.monotonic() + seconds
         try:
-            head, body = wire.lengths(self._read(wire.HEADER_BYTES, deadline, seconds))
-            tree, tensors = self._read(head, deadline, seconds), self._read(body, deadline, seconds)
-            reply = wire.decode(tree, tensors)
-        except wire.WireError as error:
+            head, body = wire.lengths(self._read(wire.HEADER_BYTES, allowance))
+            tree, tensors = self._read(head, allowance), self._read(body, allowance)
+            reply = protocol.reply(wire.decode(tree, tensors))
+        except (wire.WireError, protocol.Malformed) as error:
             self.close()
-            raise StageDied(Kind.CRASH, f"The submission's process sent {error}.") from error
+            what = error if isinstance(error, wire.WireError) else "malformed evidence"
+            raise StageDied(Kind.CRASH, f"The submission's process sent {what}.") from error
+        wall, cpu = self._taken()
+        allowance.wall_s = max(0.05, allowance.wall_s - wall)
+        allowance.cpu_s = max(0.05, allowance.cpu_s - cpu)
         self._drain()
-        if not isinstance(reply, dict) or reply.get("id") != self.requests:
+        trouble = self._trouble(reply)
+        if trouble:
             self.close()
-            raise StageDied(Kind.CRASH, "The submission's process answered out of turn.")
-        if self._leftovers():
-            self.close()
-            raise StageDied(Kind.CRASH, "The submission left processes running.")
-        if reply.get("threads"):
-            self.close()
-            raise StageDied(Kind.CRASH, "The submission left threads running.")
+            raise StageDied(Kind.CRASH, trouble)
         return reply
+
+    def _trouble(self, reply: protocol.Reply) -> str:
+        if reply.id != self.requests:
+            return "The submission's process answered out of turn."
+        if self._leftovers():
+            return "The submission left processes running."
+        if reply.threads:
+            return "The submission left threads running."
+        if _limits() != self.limits:
+            for what, limit in self.limits.items():
+                with contextlib.suppress(OSError, ValueError):
+                    resource.setrlimit(what, limit)
+            return "The submission changed the limits of the process that judges it."
+        if reply.replaced:
+            return (
+                f"The submission replaced {reply.replaced}, which the checks rely on. "
+                "Leave torch as it is and write the answer in your own classes and functions."
+            )
+        return ""
 
     def _leftovers(self) -> bool:
         deadline = time.monotonic() + 0.2
@@ -93,13 +135,21 @@ class Session:
             time.sleep(0.01)
         return False
 
-    def _read(self, count: int, deadline: float, seconds: float) -> bytes:
+    def _taken(self) -> tuple[float, float]:
+        """Seconds on the clock and of processor time since the request was sent."""
+        wall, cpu = self.started
+        return time.monotonic() - wall, _cpu_s(self._below()) - cpu
+
+    def _below(self) -> list[int]:
+        return descendants(self.nursery.pid)
+
+    def _read(self, count: int, allowance: Allowance) -> bytes:
         data = bytearray()
         while len(data) < count:
             try:
                 chunk = self.sock.recv(min(count - len(data), 1 << 20))
             except BlockingIOError:
-                self._wait(deadline, seconds)
+                self._wait(allowance)
                 continue
             except OSError:
                 chunk = b""
@@ -108,8 +158,8 @@ class Session:
             data += chunk
         return bytes(data)
 
-    def _wait(self, deadline: float, seconds: float, write: bool = False) -> None:
-        """Until the socket is ready; watches output, memory, processes and the clock."""
+    def _wait(self, allowance: Allowance, write: bool = False) -> None:
+        """Until the socket is ready; watches output, memory, processes, and the time taken."""
         while True:
             outs = [self.sock.fileno()] if write else []
             ready, writable, _ = select.select([self.sock.fileno(), self.pipe], outs, [], _POLL_S)
@@ -117,16 +167,18 @@ class Session:
                 self._drain()
             if writable or self.sock.fileno() in ready:
                 return
-            if time.monotonic() > deadline:
+            below = self._below()
+            held = _resident(below) - self.start_bytes
+            if held > MEMORY_BYTES:
                 self.close()
-                raise StageDied(Kind.TIMEOUT, f"No answer within {seconds:.3g} seconds.")
-            below = descendants(self.nursery.pid)
+                raise StageDied(Kind.MEMORY, _TOO_MUCH_MEMORY)
             if len(below) > PROCESSES:
                 self.close()
                 raise StageDied(Kind.CRASH, f"More than {PROCESSES} processes were started.")
-            if _resident(below) > self.start_bytes + MEMORY_BYTES:
+            wall, cpu = self._taken()
+            if cpu > allowance.cpu_s or wall > allowance.wall_s:
                 self.close()
-                raise StageDied(Kind.MEMORY, _TOO_MUCH_MEMORY)
+                raise _out_of_time(cpu > allowance.cpu_s, cpu, wall, held)
 
     def _drain(self) -> None:
         while True:
@@ -169,6 +221,21 @@ class Session:
             self.sock.close()
 
 
+_SEND_S = 20.0
+
+
+def _out_of_time(computing: bool, cpu: float, wall: float, held: int) -> StageDied:
+    if held > _MUCH_BYTES:
+        text = f"It held {held / 2**30:.1f} GiB of memory and was asking for more"
+        grows = f"{text} after {wall:.1f} s: something grows without end."
+        return StageDied(Kind.MEMORY, grows, late=True)
+    if computing:
+        text = f"No end after {cpu:.1f} s of computing: a loop that does not stop?"
+        return StageDied(Kind.TIMEOUT, text, late=True)
+    text = f"No answer within {wall:.0f} s: it waits for something."
+    return StageDied(Kind.TIMEOUT, text, late=True)
+
+
 _TOO_MUCH_MEMORY = "It asked for more than 4 GiB of memory."
 
 
@@ -181,3 +248,16 @@ def _resident(pids: list[int]) -> int:
         except (OSError, IndexError):
             continue
     return total
+
+
+def _cpu_s(pids: list[int]) -> float:
+    """Seconds of processor time that these processes, and those they waited for, have used."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/stat") as file:
+            ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:15]))
+    return ticks * _TICK_S
+
+
+def _limits() -> dict[int, tuple[int, int]]:
+    return {what: resource.getrlimit(what) for what in _LIMITS}

@@ -5,35 +5,36 @@ decides nothing. Whatever happens here, the examiner reads only bounded, plain d
 """
 
 import _thread
+import ast
 import builtins
 import contextlib
 import difflib
-import gc
+import dis
 import importlib.abc
 import linecache
 import marshal
 import os
-import random
 import resource
-import signal
 import socket
 import sys
 import time
 import traceback
 import types
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
-from grader.exam import kit, wire
+from grader.exam import kit, source_text, wire
+from grader.exam.surroundings import Surroundings
 
 PROBE_FILE = "<probe>"
 OUT_OF_MEMORY_EXIT = 77
 _FILE_BYTES = 64 << 20
 _THREAD_GRACE_S = 0.25
 _ARGUMENT_CHARS = 200
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 class _NoGrader(importlib.abc.MetaPathFinder):
@@ -42,54 +43,6 @@ class _NoGrader(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> None:
         if name.partition(".")[0] in ("grader", "solutions"):
             raise ImportError(f"a submission cannot import '{name}'", name=name)
-
-
-class _Pristine:
-    """What a submission may have changed around itself, put back before every probe."""
-
-    def __init__(self) -> None:
-        self.modules = dict(sys.modules)
-        self.builtins = dict(vars(builtins))
-        self.path, self.meta_path = list(sys.path), list(sys.meta_path)
-        self.environ = dict(os.environ)
-        self.cwd = os.getcwd()
-        self.recursion = sys.getrecursionlimit()
-        self.streams = sys.stdout, sys.stderr
-
-    def restore(self, seed: int) -> None:
-        vars(builtins).update(self.builtins)
-        for name, module in self.modules.items():
-            if sys.modules.get(name) is not module:
-                sys.modules[name] = module
-        sys.path[:], sys.meta_path[:] = self.path, self.meta_path
-        if dict(os.environ) != self.environ:
-            os.environ.clear()
-            os.environ.update(self.environ)
-        with contextlib.suppress(OSError):
-            os.chdir(self.cwd)
-        warnings.resetwarnings()  # a warning is no error, whatever the caller or the file has set
-        warnings.simplefilter("ignore", DeprecationWarning)
-        sys.settrace(None)
-        sys.setprofile(None)
-        sys.setrecursionlimit(self.recursion)
-        sys.stdout, sys.stderr = self.streams
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        gc.enable()
-        torch.set_default_dtype(torch.float32)
-        torch.set_default_device(None)
-        torch.set_grad_enabled(True)
-        torch.set_autocast_enabled("cpu", False)
-        torch.autograd.set_detect_anomaly(False)
-        torch._C._set_deterministic_algorithms(False)  # the public one imports the compiler
-        if torch.get_num_threads() != 1:
-            torch.set_num_threads(1)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack of each call
-        for device in (torch.cuda, torch.xpu):
-            if device.is_initialized():
-                device.manual_seed_all(seed)
-        random.seed(seed)
-        if (numpy := sys.modules.get("numpy")) is not None:
-            numpy.random.seed(seed % 2**32)
 
 
 def serve(sock: socket.socket, memory_bytes: int | None) -> None:
@@ -127,46 +80,55 @@ def _limit(memory_bytes: int | None) -> None:
 
 class _Stage:
     def __init__(self) -> None:
-        self.pristine = _Pristine()
+        self.around = Surroundings()
         self.module = types.ModuleType("submission")
         self.filename = "submission"
         # The count goes on from that of the process we were forked from; its threads did not.
-        self.inherited = _thread._count()
+        self.inherited = kit.threads_at_rest = _thread._count()
+        self.answered = False  # whether any of what the stub leaves open is written
 
     def answer(self, request: dict[str, Any]) -> bytes:
-        """One encoded reply: evidence, or what was raised instead."""
+        """One encoded reply, which protocol.Reply describes."""
         try:
-            self.pristine.restore(request["seed"])
-            # Inference mode and grad mode may have been left on; neither reaches the probe.
-            with torch.inference_mode(False), torch.enable_grad():
+            self.around.restore(request["seed"])
+            # Inference mode may have been left on; it does not reach the probe.
+            with torch.inference_mode(False):
                 if request["op"] == "load":
                     result = self._load(**request["load"])
                 else:
-                    result = {"evidence": self._probe(**request["probe"])}
+                    result = self._probe(**request["probe"])
         except BaseException as error:
             result = self._raised(error)
-        vars(builtins).update(self.pristine.builtins)
+        vars(builtins).update(self.around.builtins)
+        result["replaced"] = self.around.replaced()
         result["threads"] = self._threads()
         try:
             return wire.encode({"id": request["id"], **result})
         except BaseException as error:
             text = str(error) if isinstance(error, wire.WireError) else "evidence cannot be read"
-            return wire.encode({"id": request["id"], "unsendable": text, "threads": 0})
+            return wire.encode({"id": request["id"], "unsendable": text})
 
     def _load(
-        self, slug: str, filename: str, source: bytes, defines: Sequence[str]
+        self,
+        slug: str,
+        filename: str,
+        source: bytes,
+        defines: Sequence[str],
     ) -> dict[str, Any]:
         self.filename = filename
         self.module = module = types.ModuleType(slug)
         module.__file__ = filename
         if not source.strip():
             return _trouble("missing", "The file is empty.")
+        text = source_text.decoded(source)
+        if isinstance(text, source_text.Unreadable):
+            return _trouble("syntax", text.message)
         try:
             code = compile(source, filename, "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
-            return _trouble("syntax", _syntax(error, source))
-        lines = source.decode(errors="replace").splitlines(keepends=True)
-        linecache.cache[filename] = (len(source), None, lines, filename)
+            return _trouble("syntax", _syntax(error))
+        linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
+        self.answered = _answered(text, defines)
         sys.modules[slug] = module
         try:
             exec(code, vars(module))
@@ -179,8 +141,8 @@ class _Stage:
         missing = [name for name in defines if name not in vars(module)]
         if missing:
             return _trouble("missing", _what_is_there(missing, vars(module)))
-        self.pristine.modules[slug] = module
-        return {"evidence": None}
+        self.around.modules[slug] = module
+        return {}
 
     def _probe(
         self,
@@ -190,13 +152,21 @@ class _Stage:
         values: dict[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> Any:
+    ) -> dict[str, Any]:
         lines = source.splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
         scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
-        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.pristine.builtins))
+        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
         exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
-        return scope[name](self.module, *args, **kwargs)
+        probe = scope[name]
+        words = probe.__code__.co_varnames[1 : 1 + len(args)]
+        given = _Given({**dict(zip(words, args)), **kwargs})
+        result: dict[str, Any]
+        try:
+            result = {"evidence": probe(self.module, *args, **kwargs)}
+        except BaseException as error:
+            result = self._raised(error)
+        return {**result, "left": self.around.left(), "changed": given.changed()}
 
     def _threads(self) -> int:
         """How many threads run on after a moment's grace."""
@@ -213,23 +183,34 @@ class _Stage:
                 "text": _text(error),
                 "story": self._story(error),
                 "missing": isinstance(error, kit.Missing),
-                "unwritten": self._unwritten(error),
+                "unwritten": not self.answered and self._open(error) is not None,
+                "deliberate": self._deliberate(error) is not None,
                 "memory": _is_memory(error),
             }
         }
 
-    def _unwritten(self, error: BaseException) -> bool:
-        """Whether the file itself says that something is not written; torch says it too, of what
+    def _deliberate(self, error: BaseException) -> types.TracebackType | None:
+        """Where a `raise` (or `assert`) of the file made this exception, if one did."""
+        last = error.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        if last is None or last.tb_frame.f_code.co_filename != self.filename:
+            return None
+        return last if last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISE else None
+
+    def _open(self, error: BaseException) -> types.TracebackType | None:
+        """Where the file itself says that something is not written; torch says it too, of what
         it has no kernel for."""
-        last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-        own = any(frame.f_code.co_filename == self.filename for frame in last)
-        return isinstance(error, NotImplementedError) and own
+        return self._deliberate(error) if isinstance(error, NotImplementedError) else None
 
     def _story(self, error: BaseException) -> str:
         """The exception, the learner's frames, and the probe's call with its shapes."""
         text = _text(error)
         if isinstance(error, kit.Missing):
             return text
+        if (at := self._open(error)) is not None:
+            name = at.tb_frame.f_code.co_qualname
+            return f"`{name}` still raises NotImplementedError (line {at.tb_lineno})."
         lines = [f"{type(error).__name__}: {text}" if text else type(error).__name__]
         frames = list(traceback.walk_tb(error.__traceback__))
         own = [(f, n) for f, n in frames if f.f_code.co_filename == self.filename]
@@ -287,19 +268,64 @@ def _trouble(kind: str, message: str) -> dict[str, Any]:
     return {"trouble": {"kind": kind, "message": message}}
 
 
-def _syntax(error: SyntaxError | ValueError, source: bytes) -> str:
-    try:
-        source.decode("utf-8-sig")
-    except UnicodeDecodeError as bad:
-        line = source.count(b"\n", 0, bad.start) + 1
-        if not isinstance(error, SyntaxError) or "utf-8" in str(error).lower():
-            return f"The file is not UTF-8 text (line {line})."
+def _syntax(error: SyntaxError | ValueError) -> str:
     if not isinstance(error, SyntaxError):
         return f"The file cannot be read as Python: {error}."
     lines = [f"{type(error).__name__}: {error.msg} (line {error.lineno})"]
     if error.text:
         lines.append("    " + error.text.strip())
     return "\n".join(lines)
+
+
+def _answered(text: str, defines: Sequence[str]) -> bool:
+    """Whether a function among what the kata defines holds more than a docstring and its
+    NotImplementedError."""
+    wanted = [node for node in ast.parse(text).body if getattr(node, "name", None) in defines]
+    functions = [
+        node
+        for top in wanted
+        for node in ast.walk(top)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    return any(not all(map(_says_nothing, node.body)) for node in functions)
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    match node:
+        case ast.Pass() | ast.Expr(value=ast.Constant()):
+            return True
+        case ast.Raise(exc=ast.Name(id="NotImplementedError")):
+            return True
+        case ast.Raise(exc=ast.Call(func=ast.Name(id="NotImplementedError"))):
+            return True
+    return False
+
+
+class _Given:
+    """The tensors among a probe's arguments, as they were before it ran."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.kept = [
+            (name, value, value.shape, value.stride(), value.clone())
+            for name, argument in arguments.items()
+            for value in tree_leaves(argument)
+            if isinstance(value, torch.Tensor) and value.device.type == "cpu"
+        ]
+
+    def changed(self) -> list[str]:
+        """Names of the arguments whose values, shape or strides are others now."""
+        with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+            return list(
+                dict.fromkeys(
+                    name
+                    for name, value, shape, stride, before in self.kept
+                    if value.shape != shape or value.stride() != stride or not _equal(value, before)
+                )
+            )
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.equal(one, other) or bool(((one == other) | (one != one) & (other != other)).all())
 
 
 def _what_is_there(missing: list[str], names: dict[str, Any]) -> str:

@@ -55,7 +55,8 @@ class Kind(StrEnum):
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One rule of the contract, judged. `bug` is the catalogue id of the mistake found.
 
-    `started` is False where the submission answered NotImplementedError.
+    `started` is False where the submission is the stub still: it answered NotImplementedError.
+    `printed` is what it wrote while the check was made (bounded, made harmless for display).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     bug: str | None = None
     started: bool = True
+    printed: str = ""
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer to one grading. `only` names the part when just one was run;
-    `output` is what the submission printed (bounded, made harmless for display)."""
+    `output` is what the submission printed while it was loaded (bounded and harmless too)."""
 
     slug: str
     seed: int
@@ -109,6 +111,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         ran = [check for check in self.checks if check.outcome is not Outcome.SKIPPED]
         return self.error is not None or not ran or any(check.started for check in ran)
 
+    @property
+    def failures(self) -> list[int]:
+        """Indices of the checks to show, what says most first: a named mistake says more than
+        its unnamed consequences. What never ran is not among them."""
+        wrong = [
+            (at, check)
+            for at, check in enumerate(self.checks)
+            if check.started
+            and (
+                check.outcome is Outcome.FAILED
+                or (check.outcome is Outcome.ERROR and self.error is None)
+            )
+        ]
+        return [at for at, check in wrong if check.bug] or [at for at, _ in wrong]
+
+    @property
+    def headline(self) -> int | None:
+        """The index of the check that a page leads with, if one failed."""
+        return next(iter(self.failures), None)
+
     def as_json(self) -> bytes:
         """The object that `--json` prints."""
         checks = [
@@ -118,17 +140,20 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
                 "outcome": check.outcome,
                 "message": check.message,
                 "bug": check.bug,
+                "printed": check.printed,
             }
             for check in self.checks
         ]
         return msgspec.json.encode(
             {
+                "version": 1,
                 "slug": self.slug,
                 "passed": self.passed,
                 "level": self.level,
                 "seed": self.seed,
                 "seconds": round(self.seconds, 3),
                 "checks": checks,
+                "headline": self.headline,
                 "error": self.error,
             }
         )

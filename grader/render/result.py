@@ -34,8 +34,8 @@ def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str
     if verdict.error is None or any(c.outcome is not Outcome.ERROR for c in verdict.checks):
         lines += _parts(verdict, ink)
     lines += _failures(verdict, around.bugs, ink)
-    if not verdict.passed and verdict.output.strip():
-        lines += _output(verdict.output, ink)
+    if not verdict.passed:
+        lines += _output(verdict, ink)
     return [*lines, "", *_footer(verdict, around, ink)]
 
 
@@ -83,11 +83,8 @@ def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
 
 def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
-    if verdict.error is None:
-        failed += [c for c in verdict.checks if c.outcome is Outcome.ERROR]
-    # A named mistake says more than the same mistake's unnamed consequences.
     alike: dict[str, Check] = {}
-    for check in [c for c in failed if c.bug] or failed:
+    for check in (verdict.checks[at] for at in verdict.failures):
         alike.setdefault(check.bug or "".join(check.message.splitlines()[1:2]) or check.name, check)
     shown = list(alike.values())[:_SHOWN_FAILURES]
     lines = []
@@ -106,13 +103,19 @@ def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
     return lines
 
 
-def _output(output: str, ink: _Ink) -> list[str]:
-    printed = output.rstrip().splitlines()
-    lines = ["", ink.paint("It printed:", "bold")]
-    lines += [ink.paint(f"  {line[:200]}", "dim") for line in printed[:_SHOWN_OUTPUT]]
-    if len(printed) > _SHOWN_OUTPUT:
-        more = counted(len(printed) - _SHOWN_OUTPUT, "more line")
-        lines.append(ink.paint(f"  and {more}", "dim"))
+def _output(verdict: Verdict, ink: _Ink) -> list[str]:
+    """What the check that the page leads with has printed, or else what loading the file has."""
+    leading = verdict.checks[verdict.headline].printed if verdict.headline is not None else ""
+    lines: list[str] = []
+    for text, where in ((leading, "in that check"), (verdict.output, "while it was loaded")):
+        printed = text.rstrip().splitlines()
+        if not printed:
+            continue
+        lines += ["", ink.paint(f"It printed {where}:", "bold")]
+        lines += [ink.paint(f"  {line[:200]}", "dim") for line in printed[:_SHOWN_OUTPUT]]
+        if len(printed) > _SHOWN_OUTPUT:
+            more = counted(len(printed) - _SHOWN_OUTPUT, "more line")
+            lines.append(ink.paint(f"  and {more}", "dim"))
     return lines
 
 

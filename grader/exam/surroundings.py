@@ -1,0 +1,173 @@
+"""What stands around a submission on the stage: what it may change and gets put back, what a call
+must leave as it found it, and what the probes rely on.
+
+All is remembered before the submission is loaded.
+"""
+
+import builtins
+import contextlib
+import copy
+import gc
+import math
+import operator
+import os
+import random
+import signal
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.nn.modules import module as nn_module
+from torch.utils import _python_dispatch, _pytree, flop_counter
+
+from grader.exam import kit
+
+_HOOKS = [
+    table
+    for name, table in vars(nn_module).items()
+    if name.startswith("_global_") and isinstance(table, dict)
+]
+# Modules and classes whose every name must stay what it was, and how a message calls them.
+_RELIED_ON: list[tuple[str, Any]] = [
+    ("torch", torch),
+    ("torch.nn", nn),
+    ("torch.nn.functional", F),
+    ("torch.nn.init", nn.init),
+    ("torch.linalg", torch.linalg),
+    ("torch.autograd", torch.autograd),
+    ("torch.utils.flop_counter", flop_counter),
+    ("torch.utils._python_dispatch", _python_dispatch),
+    ("torch.utils._pytree", _pytree),
+    ("copy", copy),
+    ("math", math),
+    ("the probes' helpers", kit),
+    ("torch.Tensor", torch.Tensor),
+    *(
+        (f"nn.{kind.__name__}", kind)
+        for kind in (
+            nn.Parameter,
+            nn.Module,
+            nn.Linear,
+            nn.Embedding,
+            nn.LayerNorm,
+            nn.Dropout,
+            nn.Identity,
+            nn.Sequential,
+            nn.ModuleList,
+            nn.ModuleDict,
+        )
+    ),
+]
+_TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
+# Written into a class by Python itself, at a deep copy or when annotations are asked for.
+_PYTHONS_OWN = {"__slotnames__", "__annotations__", "__abstractmethods__", "__doc__"}
+
+
+class Surroundings:
+    """Remembers at its making; `restore` before every probe, `left` and `replaced` after."""
+
+    def __init__(self) -> None:
+        self.modules = dict(sys.modules)
+        self.builtins = dict(vars(builtins))
+        self._path, self._meta_path = list(sys.path), list(sys.meta_path)
+        self._environ = dict(os.environ)
+        self._cwd = os.getcwd()
+        self._recursion = sys.getrecursionlimit()
+        self._streams = sys.stdout, sys.stderr
+        self._names = [
+            (words, owner, tuple(vars(owner)), tuple(vars(owner).values()))
+            for words, owner in _RELIED_ON
+        ]
+        linear = nn.Linear(1, 1)
+        self._taken = {*dir(linear), *dir(linear.weight)} - _PYTHONS_OWN
+        self._formulas = dict(flop_counter.flop_registry)
+        self._state = dict(_state())
+
+    def restore(self, seed: int) -> None:
+        """Put back what may have been changed, and seed what draws numbers."""
+        vars(builtins).update(self.builtins)
+        sys.modules.update(self.modules)
+        sys.path[:], sys.meta_path[:] = self._path, self._meta_path
+        if dict(os.environ) != self._environ:
+            os.environ.clear()
+            os.environ.update(self._environ)
+        with contextlib.suppress(OSError):
+            os.chdir(self._cwd)
+        warnings.resetwarnings()  # a warning is no error, whatever the caller or the file has set
+        warnings.simplefilter("ignore", DeprecationWarning)
+        sys.settrace(None)
+        sys.setprofile(None)
+        sys.setrecursionlimit(self._recursion)
+        sys.stdout, sys.stderr = self._streams
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.enable()
+        for pop, count in (
+            (torch._C._pop_torch_dispatch_stack, torch._C._len_torch_dispatch_stack),
+            (torch._C._pop_torch_function_stack, torch._C._len_torch_function_stack),
+        ):
+            while count():
+                pop()
+        for table in _HOOKS:
+            if table:
+                table.clear()
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        torch.set_grad_enabled(True)
+        torch.set_autocast_enabled("cpu", False)
+        torch.autograd.set_detect_anomaly(False)
+        torch._C._set_deterministic_algorithms(False)  # the public one imports the compiler
+        if torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack of each call
+        for device in (torch.cuda, torch.xpu):
+            if device.is_initialized():
+                device.manual_seed_all(seed)
+        random.seed(seed)
+        numpy_random = sys.modules.get("numpy.random")
+        if numpy_random is not None:
+            numpy_random.seed(seed % 2**32)
+
+    def left(self) -> list[str]:
+        """What of torch's global state is no more as a probe finds it."""
+        return [name for name, value in _state() if value != self._state[name]]
+
+    def replaced(self) -> str | None:
+        """The first name found that the probes rely on and that is not what it was."""
+        for words, owner, names, values in self._names:
+            now = vars(owner)
+            if not all(map(operator.is_, map(now.get, names), values)):
+                for name, was in zip(names, values):
+                    if now.get(name) is not was and callable(was) and not _torchs(now.get(name)):
+                        return f"{words}.{name}"
+            if isinstance(owner, type) and len(now) > len(names):
+                added = (now.keys() - names) & self._taken
+                if added:
+                    return f"{words}.{min(added)}"
+        if flop_counter.flop_registry != self._formulas:
+            return "torch.utils.flop_counter.flop_registry"
+        return None
+
+
+def _torchs(value: Any) -> bool:
+    """Whether it is a function that torch itself has put there; its compiler does, when loaded."""
+    code = getattr(value, "__code__", None)
+    return isinstance(code, types.CodeType) and code.co_filename.startswith(_TORCH_FOLDER)
+
+
+def _state() -> Iterator[tuple[str, Any]]:
+    """torch's global state, as `Surroundings.restore` leaves it between probes."""
+    yield "grad mode", torch.is_grad_enabled()
+    yield "inference mode", torch.is_inference_mode_enabled()
+    yield "the default dtype", torch.get_default_dtype()
+    yield "function modes (a default device is one)", torch._C._len_torch_function_stack()
+    yield "dispatch modes", torch._C._len_torch_dispatch_stack()
+    yield "autocast", torch.is_autocast_enabled("cpu")
+    yield "anomaly detection", torch.is_anomaly_enabled()
+    yield "deterministic algorithms", torch._C._get_deterministic_algorithms()
+    yield "the number of threads", torch.get_num_threads()
+    yield "global module hooks", sum(map(len, _HOOKS))
