@@ -1,5 +1,6 @@
 """The `kata` command. Commands are loaded when they are called, torch only by those that grade."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -67,7 +68,8 @@ def main() -> None:
     except BrokenPipeError:
         terminal.hang_up(sys.stdout)
     except OSError as error:
-        status = _fail(f"The output cannot be written: {error.strerror}.", 3)
+        if status != terminal.OutputFault.exit_code:  # it has been said, otherwise
+            status = _fail(str(terminal.OutputFault(error)), terminal.OutputFault.exit_code)
         terminal.hang_up(sys.stdout)
     if "torch" in sys.modules:  # taking it apart lasts 0.3 s, and all of ours is closed
         os._exit(status)
@@ -75,6 +77,10 @@ def main() -> None:
 
 
 def _status() -> int:
+    try:
+        os.getcwd()
+    except OSError:
+        return _fail("The current folder does not exist any more; `cd` to one that does.", 2)
     try:
         # Commands return their exit code; None is 0.
         return kata(prog_name="kata", standalone_mode=False) or 0
@@ -93,6 +99,9 @@ def _status() -> int:
     except SystemExit as end:  # Click, when a reader of --help has hung up
         return 0 if end.code == 1 else int(end.code or 0)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            fault = terminal.OutputFault(error)  # Click's own pages
+            return _fail(str(fault), fault.exit_code)
         if os.environ.get("KATA_DEBUG"):
             import traceback
 

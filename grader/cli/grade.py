@@ -14,6 +14,8 @@ from grader.practice.database import StoreError
 from grader.practice.journal import Journal
 from grader.practice.progress import Progress, Recorded
 from grader.practice.workspace import shown
+from grader.render import result  # before the submission runs, as all that is needed after it
+from grader.render.plain import when
 
 
 @click.command("run")
@@ -88,9 +90,6 @@ def _part(slug: str, text: str) -> Part:
 
 
 def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
-    from grader.render import result
-    from grader.render.plain import when
-
     around = result.Around(
         card=catalog.card(verdict.slug),
         bugs={bug.id: bug for bug in catalog.entry(verdict.slug).bugs},

@@ -9,13 +9,27 @@ import shutil
 import sys
 from typing import Any, TextIO
 
+from grader.errors import KataError
 from grader.render.plain import ENCODING_ERRORS, wrapped
 
 _WIDEST = 100
 
 
+class OutputFault(KataError):
+    """The output cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"The output cannot be written: {error.strerror}.")
+
+
 def prepare() -> None:
-    """Make both streams accept every character, whatever their encoding."""
+    """Make both streams accept every character, whatever their encoding. What is closed goes
+    nowhere: a socket or file of ours must not take its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=ENCODING_ERRORS)
@@ -69,6 +83,8 @@ def _write(stream: TextIO | None, text: str | bytes) -> None:
         stream.flush()
     except BrokenPipeError:
         hang_up(stream)
+    except OSError as error:
+        raise OutputFault(error) from error
 
 
 def hang_up(stream: TextIO) -> None:

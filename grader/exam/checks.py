@@ -57,11 +57,11 @@ class Raised:
     deliberate: bool = False
 
 
-def part(name: str, *, seconds: float = 10.0) -> Callable[[F], F]:
-    """Mark a check: the part it belongs to and its time limit."""
+def part(name: str) -> Callable[[F], F]:
+    """Mark a check with the part it belongs to."""
 
     def mark(check: F) -> F:
-        check.__dict__.update(kata_part=Part(name), kata_seconds=seconds)
+        check.__dict__.update(kata_part=Part(name))
         return check
 
     return mark

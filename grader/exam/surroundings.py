@@ -63,6 +63,7 @@ _RELIED_ON: list[tuple[str, Any]] = [
         )
     ),
 ]
+_UNSHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
 # Written into a class by Python itself, at a deep copy or when annotations are asked for.
 _PYTHONS_OWN = {"__slotnames__", "__annotations__", "__abstractmethods__", "__doc__"}
@@ -99,7 +100,8 @@ class Surroundings:
         with contextlib.suppress(OSError):
             os.chdir(self._cwd)
         warnings.resetwarnings()  # a warning is no error, whatever the caller or the file has set
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for kind in _UNSHOWN:
+            warnings.simplefilter("ignore", kind)
         sys.settrace(None)
         sys.setprofile(None)
         sys.setrecursionlimit(self._recursion)
@@ -154,7 +156,10 @@ class Surroundings:
 
 
 def _torchs(value: Any) -> bool:
-    """Whether it is a function that torch itself has put there; its compiler does, when loaded."""
+    """Whether torch itself has put it there: a function of its files (its compiler does that when
+    loaded), or one of its storage classes (the default dtype decides which)."""
+    if isinstance(value, type):
+        return issubclass(value, torch.TypedStorage) and value in torch._storage_classes
     code = getattr(value, "__code__", None)
     return isinstance(code, types.CodeType) and code.co_filename.startswith(_TORCH_FOLDER)
 

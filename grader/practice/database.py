@@ -6,14 +6,19 @@ version is a new entry at the end of `_MIGRATIONS`; the ones before it never cha
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+import msgspec
 
 from grader.errors import KataError
+
+T = TypeVar("T")
 
 _BUSY_S = 5.0
 
@@ -119,6 +124,9 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
+_MOVE_AWAY = "Move it away to begin a new one; your kata files are not touched."
+
+
 class StoreError(KataError):
     """The progress file cannot be used; the message says why and what to do."""
 
@@ -126,7 +134,10 @@ class StoreError(KataError):
 def file() -> Path:
     """Where progress is kept: in KATA_HOME, or else where this system keeps a user's data."""
     if home := os.environ.get("KATA_HOME"):
-        return Path(home).expanduser() / "progress.db"
+        try:
+            return Path(home).expanduser().absolute() / "progress.db"
+        except (OSError, RuntimeError) as error:  # no current folder, no such user
+            raise StoreError(f"KATA_HOME={home} names no folder: {error}.") from error
     import platformdirs  # costs as much as a quarter of `kata list`
 
     return platformdirs.user_data_path("lora-kata") / "progress.db"
@@ -150,6 +161,10 @@ class Database:
                 self._connection.close()
                 raise
 
+    def damaged(self, what: str) -> "StoreError":
+        """The error that says so of this file."""
+        return StoreError(f"The progress file {self.path} is damaged{what}.\n{_MOVE_AWAY}")
+
     def _open(self, create: bool) -> sqlite3.Connection:
         if create:
             try:
@@ -159,15 +174,26 @@ class Database:
                     f"The data folder {self.path.parent} cannot be made: {error.strerror}.\n"
                     "KATA_HOME names another folder."
                 ) from error
-            connection = self._connect(self.path.as_uri())
+            if not self.path.exists():
+                self._make()
+            self._not_empty()
+            connection = self._connect(self.path.as_uri() + "?mode=rw")
             connection.execute("PRAGMA journal_mode = WAL")
             return connection
         if not self.path.exists():
             return self._connect(":memory:")
+        self._not_empty()
         connection = self._connect(self.path.as_uri() + "?mode=rw")
         try:
             connection.execute("PRAGMA user_version")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith(("SQLITE_IOERR", "SQLITE_FULL")):
+                # On a full disk WAL has no place for its index; alone, it needs none.
+                connection.close()
+                connection = self._connect(self.path.as_uri() + "?mode=rw")
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("PRAGMA user_version")
+                return connection
             # In a folder that cannot be written to, WAL has no place for its index. If nothing
             # waits in a log either, the file alone is all there is.
             if Path(f"{self.path}-wal").exists() or os.access(self.path.parent, os.W_OK):
@@ -175,6 +201,32 @@ class Database:
             connection.close()
             connection = self._connect(self.path.as_uri() + "?immutable=1")
         return connection
+
+    def _make(self) -> None:
+        """A new file appears with its schema in it, or not at all: one without is damaged."""
+        new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        try:
+            connection = self._connect(new.as_uri())
+            try:
+                connection.execute("BEGIN")
+                self._bring_up(connection, 0)
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+            with suppress(FileExistsError):  # another process was first
+                os.link(new, self.path)
+        except OSError as error:
+            raise StoreError(
+                f"The progress file {self.path} cannot be made: {error.strerror}.\n"
+                "KATA_HOME names another folder."
+            ) from error
+        finally:
+            for left in (new, Path(f"{new}-journal")):
+                left.unlink(missing_ok=True)
+
+    def _not_empty(self) -> None:
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            raise self.damaged(": it is empty")
 
     def _connect(self, uri: str) -> sqlite3.Connection:
         connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
@@ -191,10 +243,16 @@ class Database:
                     f"The progress file {self.path} was written by a newer kata.\n"
                     "Update it (pip install -U lora-kata), or set KATA_HOME to another folder."
                 )
-            for statements in _MIGRATIONS[version:]:
-                for statement in statements:
-                    self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+            if version == 0 and self.rows("SELECT 1 FROM sqlite_master"):
+                raise self.damaged(": it has no version")
+            self._bring_up(self._connection, version)
+
+    @staticmethod
+    def _bring_up(connection: sqlite3.Connection, version: int) -> None:
+        for statements in _MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -243,12 +301,11 @@ class Database:
     def _message(self, error: sqlite3.Error) -> str:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return (
-                f"The progress file {self.path} is damaged.\n"
-                "Move it away to begin a new one; your kata files are not touched."
-            )
+            return str(self.damaged(""))
         if name.startswith("SQLITE_FULL"):
             return f"No space is left for the progress file {self.path}."
+        if name.startswith("SQLITE_IOERR"):
+            return f"The disk refuses the progress file {self.path}: is it full?"
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return f"The progress file {self.path} is in use by another program. Try again."
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
@@ -297,3 +354,24 @@ class Store:
 def stored_time(time: datetime) -> str:
     """A time as the database holds it: UTC text that sorts."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def from_row(convert: Callable[..., T]) -> Callable[..., T]:
+    """A function that reads what is stored raises StoreError where it holds what it cannot."""
+
+    @wraps(convert)
+    def converted(row: Any) -> T:
+        try:
+            return convert(row)
+        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+            raise StoreError(
+                f"The progress file {file()} is damaged: {error}.\n{_MOVE_AWAY}"
+            ) from error
+
+    return converted
+
+
+@from_row
+def read_time(text: str) -> datetime:
+    """A stored time. Raises StoreError if the text is none."""
+    return datetime.fromisoformat(text)

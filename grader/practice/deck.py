@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from grader.practice import schedule
-from grader.practice.database import Store, stored_time
+from grader.practice.database import Store, from_row, read_time, stored_time
 from grader.practice.schedule import Rating
 
 
@@ -52,10 +52,7 @@ class Deck(Store):
     def cards(self) -> dict[str, Card]:
         """Every card that was ever rated, by key."""
         rows = self._db.rows("SELECT * FROM cards")
-        return {
-            row["key"]: Card(row["key"], row["memory"], datetime.fromisoformat(row["due"]))
-            for row in rows
-        }
+        return {row["key"]: Card(row["key"], row["memory"], read_time(row["due"])) for row in rows}
 
     def rate(self, key: str, rating: Rating, now: datetime, answer: int | None = None) -> Card:
         """Review a card (a new one too); returns it with its new due date."""
@@ -96,7 +93,7 @@ class Deck(Store):
                 (row["key"], row["id"]),
             ):
                 self._db.rows("UPDATE reviews SET before = ? WHERE id = ?", (memory, later["id"]))
-                at = datetime.fromisoformat(later["at"])
+                at = read_time(later["at"])
                 memory = schedule.review(memory, Rating(later["rating"]), at).memory
             if memory is None:
                 self._db.rows("DELETE FROM cards WHERE key = ?", (row["key"],))
@@ -110,7 +107,7 @@ class Deck(Store):
     def reviews(self) -> list[tuple[str, datetime, Rating]]:
         """Every rating that stands, oldest first: key, time, rating."""
         rows = self._db.rows("SELECT * FROM reviews WHERE NOT undone ORDER BY id")
-        return [(r["key"], datetime.fromisoformat(r["at"]), Rating(r["rating"])) for r in rows]
+        return [(r["key"], read_time(r["at"]), Rating(r["rating"])) for r in rows]
 
     # Quizzes and answers
 
@@ -225,13 +222,14 @@ def _runs(pid: object) -> bool:
     return True
 
 
+@from_row
 def _answer(row: Any) -> Answer:
     return Answer(
         row["id"],
         row["key"],
         row["quiz"],
         row["interview"],
-        datetime.fromisoformat(row["at"]),
+        read_time(row["at"]),
         row["seconds"] or 0.0,
         row["draw"],
         row["text"],

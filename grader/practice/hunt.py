@@ -154,8 +154,8 @@ class Hunt:
 
     def seconds(self, now: datetime) -> float:
         """From planting to mending, or to `now`."""
-        end = datetime.fromisoformat(self.mended) if self.mended else now
-        return max(0.0, (end - datetime.fromisoformat(self.planted_at)).total_seconds())
+        end = database.read_time(self.mended) if self.mended else now
+        return max(0.0, (end - database.read_time(self.planted_at)).total_seconds())
 
     def with_(self, **changes: object) -> "Hunt":
         return replace(self, **changes)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from grader.practice.database import Store, stored_time
+from grader.practice.database import Store, from_row, read_time, stored_time
 
 _BEAT = "beat"
 
@@ -118,11 +118,12 @@ class Interviews(Store):
         return None if row is None else row["id"]
 
 
+@from_row
 def _interview(row: Any) -> Interview:
     return Interview(
         row["id"],
-        datetime.fromisoformat(row["at"]),
+        read_time(row["at"]),
         row["plan"],
         Path(row["folder"]),
-        None if row["ended"] is None else datetime.fromisoformat(row["ended"]),
+        None if row["ended"] is None else read_time(row["ended"]),
     )

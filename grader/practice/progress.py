@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from grader.exam.verdict import Level, Outcome, Verdict
-from grader.practice.database import Store, stored_time
+from grader.practice.database import Store, from_row, read_time, stored_time
 
 
 class Reason(StrEnum):
@@ -225,7 +225,7 @@ class Progress(Store):
     def due(self) -> dict[str, datetime]:
         """When each kata that was ever solved from the blank stub is due again."""
         rows = self._db.rows("SELECT key, due FROM cards WHERE key LIKE 'kata:%'")
-        return {r["key"].removeprefix("kata:"): datetime.fromisoformat(r["due"]) for r in rows}
+        return {r["key"].removeprefix("kata:"): read_time(r["due"]) for r in rows}
 
     # Hints and solutions
 
@@ -267,27 +267,29 @@ class Progress(Store):
 
 def _elapsed(began: str, ended: str) -> float | None:
     """Seconds between two stored times; None if the system's clock was set back meanwhile."""
-    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds()
+    seconds = (read_time(ended) - read_time(began)).total_seconds()
     return seconds if seconds >= 0 else None
 
 
+@from_row
 def _snapshot(row: Any) -> Snapshot:
     return Snapshot(
         row["id"],
         row["number"],
-        datetime.fromisoformat(row["at"]),
+        read_time(row["at"]),
         Reason(row["reason"]),
         row["sha256"],
         row["source"],
     )
 
 
+@from_row
 def _attempt(row: Any) -> Attempt:
     verdict = msgspec.json.decode(row["verdict"], type=Verdict)
     ran = [c.outcome for c in verdict.checks if c.outcome is not Outcome.SKIPPED]
     return Attempt(
         row["number"],
-        datetime.fromisoformat(row["at"]),
+        read_time(row["at"]),
         row["version"],
         row["part"],
         bool(row["passed"]),

@@ -10,6 +10,8 @@ from enum import IntEnum
 from functools import cache
 from typing import Any
 
+from grader.practice.database import from_row
+
 DESIRED_RECALL = 0.9
 DAY_STARTS_AT = 4  # local hour: a night's practice belongs to the day before
 _STEP = timedelta(minutes=10)
@@ -46,7 +48,7 @@ def _scheduler() -> Any:
 def _card(memory: str | None, now: datetime) -> Any:
     from fsrs import Card
 
-    return Card(card_id=0, due=now) if memory is None else Card.from_json(memory)
+    return Card(card_id=0, due=now) if memory is None else from_row(Card.from_json)(memory)
 
 
 def review(memory: str | None, rating: Rating, now: datetime) -> Reviewed:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from grader.practice import schedule
-from grader.practice.database import Database
+from grader.practice.database import Database, read_time
 from grader.practice.deck import Deck
 from grader.practice.plan import study_day
 from grader.practice.progress import Progress
@@ -133,7 +133,7 @@ def _days(database: Database, now: datetime) -> dict[date, int]:
         " UNION ALL SELECT at FROM reviews WHERE key LIKE 'bug:%' AND NOT undone"
     )
     # astimezone() and not now.tzinfo: the offset of each time's own season.
-    times = (datetime.fromisoformat(row["at"]).astimezone() for row in rows)
+    times = (read_time(row["at"]).astimezone() for row in rows)
     return dict(sorted(Counter(map(study_day, times)).items()))
 
 
@@ -157,7 +157,7 @@ def _katas(database: Database, slugs: Iterable[str]) -> Iterable[KataRecord]:
         " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
         " GROUP BY rounds.id ORDER BY ended"
     ):
-        began, ended = map(datetime.fromisoformat, (row["began"], row["ended"]))
+        began, ended = map(read_time, (row["began"], row["ended"]))
         seconds = (ended - began).total_seconds()
         if seconds >= 0:  # else the system's clock was set back meanwhile
             solve = Solve(row["slug"], ended, seconds, row["hints"], bool(row["saw"]))

@@ -85,7 +85,7 @@ def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
     alike: dict[str, Check] = {}
     for check in (verdict.checks[at] for at in verdict.failures):
-        alike.setdefault(check.bug or "".join(check.message.splitlines()[1:2]) or check.name, check)
+        alike.setdefault(check.bug or _cause(check.message), check)
     shown = list(alike.values())[:_SHOWN_FAILURES]
     lines = []
     for check in shown:
@@ -101,6 +101,12 @@ def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
         more = f" and {len(rest) - _SHOWN_REST} more" if len(rest) > _SHOWN_REST else ""
         lines += ["", *ink.text(f"Also failed, perhaps for the same reason: {names}{more}.", "dim")]
     return lines
+
+
+def _cause(message: str) -> str:
+    """What tells one unnamed failure from another: the line that raised, or all that is said."""
+    lines = message.splitlines()
+    return lines[1] if len(lines) > 1 else message
 
 
 def _output(verdict: Verdict, ink: _Ink) -> list[str]:
