@@ -83,7 +83,10 @@ def test_stubs_are_not_started(examiner: Examiner, path: Path) -> None:
 HOSTILE: dict[str, tuple[str | bytes, Kind, str]] = {
     "syntax": ("class LoRALinear(:\n", Kind.SYNTAX, "line 1"),
     "not-utf-8": (b"x = '\xff\xfe'\n", Kind.SYNTAX, "UTF-8"),
-    "null-bytes": (b"x = 1\0\n", Kind.SYNTAX, ""),
+    "null-bytes": (b"x = 1\0\n", Kind.SYNTAX, "null bytes"),
+    "utf-16": ("x = 1\n".encode("utf-16"), Kind.SYNTAX, "UTF-16"),
+    "zip": (b"PK\x03\x04rest", Kind.SYNTAX, "a zip archive"),
+    "notebook": (b'{"cells": [], "nbformat": 4}', Kind.SYNTAX, "Jupyter notebook"),
     "empty": ("", Kind.MISSING, "empty"),
     "missing-name": ("class LoraLinear: pass\n", Kind.MISSING, "Is it your `LoraLinear`?"),
     "import-error": ("import nonexistent_module\n", Kind.IMPORT, "nonexistent_module"),
@@ -124,12 +127,139 @@ def test_hostile_files_get_a_clean_verdict(examiner: Examiner, name: str) -> Non
     assert after.passed
 
 
-def test_endless_loop(examiner: Examiner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that never finishes loading is given up after the limit."""
-    monkeypatch.setattr("grader.exam.examiner._LOAD_S", 0.5)
-    verdict = examiner.grade("lora_linear", b"while True: pass\n")
+LOOPS = {
+    "at import": ("", "while True: pass\n", Kind.TIMEOUT, "does not stop"),
+    "in forward": ("while x.dim() == 1: pass", "", Kind.TIMEOUT, "does not stop"),
+    "waiting": ("import time; time.sleep(600)", "", Kind.TIMEOUT, "waits for something"),
+    "growing": (
+        "held = bytearray()\n        while True: held += bytes(32 << 20)",
+        "",
+        Kind.MEMORY,
+        "GiB",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_what_never_ends(examiner: Examiner, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What computes, waits or grows without end is given up and called what it is; the checks
+    after it are not run, and say so."""
+    line, before, kind, text = LOOPS[name]
+    if name == "waiting":
+        monkeypatch.setattr("grader.exam.examiner._WALL_S", 1.0)
+    elif name != "growing":
+        monkeypatch.setattr("grader.exam.examiner.CPU_S", 0.5)
+    place = "out = self.base(x)"
+    source = before + SOLUTION.replace(place, f"{line}\n        {place}" if line else place)
+    verdict = examiner.grade("lora_linear", source.encode())
     assert verdict.error is not None
-    assert verdict.error.kind is Kind.TIMEOUT
+    assert verdict.error.kind is kind
+    assert text in verdict.error.message
+    if name == "in forward":
+        assert verdict.checks[0].outcome is Outcome.PASSED
+    last = [check for check in verdict.checks if check.part is not Part.GPU][-1]
+    assert last.outcome is Outcome.ERROR
+    assert last.message.startswith("Not run")
+
+
+ATTACKS = [path for path in sorted(FILES.glob("attacks/*.py")) if "prlimit" not in path.stem]
+
+
+@pytest.mark.parametrize("path", ATTACKS, ids=lambda path: path.stem)
+def test_attacks_end_in_a_failing_verdict(examiner: Examiner, path: Path) -> None:
+    """Lies about what torch does, forged replies and work out of sight: each file's second line
+    says how its verdict ends. Nothing of it is left."""
+    verdict = examiner.grade("lora_linear", path.read_bytes(), seed=SEED)
+    kind, _, text = path.read_text().splitlines()[1].removeprefix("# ends: ").partition(": ")
+    if kind == "passed":
+        assert verdict.passed
+    elif kind == "crash":
+        assert verdict.error is not None
+        assert verdict.error.kind is Kind.CRASH
+        assert text in verdict.error.message
+    else:
+        assert verdict.error is None
+        failed = [check for check in verdict.checks if check.outcome is Outcome.FAILED]
+        assert any(text == check.bug or text in check.message for check in failed)
+    assert os.listdir(examiner.nursery().folder) == []
+    assert examiner.grade("lora_linear", SOLUTION.encode(), part=Part.INIT).passed
+
+
+LEFT = {
+    "grad mode": "torch.set_grad_enabled(False)",
+    "the default dtype": "torch.set_default_dtype(torch.float64)",
+    "function modes": "torch.set_default_device('cpu')",
+    "dispatch modes": (
+        "from torch.utils._python_dispatch import TorchDispatchMode as M\n        "
+        "through = {'__torch_dispatch__': lambda s, f, t, a=(), k=None: f(*a, **(k or {}))}\n"
+        "        type('Through', (M,), through)().__enter__()"
+    ),
+    "the number of threads": "torch.set_num_threads(2)",
+    "global module hooks": "nn.modules.module.register_module_forward_hook(print)",
+    "autocast": "torch.set_autocast_enabled('cpu', True)",
+    "deterministic": "torch.use_deterministic_algorithms(True)",
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_a_call_leaves_behind(examiner: Examiner, what: str) -> None:
+    """A call that leaves torch's global state changed fails, whatever its output is."""
+    line = f"{LEFT[what]}\n        return self.scale * (self.lora_B @ self.lora_A)"
+    source = SOLUTION.replace("return self.scale * (self.lora_B @ self.lora_A)", line)
+    assert source != SOLUTION
+    verdict = examiner.grade("lora_linear", source.encode(), part=Part.MERGE)
+    messages = [c.message for c in verdict.checks if c.outcome is Outcome.FAILED]
+    assert any("global state changed" in text and what in text for text in messages)
+
+
+def test_arguments_belong_to_the_caller(examiner: Examiner) -> None:
+    """A tensor of the caller whose values, shape or strides change is noticed in any check."""
+    last = "low = F.linear(self.dropout(x), self.lora_A)"
+    assert last in SOLUTION
+    for change in ("x.add_(0.5)", "x.unsqueeze_(0)", "x.t_() if x.dim() == 2 else x"):
+        source = SOLUTION.replace(last, f"{last}; {change}")
+        verdict = examiner.grade("lora_linear", source.encode(), part=Part.SHAPE)
+        assert "changes-input-in-place" in [check.bug for check in verdict.checks]
+
+
+def test_printed_belongs_to_its_check(examiner: Examiner) -> None:
+    """What a check prints stands with that check, what loading prints with the verdict."""
+    source = SOLUTION.replace(
+        "out = self.base(x)", "print('in', tuple(x.shape)); out = self.base(x)"
+    )
+    verdict = examiner.grade(
+        "lora_linear", b"print('loading')\n" + source.encode(), part=Part.SHAPE
+    )
+    assert verdict.output == "loading\n"
+    printed = {check.name: check.printed for check in verdict.checks}
+    assert "in (18,)" in printed["single_vector"]
+    assert "in (18,)" not in printed["any_leading_dimensions"]
+    assert printed["factor_shapes"] == ""
+
+
+def test_headline_is_what_says_most(examiner: Examiner) -> None:
+    """A named mistake leads, wherever it stands; without one the first failure does."""
+    wrong = SOLUTION.replace("alpha / rank", "alpha").encode()
+    verdict = examiner.grade("lora_linear", wrong, seed=SEED)
+    assert verdict.headline is not None
+    assert verdict.checks[verdict.headline].bug == "scale-is-alpha"
+    assert examiner.grade("lora_linear", SOLUTION.encode()).headline is None
+    assert examiner.grade("lora_linear", b"1 / 0").headline is None
+
+
+FORGOTTEN = "        self.merged = False\n"
+
+
+def test_not_started_is_for_files_without_an_answer(examiner: Examiner) -> None:
+    """A NotImplementedError forgotten beside written code is named with its method and line."""
+    assert FORGOTTEN in SOLUTION
+    source = SOLUTION.replace(FORGOTTEN, FORGOTTEN + "        raise NotImplementedError\n")
+    verdict = examiner.grade("lora_linear", source.encode())
+    line = source.splitlines().index("        raise NotImplementedError") + 1
+    assert verdict.started
+    assert f"`LoRALinear.__init__` still raises NotImplementedError (line {line})." in [
+        check.message for check in verdict.checks
+    ]
 
 
 IN_FORWARD = {
@@ -233,15 +363,12 @@ def test_exception_shows_frames_and_call(examiner: Examiner) -> None:
 
 
 def test_torch_says_not_implemented_too(examiner: Examiner) -> None:
-    """NotImplementedError is "not started" where the file raises it, not where torch does."""
+    """NotImplementedError is "not started" where the stub raises it, not where torch does."""
     source = SOLUTION.replace("out = self.base(x)", "x = x.cpu(); out = self.base(x)")
     verdict = examiner.grade("lora_linear", source.encode(), part=Part.DEVICE)
     (check,) = verdict.checks
     assert check.started
     assert "meta" in check.message
-    source = SOLUTION.replace("out = self.base(x)", "raise NotImplementedError('later')")
-    verdict = examiner.grade("lora_linear", source.encode(), part=Part.DEVICE)
-    assert not verdict.checks[0].started
 
 
 def test_odd_files(tmp_path: Path) -> None:

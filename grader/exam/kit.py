@@ -5,10 +5,11 @@ missing, and count work.
 """
 
 import _thread
+import contextlib
 import copy
 import math
-import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -173,27 +174,39 @@ def _is_meta(value: Any) -> bool:
 
 
 threads_at_rest = 0  # how many run before a probe begins: the stage says
-_threads_started = 0
+_STARTERS = [
+    (module, name)
+    for module in (_thread, threading)
+    for name in vars(module)
+    if name.lstrip("_") in ("start_new_thread", "start_new", "start_joinable_thread")
+]
 
 
-def _watch_threads(event: str, _: Any) -> None:
-    global _threads_started
-    _threads_started += event in ("_thread.start_new_thread", "_thread.start_joinable_thread")
+@contextlib.contextmanager
+def _no_threads() -> Iterator[None]:
+    """While inside, no thread can be started, and none may be there: none would be counted."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise Missing("The work is done on another thread, where it cannot be counted")
+
+    if _thread._count() > threads_at_rest:
+        refuse()
+    kept = [(module, name, getattr(module, name)) for module, name in _STARTERS]
+    for module, name in _STARTERS:
+        setattr(module, name, refuse)
+    try:
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)
 
 
 def count(call: Callable[[], Any]) -> dict[str, int]:
     """What a call costs: dispatched operators, values in its largest result, FLOPs.
 
-    Raises Missing where a part of the work may have been done on another thread, which is not
-    seen here.
+    Raises Missing where a part of the work would be done on another thread.
     """
-    if not hasattr(_watch_threads, "on"):
-        sys.addaudithook(_watch_threads)  # stays: there is no taking it away
-        _watch_threads.__dict__["on"] = True
-    before, alive = _threads_started, _thread._count()
     counter = _Counter()
-    with counter:
+    with _no_threads(), counter:
         call()
-    if _threads_started != before or alive > threads_at_rest:
-        raise Missing("The work is done on another thread, where it cannot be counted")
     return {"ops": counter.ops, "largest": counter.largest, "flops": counter.flops}

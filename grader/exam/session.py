@@ -168,13 +168,13 @@ class Session:
             if writable or self.sock.fileno() in ready:
                 return
             below = self._below()
+            if len(below) > PROCESSES:
+                self.close()
+                raise StageDied(Kind.CRASH, f"More than {PROCESSES} processes were started.")
             held = _resident(below) - self.start_bytes
             if held > MEMORY_BYTES:
                 self.close()
                 raise StageDied(Kind.MEMORY, _TOO_MUCH_MEMORY)
-            if len(below) > PROCESSES:
-                self.close()
-                raise StageDied(Kind.CRASH, f"More than {PROCESSES} processes were started.")
             wall, cpu = self._taken()
             if cpu > allowance.cpu_s or wall > allowance.wall_s:
                 self.close()

@@ -157,6 +157,8 @@ class Database:
             self._connection = self._open(create)
             try:
                 self._migrate()
+                if create:  # now that the file is known to be ours
+                    self._connection.execute("PRAGMA journal_mode = WAL")
             except BaseException:
                 self._connection.close()
                 raise
@@ -177,9 +179,7 @@ class Database:
             if not self.path.exists():
                 self._make()
             self._not_empty()
-            connection = self._connect(self.path.as_uri() + "?mode=rw")
-            connection.execute("PRAGMA journal_mode = WAL")
-            return connection
+            return self._connect(self.path.as_uri() + "?mode=rw")
         if not self.path.exists():
             return self._connect(":memory:")
         self._not_empty()
