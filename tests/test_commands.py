@@ -40,9 +40,12 @@ def test_json_is_the_agreed_object(kata: Kata, tmp_path: Path) -> None:
     done = kata("run", "lora_linear", "--file", str(other), "--json", "--seed", "5")
     answer = json.loads(done.stdout)
     assert done.returncode == 1
-    assert set(answer) == {"slug", "passed", "level", "seed", "seconds", "checks", "error"}
+    keys = {"version", "slug", "passed", "level", "seed", "seconds", "checks", "headline", "error"}
+    assert set(answer) == keys
+    assert answer["version"] == 1
     assert answer["seed"] == 5
-    assert set(answer["checks"][0]) == {"name", "part", "outcome", "message", "bug"}
+    assert set(answer["checks"][0]) == {"name", "part", "outcome", "message", "bug", "printed"}
+    assert answer["checks"][answer["headline"]]["outcome"] == "failed"
     assert json.loads(kata("history", "lora_linear", "--json").stdout)["attempts"] == []
 
 

@@ -396,3 +396,36 @@ def test_suites_are_read_before_the_submission(
         second = json.loads(kata("run", "lora_linear", "--json", PYTHONPATH=str(copy)).stdout)
         assert not second["passed"]
         assert len(second["checks"]) == len(first["checks"])
+
+
+LATE_IMPORT = """
+import importlib.abc, importlib.util, pathlib, sys, tempfile, warnings
+here = pathlib.Path(tempfile.mkdtemp()) / "stand_in.py"
+here.write_text(
+    "import os, sys, warnings, logging\\n"
+    "print('torch prints'); warnings.warn('torch warns'); logging.warning('torch logs')\\n"
+    "os.write(2, b'torch writes')\\n"
+)
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch.stand_in":
+            return importlib.util.spec_from_file_location(name, here)
+sys.meta_path.append(Finder())
+print("mine before")
+import torch.stand_in
+print("mine after")
+warnings.warn("my warning")
+"""
+
+
+def test_what_torch_says_is_not_the_learners(kata: Kata, tmp_path: Path) -> None:
+    """What a part of torch prints and warns while it is imported late is not shown as the file's;
+    what the file itself prints and warns is."""
+    file = tmp_path / "work" / "lora_linear.py"
+    file.write_text(LATE_IMPORT + "class LoRALinear: pass\n")
+    done = kata("run", "lora_linear")
+    assert done.stderr == ""
+    shown = done.stdout.partition("It printed while it was loaded:\n")[2]
+    assert shown.startswith("  mine before\n  mine after\n")
+    assert "UserWarning: my warning" in shown
+    assert "torch" not in shown

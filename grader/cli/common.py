@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +14,18 @@ from grader.practice.database import StoreError
 from grader.practice.progress import Progress
 from grader.practice.workspace import Workspace
 
+if TYPE_CHECKING:
+    ParamType = click.ParamType
+else:
 
-class Slug(click.ParamType[str]):
+    class ParamType(click.ParamType):
+        """Click's, which takes no type in brackets before 8.4."""
+
+        def __class_getitem__(cls, _: Any) -> Any:
+            return cls
+
+
+class Slug(ParamType[str]):
     """A kata's slug, or what only one begins with."""
 
     name = "slug"

@@ -18,7 +18,7 @@ from grader.render import today as pages
 _HOW = "kata plan --interview DATE --minutes-per-day N"
 
 
-class _Day(click.ParamType[date]):
+class _Day(common.ParamType[date]):
     name = "date"
 
     def convert(self, value: object, param: object, ctx: object) -> date:

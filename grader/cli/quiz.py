@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from grader.cli import ask, terminal
+from grader.cli import ask, common, terminal
 from grader.errors import UsageFault
 from grader.practice import clock, plan
 from grader.practice.database import Database, StoreError, file
@@ -21,7 +21,7 @@ from grader.render.plain import wrapped
 T = TypeVar("T")
 
 
-class _Topic(click.ParamType[str]):
+class _Topic(common.ParamType[str]):
     """A topic, or what only one begins with."""
 
     name = "topic"
@@ -35,7 +35,7 @@ class _Topic(click.ParamType[str]):
         return [CompletionItem(topic) for topic in bank.TOPICS if topic.startswith(incomplete)]
 
 
-class _Id(click.ParamType[str]):
+class _Id(common.ParamType[str]):
     """A question's id, or what only one begins with."""
 
     name = "id"

@@ -27,6 +27,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from grader.exam import kit, source_text, wire
+from grader.exam.quiet import QuietImports
 from grader.exam.surroundings import Surroundings
 
 PROBE_FILE = "<probe>"
@@ -52,7 +53,7 @@ def serve(sock: socket.socket, memory_bytes: int | None) -> None:
         del sys.modules[name]
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here]
-    sys.meta_path.insert(0, _NoGrader())
+    sys.meta_path[:0] = [_NoGrader(), QuietImports()]
     sys.argv[:] = [""]
     _limit(memory_bytes)
     stage = _Stage()

@@ -102,6 +102,7 @@ class Surroundings:
         warnings.resetwarnings()  # a warning is no error, whatever the caller or the file has set
         for kind in _UNSHOWN:
             warnings.simplefilter("ignore", kind)
+        warnings.filterwarnings("ignore", module=r"torch(\.|$)")  # torch's own affair
         sys.settrace(None)
         sys.setprofile(None)
         sys.setrecursionlimit(self._recursion)
