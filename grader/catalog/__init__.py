@@ -55,6 +55,14 @@ class Bug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     question: str | None = None
 
 
+class Spared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An edit of the solution (`exam/mutants.py`) that its suite rightly passes, and why: it
+    computes the same, or changes what the contract leaves free."""
+
+    edit: str
+    why: str
+
+
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The second document: everything about a kata beyond its card."""
 
@@ -62,6 +70,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     bugs: tuple[Bug, ...]
     sources: tuple[str, ...]
     questions: tuple[str, ...] = ()
+    spared: tuple[Spared, ...] = ()
 
     def bug(self, bug_id: str) -> Bug:
         for bug in self.bugs:

@@ -10,23 +10,32 @@ from grader.cli import common, terminal
 
 @click.command("verify")
 @click.argument("slugs", type=common.Slug(), nargs=-1, metavar="[SLUG]...")
+@click.option("--mutants", is_flag=True, help="Instead: small edits of each solution must fail.")
 @common.as_json
-def verify_command(slugs: tuple[str, ...], json_: bool) -> int:
+def verify_command(slugs: tuple[str, ...], mutants: bool, json_: bool) -> int:
     """Check that each suite passes its solution and catches and names every catalogued bug."""
-    from grader.exam.selfcheck import Finding, verify
+    from grader.exam import selfcheck
     from grader.render import findings
 
     chosen = list(dict.fromkeys(slugs)) or [card.slug for card in catalog.cards()]
-    found: list[Finding] = []
-    good = True
-    for slug in chosen:
-        mine: list[Finding] = []
-        good = verify([slug], mine.append) and good
-        found += mine
-        if not json_:
-            terminal.say(*findings.of_kata(slug, mine, terminal.colour()))
+    found: list[selfcheck.Finding] = []
+    edited: list[selfcheck.Mutated] = []
+    with selfcheck.examiner() as examiner:
+        for slug in chosen:
+            if mutants:
+                edited.append(selfcheck.mutate(slug, examiner))
+                page = findings.of_edits(edited[-1], terminal.colour())
+            else:
+                mine = list(selfcheck.verify(slug, examiner))
+                found += mine
+                page = findings.of_kata(slug, mine, terminal.colour())
+            if not json_:
+                terminal.say(*page)
+    good = all(f.ok for f in found) and all(e.ok for e in edited)
     if json_:
-        terminal.say_json({"passed": good, "findings": found})
+        terminal.say_json({"passed": good, "edits" if mutants else "findings": edited or found})
+    elif mutants:
+        terminal.say(findings.all_edits(edited))
     else:
         terminal.say(findings.total(found))
     return 0 if good else 1

@@ -1,13 +1,17 @@
-"""The suite checks itself: its solution passes, and every catalogued bug fails and is named."""
+"""The suite checks itself: its solution passes, every catalogued bug fails and is named, and small
+edits of the solution fail."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from grader import catalog, content
 from grader.errors import KataError
-from grader.exam import checks
+from grader.exam import checks, mutants
 from grader.exam.examiner import Examiner
 from grader.exam.verdict import Outcome, Verdict
+
+_SEED = 11  # of edits: which of them show must not depend on the draw
 
 
 @dataclass(frozen=True)
@@ -20,18 +24,33 @@ class Finding:
     message: str = ""
 
 
-def verify(slugs: list[str], report: Callable[[Finding], None]) -> bool:
-    """Check each suite against its solution and its bugs; True if all is as it should be."""
-    good = True
-    with Examiner() as examiner, checks.strict():
-        for slug in slugs:
-            for finding in _findings(examiner, slug):
-                good = good and finding.ok
-                report(finding)
-    return good
+@dataclass(frozen=True)
+class Mutated:
+    """What a suite made of the edits of its solution: how many were made, caught and caught with a
+    name; how many pass as the catalogue says; which others pass; which entries fit no edit."""
+
+    slug: str
+    made: int
+    caught: int
+    named: int
+    spared: int
+    survivors: tuple[str, ...]
+    stale: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.survivors and not self.stale
 
 
-def _findings(examiner: Examiner, slug: str) -> Iterator[Finding]:
+@contextmanager
+def examiner() -> Iterator[Examiner]:
+    """One that also holds each known mistake apart from what is right."""
+    with Examiner() as made, checks.strict():
+        yield made
+
+
+def verify(slug: str, examiner: Examiner) -> Iterator[Finding]:
+    """Check a suite against its solution and its bugs."""
     solution = content.solution(slug).read_text(encoding="utf-8")
     try:
         message = _rejected(examiner.grade(slug, solution.encode()))
@@ -46,6 +65,30 @@ def _findings(examiner: Examiner, slug: str) -> Iterator[Finding]:
         except KataError as error:
             message = str(error)
         yield Finding(slug, bug.id, not message, message)
+
+
+def mutate(slug: str, examiner: Examiner) -> Mutated:
+    """Check a suite against every small edit of its solution."""
+    spared = {known.edit for known in catalog.entry(slug).spared}
+    made = caught = named = 0
+    passing: list[str] = []
+    for mutant in mutants.of(content.solution(slug).read_text(encoding="utf-8")):
+        made += 1
+        verdict = examiner.grade(slug, mutant.source.encode(), seed=_SEED, until_named=True)
+        if verdict.passed:
+            passing.append(mutant.edit)
+        else:
+            caught += 1
+            named += any(check.bug for check in verdict.checks)
+    return Mutated(
+        slug=slug,
+        made=made,
+        caught=caught,
+        named=named,
+        spared=sum(edit in spared for edit in passing),
+        survivors=tuple(edit for edit in passing if edit not in spared),
+        stale=tuple(sorted(spared - set(passing))),
+    )
 
 
 def _rejected(verdict: Verdict) -> str:

@@ -18,6 +18,27 @@ class Finding(Protocol):
     def message(self) -> str: ...
 
 
+class Edits(Protocol):
+    """What a suite made of small edits of its solution."""
+
+    @property
+    def slug(self) -> str: ...
+    @property
+    def made(self) -> int: ...
+    @property
+    def caught(self) -> int: ...
+    @property
+    def named(self) -> int: ...
+    @property
+    def spared(self) -> int: ...
+    @property
+    def survivors(self) -> tuple[str, ...]: ...
+    @property
+    def stale(self) -> tuple[str, ...]: ...
+    @property
+    def ok(self) -> bool: ...
+
+
 def of_kata(slug: str, found: Sequence[Finding], colour: bool) -> list[str]:
     """One line when all is well, and one more for everything that is not."""
     good = all(finding.ok for finding in found)
@@ -36,6 +57,27 @@ def of_kata(slug: str, found: Sequence[Finding], colour: bool) -> list[str]:
 def total(found: Sequence[Finding]) -> str:
     wrong = sum(not finding.ok for finding in found)
     return f"{len(found) - wrong} of {len(found)} as they should be."
+
+
+def of_edits(edits: Edits, colour: bool) -> list[str]:
+    """One line when every edit that passes is accounted for, and one more for each that is not."""
+    mark = paint("✓ ok   ", "green", colour) if edits.ok else paint("✗ wrong", "bold red", colour)
+    lines = [
+        f"{mark} {edits.slug}: {edits.caught} of {counted(edits.made, 'edit')} caught, "
+        f"{edits.named} by name; {edits.spared} rightly pass"
+    ]
+    lines += [f"    passes: {edit}" for edit in edits.survivors]
+    return [*lines, *(f"    is listed as passing and does not: {edit}" for edit in edits.stale)]
+
+
+def all_edits(found: Sequence[Edits]) -> str:
+    made, caught, named = (
+        sum(e.made for e in found),
+        sum(e.caught for e in found),
+        sum(e.named for e in found),
+    )
+    left = sum(len(edits.survivors) for edits in found)
+    return f"{caught} of {counted(made, 'edit')} caught, {named} by name; {left} pass unexplained."
 
 
 def machine(symptoms: Sequence[Symptom], colour: bool) -> list[str]:
