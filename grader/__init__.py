@@ -1,3 +1,3 @@
 """kata: auto-graded coding katas on LoRA and parameter-efficient fine-tuning."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
