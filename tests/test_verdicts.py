@@ -338,6 +338,27 @@ def test_warnings_are_no_errors(examiner: Examiner) -> None:
     assert examiner.grade("lora_linear", source.encode(), part=Part.SHAPE).passed
 
 
+def test_probes_do_not_tell_where_the_suite_lies(examiner: Examiner) -> None:
+    """No name that a probe stands among holds the path of a suite or a solution."""
+    slug = "nf4_quantize"  # its probes speak of a file, the submission's
+    spy = (
+        "\n\nimport sys\n_quantize = quantize_nf4\n"
+        "def quantize_nf4(*args, **kwargs):\n"
+        "    frame = sys._getframe(1)\n"
+        "    while frame:\n"
+        "        told = [*frame.f_globals.values(), *frame.f_locals.values()]\n"
+        "        if frame.f_code.co_filename == '<probe>':\n"
+        "            print('probe', [v for v in told if isinstance(v, str)])\n"
+        "        frame = frame.f_back\n"
+        "    return _quantize(*args, **kwargs)\n"
+    )
+    verdict = examiner.grade(slug, (content.solution(slug).read_text() + spy).encode())
+    told = "".join(check.printed for check in verdict.checks)
+    assert "probe" in told
+    assert "suites" not in told
+    assert "solutions" not in told
+
+
 def test_control_characters_are_harmless(examiner: Examiner) -> None:
     """Escapes in what a file prints or raises never reach the terminal."""
     source = SOLUTION.replace(

@@ -127,8 +127,8 @@ def _probe(probe: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
             pieces[function.__name__] = suite.source(function)
             for name in set(re.findall(r"\w+", pieces[function.__name__])):
                 value = function.__globals__.get(name)
-                if name in pieces or name in kit.__all__:
-                    continue
+                if name in pieces or name in kit.__all__ or name.startswith("__"):
+                    continue  # __file__ would tell where the suite lies
                 if isinstance(value, types.FunctionType) and value.__module__ == probe.__module__:
                     queue.append(value)
                 elif isinstance(value, (int, float, str, tuple)):
