@@ -429,3 +429,24 @@ def test_what_torch_says_is_not_the_learners(kata: Kata, tmp_path: Path) -> None
     assert shown.startswith("  mine before\n  mine after\n")
     assert "UserWarning: my warning" in shown
     assert "torch" not in shown
+
+
+@pytest.mark.parametrize("weakened", [False, True])
+def test_verify_mutants_notices(kata: Kata, copy: Path, weakened: bool) -> None:
+    """Every edit of a solution fails or is accounted for; where the suite is spoilt, the edits
+    that pass are shown."""
+    if weakened:
+        checks = copy / "grader" / "exam" / "checks.py"
+        text = checks.read_text()
+        begin = "    expected = torch.as_tensor(want)\n"
+        assert begin in text
+        checks.write_text(text.replace(begin, f"    return\n{begin}"))
+    arguments = ("verify", "parallel_adapter_block", "--mutants", "--json")
+    done = kata(*arguments, PYTHONPATH=str(copy))
+    assert done.returncode == (1 if weakened else 0), done.stdout + done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["passed"] is not weakened
+    (edits,) = answer["edits"]
+    assert edits["made"] == edits["caught"] + edits["spared"] + len(edits["survivors"])
+    assert edits["made"] > 10
+    assert bool(edits["survivors"]) is weakened
