@@ -174,6 +174,9 @@ class Session:
             held = _resident(below) - self.start_bytes
             if held > MEMORY_BYTES:
                 self.close()
+                if len(below) > 2:  # what they share is counted for each
+                    text = f"{len(below)} processes were started, which take over 4 GiB."
+                    raise StageDied(Kind.CRASH, text)
                 raise StageDied(Kind.MEMORY, _TOO_MUCH_MEMORY)
             wall, cpu = self._taken()
             if cpu > allowance.cpu_s or wall > allowance.wall_s:
