@@ -97,7 +97,8 @@ class StageHandle:
         """What a call must leave as it found it: the caller's tensors, and torch's own state."""
         if reply.changed:
             names = " and ".join(f"`{name}`" for name in reply.changed)
-            bug = self._run.known("changes-input-in-place") if reply.changed == ["x"] else None
+            first = "changes-input" if reply.changed == ["x"] else f"{reply.changed[0]}-changed"
+            bug = self._run.known(f"{first}-in-place")
             raise checks.CheckFailed(
                 f"The call changed its argument {names} in place: values, shape and strides of "
                 "what is passed in belong to the caller.",
