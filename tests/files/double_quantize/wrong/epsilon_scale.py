@@ -1,5 +1,5 @@
 # wrong: the scale is at least 1e-8
-# bug: constant-block-scale
+# bug: scale-with-epsilon
 import torch
 
 
