@@ -146,7 +146,7 @@ def _judge(codes, scales, mean, absmax, size, what):
         "padding-in-mean": absmax.sum() / (math.ceil(n / size) * size),
         "mean-of-block-means": torch.stack([b.mean() for b in absmax.split(size)]).mean(),
     }
-    alike = [b for b, v in known.items() if float((mean.double() - v).abs()) <= 1e-4 * largest]
+    alike = [b for b, v in known.items() if float((mean.double() - v).abs()) <= 1e-5 * largest]
     require(
         off <= 1e-4 * largest,
         f"{what}: the mean is {float(mean):.6g}, expected {float(absmax.mean()):.6g}",

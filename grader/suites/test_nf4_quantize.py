@@ -784,11 +784,16 @@ def spoiled(draw, value, row, dtype=torch.float32):
 
 
 def refused(outcome, name, what, bug=None):
-    """As rejects, of a ValueError; names an assert."""
-    asserted = isinstance(outcome, Raised) and outcome.types[0] == "builtins.AssertionError"
-    if asserted and outcome.deliberate:
+    """As rejects, of a ValueError; names an assert, and a message that does not name it."""
+    own = isinstance(outcome, Raised) and outcome.deliberate
+    if own and outcome.types[0] == "builtins.AssertionError":
         fail(f"{what} must raise ValueError, not AssertionError", "asserted")
-    rejects(outcome, "ValueError", name, what=what, bug=bug)
+    try:
+        rejects(outcome, "ValueError", name, what=what, bug=bug)
+    except CheckFailed as failed:
+        if own and "builtins.ValueError" in outcome.types:
+            failed.bug = "error-without-name"
+        raise
 
 
 @part("errors")

@@ -1,5 +1,5 @@
 # wrong: the scale is at least 1e-8
-# bug: scale-with-epsilon
+# bug: constant-block-scale
 import torch
 
 
