@@ -182,9 +182,11 @@ def test_back_at_none_to_the_bit(stage, draw):
     """Back at None the weight is bit-identical to the original, after any number of switches."""
     names = ("red", None, "blue", "red", "green", "blue", None, None) * 3
     for dtype in (torch.float32, torch.bfloat16):
-        W, _, seen, _ = _switch(stage, draw, *names, dtype=dtype)
+        W, adapters, seen, _ = _switch(stage, draw, *names, dtype=dtype)
         for number, (name, got) in enumerate(zip(names, seen)):
             if name is not None:
+                what = f"linear.weight at {name!r} after {number} switches ({str(dtype)[6:]})"
+                near(got["weight"], W.double() + update(adapters, name), what=what, dtype=dtype)
                 continue
             off = float((got["weight"].double() - W.double()).abs().max())
             bug = "subtracts-the-update" if dtype == torch.float32 and off < 1e-4 else None
