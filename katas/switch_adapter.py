@@ -21,7 +21,8 @@ class AdapterSwitcher:
     def register(self, name: str, lora_A: torch.Tensor, lora_B: torch.Tensor, scale: float) -> None:
         """Make an adapter known; linear.weight does not change.
 
-        lora_A: (rank, in_features); lora_B: (out_features, rank).
+        name: any string. lora_A: (rank, in_features); lora_B: (out_features, rank), both left
+        as they are. scale: of any size. Registering a name again is not checked.
         Raises ValueError if the factors do not fit the layer or each other; nothing is changed.
         """
         raise NotImplementedError
@@ -29,8 +30,9 @@ class AdapterSwitcher:
     def activate(self, name: str | None) -> None:
         """Make linear.weight W0 + scale * lora_B @ lora_A of that adapter, or W0 at None.
 
-        W0 is the weight as it was when the switcher was made; back at None it is bit-identical,
-        after any number of switches. The weight stays the same Parameter, its requires_grad as
-        it was. Raises KeyError naming an unknown name; nothing is changed.
+        W0 is the weight as it was when the switcher was made; back at None it is bit-identical
+        (-0.0 equals 0.0), after any number of switches. The weight stays the same Parameter, its
+        requires_grad as it was. Weight and factors are not edited while an adapter is active.
+        Raises KeyError naming an unknown name; nothing is changed.
         """
         raise NotImplementedError

@@ -30,9 +30,10 @@ def nf4_codebook() -> torch.Tensor:
 def quantize_nf4(weight: torch.Tensor, block_size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     """Store a weight as 4-bit codes and one scale for each block.
 
-    weight: any shape, any float dtype, contiguous or not; left unchanged. It is flattened in row
-    order into blocks of block_size values; the last block may be short. Each value over its
-    block's absolute maximum goes to a nearest level of the codebook.
+    weight: any shape (0-dimensional too), any float dtype, contiguous or not, also one that
+    requires a gradient; left unchanged. It is flattened in row order into blocks of block_size
+    values; the last block may be short. Each value over its block's absolute maximum goes to a
+    nearest level of the codebook.
 
     Returns (codes, absmax):
         codes    uint8 (ceil(numel / 2),): two indices per byte, the earlier value in the high
@@ -75,6 +76,7 @@ def dequantize_nf4(
 ) -> torch.Tensor:
     """The weight that the codes stand for: level times absmax, of this shape and dtype.
 
+    shape: a tuple, list or torch.Size, also an empty one.
     codes, absmax, block_size: as quantize_nf4 has them, left unchanged. A block whose absmax is 0
     gives zeros.
     """

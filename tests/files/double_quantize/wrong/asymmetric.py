@@ -1,5 +1,5 @@
 # wrong: codes run from the minimum of the block, minus 128
-# bug: -
+# bug: asymmetric
 import torch
 
 

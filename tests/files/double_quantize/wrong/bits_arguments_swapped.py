@@ -1,5 +1,5 @@
 # wrong: the two block sizes have changed places
-# bug: -
+# bug: bits-block-sizes-swapped
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: the codes of the padding are kept
-# bug: -
+# bug: padding-kept
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
-# wrong: view fails for strided values
-# bug: -
+# wrong: asserts that the values are contiguous
+# bug: - (unlikely)
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: the decoder has another default block size
-# bug: -
+# bug: - (unlikely)
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: code times scale is rounded to whole numbers
-# bug: -
+# bug: - (unlikely)
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: decodes to bfloat16
-# bug: -
+# bug: - (unlikely)
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: decodes to float64
-# bug: -
+# bug: - (unlikely)
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: the default block size is 64
-# bug: -
+# bug: - (unlikely)
 import torch
 
 

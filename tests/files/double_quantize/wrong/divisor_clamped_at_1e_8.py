@@ -1,5 +1,5 @@
 # wrong: scale clamped at 1e-8 in the division
-# bug: -
+# bug: scale-with-epsilon
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: any block of equal values gets scale 0, whatever the mean
-# bug: -
+# bug: - (unlikely)
 import torch
 
 

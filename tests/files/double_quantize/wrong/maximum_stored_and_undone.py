@@ -1,5 +1,5 @@
 # wrong: the maxima are stored, the decoder divides
-# bug: -
+# bug: maximum-stored
 import torch
 
 

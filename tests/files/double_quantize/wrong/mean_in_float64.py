@@ -1,5 +1,5 @@
 # wrong: the mean stays float64
-# bug: -
+# bug: float64-kept
 import torch
 from torch import Tensor
 

@@ -1,5 +1,5 @@
 # wrong: the mean is a Python number
-# bug: -
+# bug: mean-is-a-number
 import torch
 
 

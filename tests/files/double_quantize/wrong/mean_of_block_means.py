@@ -1,5 +1,5 @@
 # wrong: the mean of the block means, short block and all
-# bug: -
+# bug: mean-of-block-means
 import torch
 
 

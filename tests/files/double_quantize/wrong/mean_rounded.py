@@ -1,5 +1,5 @@
 # wrong: the mean is kept in bfloat16 precision
-# bug: -
+# bug: - (unlikely)
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: returns scales before codes
-# bug: -
+# bug: results-in-another-order
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: scales are float64
-# bug: -
+# bug: float64-kept
 from collections import namedtuple
 
 import numpy as np

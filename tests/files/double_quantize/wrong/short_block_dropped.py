@@ -1,5 +1,5 @@
 # wrong: the short last block is left out
-# bug: -
+# bug: short-block-dropped
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: a vector shorter than a block fails
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: absmax is (blocks, 1)
-# bug: -
+# bug: absmax-keeps-a-dimension
 import torch
 import torch.nn.functional as F
 

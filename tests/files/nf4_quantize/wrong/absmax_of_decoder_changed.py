@@ -1,5 +1,5 @@
 # wrong: the decoder multiplies codes or absmax in place
-# bug: -
+# bug: decoder-changes-its-arguments
 import torch
 from torch.nn.functional import pad
 

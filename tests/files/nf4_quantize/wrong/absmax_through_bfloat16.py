@@ -1,5 +1,5 @@
 # wrong: absmax is rounded to bfloat16 on the way
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

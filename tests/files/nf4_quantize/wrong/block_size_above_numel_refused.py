@@ -1,5 +1,5 @@
 # wrong: a block size above the number of values is refused
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: checks the sum: +inf and -inf fine, large finite refused
-# bug: -
+# bug: finite-by-sum
 import math
 
 import torch

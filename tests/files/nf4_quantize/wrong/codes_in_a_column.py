@@ -1,5 +1,5 @@
 # wrong: codes are (bytes, 1)
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

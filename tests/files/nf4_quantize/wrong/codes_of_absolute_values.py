@@ -1,5 +1,5 @@
 # wrong: signs are lost
-# bug: -
+# bug: sign-lost
 import torch
 
 NF4 = torch.tensor([

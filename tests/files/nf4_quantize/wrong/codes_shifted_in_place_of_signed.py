@@ -1,5 +1,5 @@
 # wrong: codes are 0..15 minus 8, as int4
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

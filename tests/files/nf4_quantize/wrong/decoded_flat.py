@@ -1,5 +1,5 @@
 # wrong: the decoded weight is not brought to its shape
-# bug: -
+# bug: decoded-flat
 import torch
 
 NF4 = torch.tensor([

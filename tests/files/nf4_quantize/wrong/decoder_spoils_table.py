@@ -1,5 +1,5 @@
 # wrong: the decoder sorts in the shared table
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: decodes in bfloat16 whatever the dtype
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: the default block size is 32
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

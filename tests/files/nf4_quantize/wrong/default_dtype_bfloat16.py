@@ -1,5 +1,5 @@
 # wrong: decodes to bfloat16 by default
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

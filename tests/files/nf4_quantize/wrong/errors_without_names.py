@@ -1,5 +1,5 @@
 # wrong: the messages name no argument
-# bug: -
+# bug: error-without-name
 import torch
 
 NF4 = torch.tensor([

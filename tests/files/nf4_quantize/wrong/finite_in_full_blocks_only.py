@@ -1,5 +1,5 @@
 # wrong: a short last block is not looked at
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

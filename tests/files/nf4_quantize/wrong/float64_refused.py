@@ -1,5 +1,5 @@
 # wrong: float64 weights are refused
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: scales by half the range
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

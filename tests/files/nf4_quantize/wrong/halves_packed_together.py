@@ -1,5 +1,5 @@
 # wrong: the first half of the codes is high, the second half low
-# bug: -
+# bug: halves-packed
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: the levels are k / 7 for k = -7..7, with 1 twice
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

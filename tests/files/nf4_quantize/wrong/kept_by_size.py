@@ -1,5 +1,5 @@
 # wrong: the scales of a size are kept after the first call
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

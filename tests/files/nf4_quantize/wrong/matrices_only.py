@@ -1,5 +1,5 @@
 # wrong: a weight must have two dimensions
-# bug: -
+# bug: matrices-only
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: borders are normal quantiles, not midpoints between levels
-# bug: -
+# bug: - (unlikely)
 from typing import NamedTuple
 
 import torch

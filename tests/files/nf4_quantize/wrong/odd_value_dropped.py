@@ -1,5 +1,5 @@
 # wrong: the last value of an odd number is not stored
-# bug: -
+# bug: odd-value-dropped
 import torch
 
 NF4 = torch.tensor([

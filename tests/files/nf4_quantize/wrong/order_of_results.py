@@ -1,5 +1,5 @@
 # wrong: returns absmax first
-# bug: -
+# bug: results-swapped
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: the padding of a short block stands in front
-# bug: -
+# bug: - (unlikely)
 import torch
 from torch.nn.functional import pad
 

@@ -1,5 +1,5 @@
 # wrong: a short block is filled up with ones, which count in its maximum
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

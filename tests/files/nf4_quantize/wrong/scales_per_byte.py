@@ -1,5 +1,5 @@
 # wrong: the decoder spreads absmax over bytes: odd blocks get mixed
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: the magnitude goes to a positive level, the sign is put back
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

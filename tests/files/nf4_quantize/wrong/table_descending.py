@@ -1,5 +1,5 @@
 # wrong: the levels run from 1 down to -1
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

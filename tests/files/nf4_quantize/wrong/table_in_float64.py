@@ -1,5 +1,5 @@
 # wrong: the codebook is float64
-# bug: -
+# bug: codebook-not-float32
 import torch
 
 NF4 = torch.tensor([

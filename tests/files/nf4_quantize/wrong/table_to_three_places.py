@@ -1,5 +1,5 @@
 # wrong: the table is typed with three decimals
-# bug: -
+# bug: codebook-rounded
 import torch
 from torch.nn.functional import pad
 

@@ -1,5 +1,5 @@
 # wrong: two digits of one level are swapped
-# bug: -
+# bug: codebook-one-level-off
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: an odd tail is padded with 8, the first positive level
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: a 0-dimensional weight fails
-# bug: -
+# bug: single-value-fails
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: one block of zeros makes the whole weight zero
-# bug: -
+# bug: - (unlikely)
 import torch
 
 NF4 = torch.tensor([

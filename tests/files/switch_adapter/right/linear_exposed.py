@@ -7,7 +7,7 @@ class AdapterSwitcher(nn.Module):
         super().__init__()
         self.linear = linear
         self.original = linear.weight.detach().clone()
-        self.store = nn.ModuleDict()
+        self.numbers, self.store = {}, nn.ModuleList()
         self.active = None
 
     def register(self, name, lora_A, lora_B, scale):
@@ -19,7 +19,8 @@ class AdapterSwitcher(nn.Module):
         entry.register_buffer("A", lora_A.detach())
         entry.register_buffer("B", lora_B.detach())
         entry.scale = scale
-        self.store[name] = entry
+        self.numbers[name] = len(self.store)
+        self.store.append(entry)
 
     def forward(self, x):
         return self.linear(x)
@@ -28,7 +29,7 @@ class AdapterSwitcher(nn.Module):
     def activate(self, name):
         weight = self.original
         if name is not None:
-            entry = self.store[name]
+            entry = self.store[self.numbers[name]]
             weight = weight + (entry.B @ entry.A).mul(entry.scale)
         for target in (self.linear.weight,):
             target.copy_(weight)

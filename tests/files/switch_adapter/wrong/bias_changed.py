@@ -1,5 +1,5 @@
 # wrong: The bias is zeroed while an adapter is active.
-# bug: -
+# bug: needs-a-bias
 """Switching between adapters by merging them into the weight.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: with the update

@@ -1,5 +1,5 @@
 # wrong: A and B swapped in register
-# bug: -
+# bug: - (unlikely)
 
 import torch
 

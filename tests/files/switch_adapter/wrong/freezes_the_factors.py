@@ -1,5 +1,5 @@
 # wrong: factors frozen in place
-# bug: -
+# bug: factors-frozen
 
 import torch
 

@@ -1,5 +1,5 @@
 # wrong: The KeyError does not name the adapter.
-# bug: -
+# bug: error-without-name
 """Switching between adapters by merging them into the weight.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: with the update

@@ -1,5 +1,5 @@
 # wrong: needs a bias
-# bug: -
+# bug: needs-a-bias
 
 import torch
 

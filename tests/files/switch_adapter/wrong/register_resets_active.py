@@ -1,5 +1,5 @@
 # wrong: register sets active to None
-# bug: -
+# bug: register-resets-active
 
 import torch
 

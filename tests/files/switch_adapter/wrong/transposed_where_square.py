@@ -1,5 +1,5 @@
 # wrong: A.T @ B.T where it fits
-# bug: -
+# bug: product-transposed
 
 import torch
 

@@ -1,5 +1,5 @@
-# wrong: the decoder multiplies the scales in place
-# bug: -
+# wrong: the decoder adds to the mean in place
+# bug: decoder-changes-its-arguments
 import torch
 from torch.nn.functional import pad
 
