@@ -122,8 +122,8 @@ def run_both(kata, weight, bias, A, B, x):
 def both_modes(layer, x):
     """The output in training and in eval mode."""
     outputs = []
-    for mode in (True, False):
-        layer.train(mode)
+    for mode in ("train", "eval"):
+        getattr(layer, mode)()
         outputs.append(layer(x))
     return outputs
 
@@ -245,36 +245,40 @@ def fresh_factors(kata, weight, bias, rank):
     return need(first, "lora_A"), need(first, "lora_B"), second.lora_A
 
 
+def _fresh(stage, draw):
+    """lora_A, lora_B, and the lora_A of another layer, for layers of several sizes."""
+    for out, wide, rank in ((40, 64, 8), (40, 64, 1), (32, 32, 16), (16, 48, 24)):
+        yield stage(fresh_factors, draw(out, wide), draw(out), rank)
+
+
 @part("init")
 def test_b_starts_at_zero(stage, draw):
     """lora_B starts at exactly zero."""
-    _, B, _ = stage(fresh_factors, draw(40, 64), draw(40), 8)
-    B = tensor(B, "lora_B")
-    zero = bool((B == 0).all())
-    require(zero, f"lora_B should start at zero; its largest entry is {_largest(B)}", "b-random")
+    for _, B, _ in _fresh(stage, draw):
+        B = tensor(B, "lora_B")
+        text = f"lora_B should start at zero; its largest entry is {float(B.abs().max()):.3g}"
+        require(bool((B == 0).all()), text, "b-random")
 
 
 @part("init")
 def test_a_starts_random(stage, draw):
     """lora_A starts random: 0 < std < 1.5, full row rank, not the same every time."""
-    A, _, other = stage(fresh_factors, draw(40, 64), draw(40), 8)
-    A = tensor(A, "lora_A")
-    require(not A.is_complex() and A.ndim == 2, "lora_A should be a real matrix")
-    require(bool(torch.isfinite(A).all()), "lora_A holds values that are not finite")
-    require(bool((A != 0).any()), "lora_A starts at zero: lora_B never gets a gradient", "a-zero")
-    values = A.double()
-    constant = bool((values == values.reshape(-1)[0]).all())
-    require(not constant, "lora_A starts constant", "a-constant")
-    std = float(values.std())
-    require(std < 1.5, f"lora_A starts with std {std:.3g}, expected below 1.5")
-    singular = torch.linalg.svdvals(values)
-    full = bool(singular[-1] > 1e-4 * singular[0])
-    require(full, "lora_A does not start with full row rank: its rows depend on each other")
-    require(not torch.equal(A, other), "two layers start with the same lora_A: it is not random")
-
-
-def _largest(values):
-    return f"{float(values.abs().max()):.3g}"
+    for A, _, other in _fresh(stage, draw):
+        A = tensor(A, "lora_A")
+        require(not A.is_complex() and A.ndim == 2, "lora_A should be a real matrix")
+        require(bool(torch.isfinite(A).all()), "lora_A holds values that are not finite")
+        text = "lora_A starts at zero: lora_B never gets a gradient"
+        require(bool((A != 0).any()), text, "a-zero")
+        values = A.double()
+        constant = bool((values == values.reshape(-1)[0]).all())
+        require(not constant, "lora_A starts constant", "a-constant")
+        std = float(values.std())
+        require(std < 1.5, f"lora_A starts with std {std:.3g}, expected below 1.5")
+        singular = torch.linalg.svdvals(values)
+        full = bool(singular[-1] > 1e-4 * singular[0])
+        require(full, "lora_A does not start with full row rank: its rows depend on each other")
+        text = "two layers start with the same lora_A: it is not random"
+        require(not torch.equal(A, other), text)
 
 
 def there(kata, weight, bias):
@@ -402,8 +406,8 @@ def after_backward(kata, weight, bias, A, B, x, merge):
     if merge:
         layer.merge()
         layer.unmerge()
-    for mode in (False, True):
-        layer.train(mode)
+    for mode in ("eval", "train"):
+        getattr(layer, mode)()
         y = layer(x)
         if y.requires_grad:
             y.square().sum().backward()
@@ -485,11 +489,13 @@ def test_without_a_bias(stage, draw):
 
 @part("forward")
 def test_alpha_below_rank(stage, draw):
-    """Also where alpha is smaller than rank."""
+    """Also where alpha is smaller than rank, or far above it."""
     W, b, A, B = pieces(draw)
     x = draw(5, IN)
-    base, update = oracle(x, W, b, A, B, 2.0 / RANK)
-    near(stage(run, W, b, A, B, x, 2.0), base + update, what="the output with rank 3, alpha 2")
+    for alpha in (2.0, 3000.0):
+        base, update = oracle(x, W, b, A, B, alpha / RANK)
+        what = f"the output with rank 3, alpha {alpha:.0f}"
+        near(stage(run, W, b, A, B, x, alpha), base + update, what=what)
 
 
 # out, in, rank: where two of them are the same, a matrix may be used the wrong way round.
@@ -522,21 +528,24 @@ def gradients(kata, weight, bias, A, B, x, g, state):
     return x.grad, layer.lora_A.grad, layer.lora_B.grad, trains, y.detach()
 
 
-def gradients_of_all(kata, cases):
-    return [gradients(kata, *case, "train") for case in cases]
+def gradients_of_all(kata, cases, state):
+    return [gradients(kata, *case, state) for case in cases]
 
 
 @part("forward")
 def test_equal_sizes(stage, draw):
     """Sizes may be equal, or one: a square layer, a rank as large as it, a single feature."""
     cases = list(_sizes(draw))
-    seen = stage(gradients_of_all, [(*values, x, g) for values, x, g, *_ in cases])
-    for (*_, y), ((W, b, A, B), x, _, scale, words) in zip(seen, cases):
-        base, update = oracle(x, W, b, A, B, scale)
-        known = slips(base, update, b) if len(A) == RANK else {}
-        if len(B) == x.shape[-1] > 1:
-            known["delta-transposed"] = base + scale * (x.double() @ (B.double() @ A.double()))
-        near(y, base + update, what=f"the output with {words}", unless=known)
+    given = [(*values, x, g) for values, x, g, *_ in cases]
+    for mode in ("train", "eval"):
+        seen = stage(gradients_of_all, given, mode)
+        for (*_, y), ((W, b, A, B), x, _, scale, words) in zip(seen, cases):
+            base, update = oracle(x, W, b, A, B, scale)
+            known = {}
+            if len(B) == x.shape[-1] > 1:
+                known["delta-transposed"] = base + scale * (x.double() @ (B.double() @ A.double()))
+            what = f"the output in {mode} mode with {words}"
+            near(y, base + update, what=what, unless=known)
 
 
 def keeps_input(kata, weight, bias, A, B, x, p, train):
@@ -574,13 +583,13 @@ def test_modes_return_the_layer(stage, draw):
 CHANGES = {"factors": "new factors", "base": "a new base", "load": "load_state_dict"}
 
 
-def walk(kata, weight, bias, A, B, later, x, g, steps):
+def walk(kata, weight, bias, A, B, later, x, g, steps, graph):
     layer = make(kata, weight, bias, A, B)
     base, _ = held(layer)
-    return [take(kata, layer, base, step, new, x, g) for step, new in zip(steps, later)]
+    return [take(kata, layer, base, *step, x, g, graph) for step in zip(steps, later)]
 
 
-def take(kata, layer, base, step, new, x, g):
+def take(kata, layer, base, step, new, x, g, graph):
     """One step, and then all that may have been kept from before it."""
     if step == "factors":
         set_(layer, lora_A=new[2], lora_B=new[3])
@@ -590,32 +599,33 @@ def take(kata, layer, base, step, new, x, g):
         layer.load_state_dict(make(kata, *new).state_dict())
     else:
         getattr(layer, step)()
-    weight = base.weight.detach().clone()
+    seen = {
+        "weight": base.weight.detach().clone(),
+        "frozen": not (base.weight.requires_grad or base.bias.requires_grad),
+        "merged": bool(need(layer, "merged")),
+    }
     with torch.no_grad():
-        silent = layer(x)
+        seen["silent"] = layer(x)
+    if not graph:
+        return seen
     layer.lora_A.grad = layer.lora_B.grad = None
     x = x.clone().requires_grad_()
     y = layer(x)
     if y.requires_grad:
         (y * g).sum().backward()
-    return {
-        "weight": weight,
-        "silent": silent,
-        "y": y.detach(),
-        "grads": (x.grad, layer.lora_A.grad, layer.lora_B.grad),
-        "merged": bool(need(layer, "merged")),
-    }
+    return {**seen, "y": y.detach(), "grads": (x.grad, layer.lora_A.grad, layer.lora_B.grad)}
 
 
-def _walked(stage, draw, *steps, bug=None):
+def _walked(stage, draw, steps, graph, bug=None):
     """Each step with its evidence, and the weight, bias and factors that are right after it.
 
-    bug: what it is if a forward uses the graph of an earlier one.
+    graph: whether gradients are taken, or all runs under no_grad. bug: what it is if a forward
+    uses the graph of an earlier one.
     """
     now, x, g = pieces(draw), draw(4, IN), draw(4, OUT)
     later = [pieces(draw) for _ in steps]
     with blame(bug, "backward through the graph a second time"):
-        seen = stage(walk, *now, later, x, g, list(steps))
+        seen = stage(walk, *now, later, x, g, steps, graph)
     past, words = [now], []
     for step, new, got in zip(steps, later, seen):
         first, last = {"factors": (2, 4), "base": (0, 2), "load": (0, 4)}.get(step, (0, 0))
@@ -636,26 +646,30 @@ def _nearest(got, *candidates):
 def test_follows_its_parameters(stage, draw):
     """Each forward uses the values that factors and base have now, in either mode, with and
     without gradients."""
-    steps = ["factors", "base", "eval", "factors", "base", "train", "factors", "base", "load"]
-    steps += ["eval", "load", "factors", "train", "base"]
+    steps = "factors base eval factors base train factors base load eval load factors train base"
+    for graph in (True, False):
+        _follows(_walked(stage, draw, steps.split(), graph, "weight-cached"))
+
+
+def _follows(walked):
     mode = "train"
-    for step, got, (W, b, A, B), past, x, g, words in _walked(
-        stage, draw, *steps, bug="weight-cached"
-    ):
+    for step, got, (W, b, A, B), past, x, g, words in walked:
         mode = step if step in ("train", "eval") else mode
         merges = mode == "eval" and like(got["weight"], W.double() + _delta(A, B))
         what = f"base.weight changes in {mode} mode"
         require(like(got["weight"], W), what, "eval-merges" if merges else None)
         base, update = oracle(x, W, b, A, B)
-        for key in ("silent", "y"):
-            y = got[key]
-            known = slips(base, update, b)
-            known = known if mode == "train" else in_eval(known)
+        known = slips(base, update, b)
+        known = known if mode == "train" else in_eval(known)
+        for key in [k for k in ("silent", "y") if k in got]:
             if step != "load":
-                known |= _stale(y, x, (W, b, A, B), past)
-            under = "under no_grad" if key == "silent" else f"in {mode} mode"
-            near(y, base + update, what=f"the output {under} after {words}", unless=known)
-        _same_gradients(got["grads"], slopes(W, A, B, x, g), f"after {words}")
+                known |= _stale(got[key], x, (W, b, A, B), past)
+            under = " under no_grad" * (key == "silent")
+            what = f"the output in {mode} mode{under} after {words}"
+            near(got[key], base + update, what=what, unless=known)
+        require(got["frozen"], f"the base is no longer frozen after {words}")
+        if "grads" in got:
+            _same_gradients(got["grads"], slopes(W, A, B, x, g), f"after {words}")
 
 
 def _stale(y, x, now, past):
@@ -840,18 +854,18 @@ def _gradients(stage, draw, state):
     x, g = draw(2, 3, IN), draw(2, 3, OUT)
     if state in ("merged", "unmerged"):
         stage(gradients, W, b, A, B, x, g, "train")
-    *got, _ = stage(gradients, W, b, A, B, x, g, state)
-    return got, slopes(W, A, B, x, g)
+    *got, y = stage(gradients, W, b, A, B, x, g, state)
+    silent = state == "eval" and like(y, oracle(x, W, b, A, B)[0])
+    return got, slopes(W, A, B, x, g), silent
 
 
 @part("gradient")
 def test_gradients_of_the_factors(stage, draw):
     """lora_A and lora_B get the exact gradients, in training and in eval mode."""
     for state in ("train", "eval"):
-        (x, a, b, trains), (base, _, to_a, to_b) = _gradients(stage, draw, state)
-        off = "factors-get-no-gradient" if state == "train" and trains else None
-        if state == "eval" and x is not None and like(x, base):
-            off = "eval-disables-adapter"
+        (x, a, b, trains), (_, _, to_a, to_b), silent = _gradients(stage, draw, state)
+        off = "factors-get-no-gradient" if trains and x is not None else None
+        off = "eval-disables-adapter" if silent else off
         for name, got, want in (("lora_A", a, to_a), ("lora_B", b, to_b)):
             require(got is not None, f"{name} gets no gradient ({state} mode)", off)
             near(got, want, what=f"the gradient of {name}", unless=scaled(want))
@@ -861,13 +875,12 @@ def test_gradients_of_the_factors(stage, draw):
 def test_gradient_to_the_input(stage, draw):
     """The gradient flows to the input, through the frozen base and through the branch."""
     for state in ("train", "eval"):
-        (x, a, *_), (base, branch, _, _) = _gradients(stage, draw, state)
+        (x, *_), (base, branch, _, _), silent = _gradients(stage, draw, state)
         text = f"no gradient reaches the input ({state} mode)"
         require(x is not None, text, "input-gradient-cut")
         known = {k: base + v for k, v in scaled(branch).items()}
-        off = state == "eval" and (a is None or not a.any())
         known["input-gradient-cut"] = branch
-        known["eval-disables-adapter" if off else "branch-input-detached"] = base
+        known["eval-disables-adapter" if silent else "branch-input-detached"] = base
         near(x, base + branch, what="the gradient to the input", unless=known)
 
 
@@ -875,9 +888,11 @@ def test_gradient_to_the_input(stage, draw):
 def test_gradients_at_equal_sizes(stage, draw):
     """The gradients are exact also where sizes are equal, or one."""
     cases = list(_sizes(draw))
-    seen = stage(gradients_of_all, [(*values, x, g) for values, x, g, *_ in cases])
-    for (*got, _, _), ((W, _, A, B), x, g, scale, words) in zip(seen, cases):
-        _same_gradients(got, slopes(W, A, B, x, g, scale), f"with {words}")
+    given = [(*values, x, g) for values, x, g, *_ in cases]
+    for mode in ("train", "eval"):
+        seen = stage(gradients_of_all, given, mode)
+        for (*got, _, _), ((W, _, A, B), x, g, scale, words) in zip(seen, cases):
+            _same_gradients(got, slopes(W, A, B, x, g, scale), f"in {mode} mode with {words}")
 
 
 def dropped_gradients(kata, cases, p):
@@ -1319,15 +1334,23 @@ def test_merging_in_any_order(stage, draw):
     unmerged, trained, loaded and switched between its modes."""
     steps = "merge train eval unmerge factors merge merge eval unmerge unmerge train base merge "
     steps += "eval train unmerge load eval merge unmerge factors train base unmerge merge unmerge"
+    for graph in (True, False):
+        _merges(_walked(stage, draw, ["eval", *steps.split()], graph))
+
+
+def _merges(walked):
     merged = False
-    for step, got, (W, b, A, B), _, x, g, words in _walked(stage, draw, "eval", *steps.split()):
+    for step, got, (W, b, A, B), _, x, g, words in walked:
         merged = {"merge": True, "unmerge": False}.get(step, merged)
         after = f"after {words}"
         require(got["merged"] == merged, f"`merged` should be {merged} {after}")
+        require(got["frozen"], f"the base is no longer frozen {after}")
         want = W.double() + _delta(A, B) * merged
         near(got["weight"], want, what=f"base.weight {after}", rtol=2e-4)
         right = sum(oracle(x, W, b, A, B))
         near(got["silent"], right, what=f"the output under no_grad {after}", rtol=2e-4)
+        if "grads" not in got:
+            continue
         near(got["y"], right, what=f"the output {after}", rtol=2e-4)
         base, branch, to_a, to_b = slopes(W, A, B, x, g)
         if merged:
@@ -1350,7 +1373,7 @@ def test_base_stays_frozen_after_unmerge(stage, draw):
 @part("merge")
 def test_training_goes_on_after_unmerge(stage, draw):
     """After unmerge() factors and input get the same gradients as before."""
-    got, (base, branch, to_a, to_b) = _gradients(stage, draw, "unmerged")
+    got, (base, branch, to_a, to_b), _ = _gradients(stage, draw, "unmerged")
     for name, value, want in (("lora_A", got[1], to_a), ("lora_B", got[2], to_b)):
         require(value is not None, f"{name} gets no gradient after unmerge()")
         near(value, want, what=f"the gradient of {name} after unmerge()", unless=scaled(want))
@@ -1361,7 +1384,7 @@ def test_training_goes_on_after_unmerge(stage, draw):
 @part("merge")
 def test_gradient_to_the_input_while_merged(stage, draw):
     """While merged the gradient still flows to the input."""
-    got, (base, branch, *_) = _gradients(stage, draw, "merged")
+    got, (base, branch, *_), _ = _gradients(stage, draw, "merged")
     require(got[0] is not None, "no gradient reaches the input while merged", "input-gradient-cut")
     near(got[0], base + branch, what="the gradient to the input while merged", rtol=2e-4)
 
