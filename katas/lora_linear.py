@@ -22,7 +22,9 @@ class LoRALinear(nn.Module):
         merged    whether the update is folded into base.weight at the moment
 
     Only lora_A and lora_B train. They have the device and dtype of base.weight.
-    Works with and without a bias in `base`.
+    Works with and without a bias in `base`. Each call uses the values of the moment: factors and
+    base may have been changed in place or loaded. train() and eval() change nothing but dropout,
+    and return the layer. Properties, buffers and second names beside these are free.
 
     Raises ValueError naming `rank` if rank < 1, and TypeError naming `base` if base is not an
     nn.Linear; both before anything is changed.
@@ -51,6 +53,7 @@ class LoRALinear(nn.Module):
         """Fold the update into base.weight in place; the output stays the same.
 
         In place: base.weight is the same Parameter afterwards. Merging twice changes nothing.
+        While merged the factors are not changed, and no state is saved or loaded.
         Source: LoRA, section 4.1, "No Additional Inference Latency".
         """
         raise NotImplementedError

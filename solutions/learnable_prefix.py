@@ -15,6 +15,9 @@ class LearnablePrefix(nn.Module):
     Attributes:
         prefix    Parameter (prefix_len, d_model): starts random, non-zero, std below 1.5
 
+    prefix alone trains; its gradient is the sum over the batch. Each call uses its values of the
+    moment. train() and eval() change nothing, and return the module. A second name is free.
+
     Raises ValueError naming `prefix_len` if it is below 1.
     """
 

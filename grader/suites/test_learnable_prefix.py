@@ -2,7 +2,7 @@
 
 import torch
 
-from grader.exam.checks import blame, near, part, rejects, require, same, tensor
+from grader.exam.checks import Raised, blame, near, part, rejects, require, same, tensor
 from grader.exam.kit import CheapMeta, need, set_
 
 P, D = 4, 6
@@ -24,14 +24,14 @@ def oracle(prefix, x):
 
 
 def slips(prefix, x):
-    """What known mistakes make of the output."""
+    """What known mistakes make of the output for more than one row."""
     rows = prefix.to(x.dtype).expand(len(x), -1, -1)
-    mixed_up = prefix.to(x.dtype).repeat_interleave(len(x), 0).view(len(x), P, D)
-    return {
+    mixed_up = prefix.to(x.dtype).repeat_interleave(len(x), 0).view(rows.shape)
+    known = {
         "prefix-after-content": torch.cat([x, rows], 1),
         "prefix-in-first-row-only": torch.cat([torch.cat([rows[:1], 0 * rows[1:]]), x], 1),
-        "prefix-rows-mixed": torch.cat([mixed_up, x], 1),
     }
+    return known | ({"prefix-rows-mixed": torch.cat([mixed_up, x], 1)} if len(prefix) > 1 else {})
 
 
 def shaped(got, prefix, x, what="the output"):
@@ -50,13 +50,26 @@ def shaped(got, prefix, x, what="the output"):
 # shape
 
 
+# Batch, length, prefix_len, d_model: one, or some of them the same.
+SIZES = [(3, 5, 4, 6), (1, 5, 4, 6), (3, 1, 4, 6), (1, 1, 4, 6), (2, 4, 4, 6), (4, 2, 4, 6)]
+SIZES += [(6, 6, 6, 6), (4, 6, 4, 6), (6, 4, 6, 6), (5, 5, 3, 3), (3, 4, 5, 1), (2, 2, 1, 1)]
+SIZES += [(6, 2, 4, 5)]
+
+
+def run_all(kata, cases):
+    return [run(kata, prefix, x) for prefix, x in cases]
+
+
 @part("shape")
 def test_output_shape(stage, draw):
     """(B, L, d_model) becomes (B, prefix_len + L, d_model), batches and sequences of one too."""
-    for batch, length in ((3, 5), (1, 5), (3, 1), (1, 1), (2, 4), (4, 2)):
-        prefix, x = draw(P, D), draw(batch, length, D)
-        got = shaped(stage(run, prefix, x), prefix, x)
-        near(got, oracle(prefix, x), unless=slips(prefix, x) if batch > 1 else {})
+    first = (draw(P, D), draw(3, 5, D))
+    near(shaped(stage(run, *first), *first), oracle(*first), unless=slips(*first))
+    cases = [(draw(p, d), draw(batch, length, d)) for batch, length, p, d in SIZES]
+    for got, (prefix, x) in zip(stage(run_all, cases), cases):
+        what = f"the output for x {tuple(x.shape)} and prefix {tuple(prefix.shape)}"
+        known = slips(prefix, x) if len(x) > 1 else {}
+        near(shaped(got, prefix, x), oracle(prefix, x), what=what, unless=known)
 
 
 def run_strided(kata, prefix, x):
@@ -97,21 +110,37 @@ def test_prefix_of_one(stage, draw):
 # init
 
 
-def fresh(kata):
-    one, other = (kata.LearnablePrefix(prefix_len=20, d_model=30) for _ in range(2))
+def fresh(kata, length, width):
+    one, other = (kata.LearnablePrefix(prefix_len=length, d_model=width) for _ in range(2))
     return need(one, "prefix"), other.prefix
 
 
 @part("init")
 def test_prefix_starts_random(stage):
     """prefix starts random, non-zero, with a standard deviation below 1.5."""
-    prefix, other = stage(fresh)
-    prefix = tensor(prefix, "prefix").double()
+    has, there = stage(names)
+    require(has, f"LearnablePrefix has no `prefix`; it has: {there}", "attribute-missing")
+    for length, width in ((20, 30), (1, 120), (12, 12), (130, 1)):
+        with blame("argument-renamed", "LearnablePrefix.__init__() got an unexpected keyword"):
+            prefix, other = stage(fresh, length, width)
+        _random(tensor(prefix, "prefix"), other)
+
+
+def names(kata):
+    module = kata.LearnablePrefix(3, 8)
+    places = (vars(module), module._parameters, module._buffers, module._modules)
+    own = {n for place in places for n in place if not n.startswith("_") and n != "training"}
+    return hasattr(module, "prefix"), ", ".join(sorted(own)) or "nothing"
+
+
+def _random(prefix, other):
+    require(not prefix.is_complex(), "prefix is complex")
+    prefix = prefix.double()
     require(bool(torch.isfinite(prefix).all()), "prefix holds values that are not finite")
     require(bool((prefix != 0).any()), "prefix starts at zero", "prefix-zero")
     alike = bool((prefix == prefix.reshape(-1)[0]).all())
     require(not alike, "prefix starts constant", "prefix-constant")
-    rows = prefix.ndim == 2 and bool((prefix == prefix[0]).all())
+    rows = prefix.ndim == 2 and len(prefix) > 1 and bool((prefix == prefix[0]).all())
     require(not rows, "all vectors of prefix start alike", "prefix-rows-alike")
     std = float(prefix.std())
     require(std < 1.5, f"prefix starts with std {std:.3g}, expected below 1.5", "prefix-too-large")
@@ -123,14 +152,14 @@ def test_prefix_starts_random(stage):
 
 def training(kata, prefix, x):
     module = make(kata, prefix)
-    for mode in (False, True):
-        module.train(mode)
-    y = module(x)
-    if y.requires_grad:
-        y.square().sum().backward()
+    for mode in ("eval", "train"):
+        getattr(module, mode)()
+        y = module(x)
+        if y.requires_grad:
+            y.square().sum().backward()
     params = dict(module.named_parameters())
     return {
-        "named": "prefix" in params,
+        "registered": any(p is module.prefix for p in params.values()),
         "trains": module.prefix.requires_grad,
         "extra": [n for n, p in params.items() if p.requires_grad and p is not module.prefix],
     }
@@ -139,9 +168,10 @@ def training(kata, prefix, x):
 @part("freeze")
 def test_only_the_prefix_trains(stage, draw):
     """prefix is a parameter that trains, and there is no other."""
-    got = stage(training, draw(P, D), draw(3, 5, D))
-    text = "prefix is not among named_parameters(): no optimizer will see it"
-    require(got["named"], text, "prefix-no-parameter")
+    with blame("prefix-cached", "backward through the graph a second time"):
+        got = stage(training, draw(P, D), draw(3, 5, D))
+    text = "prefix is not among parameters(): no optimizer will see it"
+    require(got["registered"], text, "prefix-no-parameter")
     require(got["trains"], "prefix does not train (requires_grad is False)", "prefix-frozen")
     extra = ", ".join(got["extra"])
     require(not extra, f"another parameter trains: {extra}", "extra-trainable")
@@ -176,65 +206,122 @@ def test_input_unchanged(stage, draw):
     same(own, prefix, "prefix after a forward")
 
 
-def live(kata, prefix, prefix2, x, x2, mode):
-    module = getattr(make(kata, prefix), mode)()
-    module(x)
-    set_(module, prefix=prefix2)
-    return module(x), module(x2), module(x)
+def returned(kata):
+    module = kata.LearnablePrefix(3, 8)
+    return [answer is module for answer in (module.eval(), module.train())]
+
+
+@part("forward")
+def test_modes_return_the_module(stage):
+    """train() and eval() return the module itself."""
+    for call, right in zip(("eval()", "train()"), stage(returned)):
+        require(right, f"module.{call} returns something else than the module")
+
+
+def walk(kata, prefix, later, xs, gs, steps, graph):
+    module = make(kata, prefix)
+    return [take(kata, module, *step, xs, gs, graph) for step in zip(steps, later)]
+
+
+def take(kata, module, step, new, xs, gs, graph):
+    """One step, and then all that may have been kept from before it."""
+    if step == "new values":
+        set_(module, prefix=new)
+    elif step == "load_state_dict":
+        module.load_state_dict(make(kata, new).state_dict())
+    else:
+        getattr(module, step)()
+    with torch.no_grad():
+        silent = [module(x) for x in xs]
+    return silent, [gradient(module, x, g) for x, g in zip(xs, gs) if graph]
+
+
+def gradient(module, x, g):
+    module.prefix.grad = None
+    x = x.clone().requires_grad_()
+    y = module(x)
+    if y.requires_grad and y.shape == g.shape:
+        (y * g).sum().backward()
+    return y.detach(), module.prefix.grad, x.grad
 
 
 @part("forward")
 def test_follows_its_parameter(stage, draw):
-    """Each forward uses the values and the batch of the moment, in either mode."""
-    prefix, prefix2 = draw(P, D), draw(P, D)
-    x, x2 = draw(3, 5, D), draw(2, 7, D)
-    for mode in ("train", "eval"):
-        got = stage(live, prefix, prefix2, x, x2, mode)
-        for y, v in zip(got, (x, x2, x)):
-            where = f"the output after prefix changed ({mode} mode)"
-            if mode == "eval" and tuple(y.shape) == tuple(v.shape):
-                require(False, "in eval mode x comes back without a prefix", "off-in-eval")
-            shaped(y, prefix2, v, where)
-            near(y, oracle(prefix2, v), what=where, unless={"prefix-cached": oracle(prefix, v)})
+    """Each forward uses the values and the batch of the moment, in either mode, with and without
+    gradients."""
+    steps = ["train", "new values", "eval", "new values", "train", "load_state_dict"]
+    steps += ["new values", "eval", "load_state_dict", "new values"]
+    xs = [draw(3, 5, D), draw(2, 7, D), draw(3, 5, D, dtype=torch.float64)]
+    gs = [draw(len(x), P + x.shape[1], D, dtype=x.dtype) for x in xs]
+    for graph in (True, False):
+        first, later = draw(P, D), [draw(P, D) for _ in steps]
+        with blame("prefix-cached", "backward through the graph a second time"):
+            seen = stage(walk, first, later, xs, gs, steps, graph)
+        past, mode, words = [first], "train", []
+        for step, new, (silent, graphs) in zip(steps, later, seen):
+            mode = step if step in ("train", "eval") else mode
+            past = [new, *past] if step not in ("train", "eval") else past
+            words.append(f"after {step} ({mode} mode)")
+            for y, x in [*zip(silent, xs), *((y, x) for (y, *_), x in zip(graphs, xs))]:
+                _follows(y, x, past, words[-1], mode)
+        for after, (_, graphs) in zip(words, seen):
+            for (_, own, of_x), x, g in zip(graphs, xs, gs):
+                require(own is not None, f"prefix gets no gradient {after}")
+                what = f"the gradient of prefix {after}"
+                near(own, g[:, :P].double().sum(0), what=what)
+                require(of_x is not None, f"x gets no gradient {after}")
+                near(of_x, g[:, P:], what=f"the gradient to the input {after}", dtype=x.dtype)
+
+
+def _follows(y, x, past, words, mode):
+    what = f"the output {words}"
+    if mode == "eval" and tuple(tensor(y, what).shape) == tuple(x.shape):
+        require(False, f"{what}: x comes back without a prefix", "off-in-eval")
+    now, *before = past
+    known = {"prefix-cached": _nearest(y, [oracle(old, x) for old in before])} if before else {}
+    near(shaped(y, now, x, what), oracle(now, x), what=what, dtype=x.dtype, unless=known)
+
+
+def _nearest(got, values):
+    """Of the values that one mistake may give, that which `got` is nearest to."""
+    if tensor(got).shape != values[0].shape or got.is_complex():
+        return values[0]
+    return min(values, key=lambda v: float((got.double() - v.double()).abs().sum()))
 
 
 # gradient
 
 
 def gradients(kata, prefix, x, g, mode):
-    module = getattr(make(kata, prefix), mode)()
-    x = x.clone().requires_grad_()
-    y = module(x)
-    if y.requires_grad:
-        (y * g).sum().backward()
-    return module.prefix.grad, x.grad
+    module = make(kata, prefix)
+    getattr(module, mode)()
+    return gradient(module, x, g)[1:]
 
 
 @part("gradient")
 def test_gradient_of_the_prefix(stage, draw):
     """The prefix's gradient is the sum over the batch, in training and in eval mode."""
-    prefix, x, g = draw(P, D), draw(3, 5, D), draw(3, P + 5, D)
-    want = g[:, :P].double().sum(0)
-    for mode in ("train", "eval"):
+    for batch, length, mode in ((3, 5, "train"), (3, 5, "eval"), (4, 6, "train"), (1, 1, "eval")):
+        prefix, x, g = draw(P, D), draw(batch, length, D), draw(batch, P + length, D)
+        want = g[:, :P].double().sum(0)
         got, _ = stage(gradients, prefix, x, g, mode)
         text = f"prefix gets no gradient ({mode} mode)"
         require(got is not None, text, "prefix-gets-no-gradient")
-        near(
-            got,
-            want,
-            what="the gradient of prefix",
-            unless={"gradient-averaged": want / 3, "gradient-of-one-row": g[0, :P].double()},
-        )
+        known = {"gradient-averaged": want / batch, "gradient-of-one-row": g[0, :P].double()}
+        known = {"prefix-gets-no-gradient": 0 * want, **(known if batch > 1 else {})}
+        near(got, want, what="the gradient of prefix", unless=known)
 
 
 @part("gradient")
 def test_gradient_to_the_input(stage, draw):
     """The gradient of the content flows to x."""
-    prefix, x, g = draw(P, D), draw(3, 5, D), draw(3, P + 5, D)
-    for mode in ("train", "eval"):
+    for batch, length, mode in ((3, 5, "train"), (3, 5, "eval"), (4, 6, "train"), (1, 1, "eval")):
+        prefix, x, g = draw(P, D), draw(batch, length, D), draw(batch, P + length, D)
         _, got = stage(gradients, prefix, x, g, mode)
-        require(got is not None, "no gradient reaches the input", "input-gradient-cut")
-        near(got, g[:, P:].double(), what="the gradient to the input")
+        text = f"no gradient reaches the input ({mode} mode)"
+        require(got is not None, text, "input-gradient-cut")
+        known = {"input-gradient-cut": torch.zeros_like(x)}
+        near(got, g[:, P:].double(), what="the gradient to the input", unless=known)
 
 
 # state
@@ -255,14 +342,19 @@ def round_trip(kata, prefix, x):
     first, second = make(kata, prefix), kata.LearnablePrefix(*prefix.shape)
     second(x)
     second.load_state_dict(first.state_dict())
-    return second(x)
+    outputs = []
+    for mode in ("train", "eval"):
+        getattr(second, mode)()
+        outputs.append(second(x))
+    return outputs
 
 
 @part("state")
 def test_state_round_trip(stage, draw):
     """load_state_dict of another instance's state reproduces its outputs."""
     prefix, x = draw(P, D), draw(3, 5, D)
-    near(stage(round_trip, prefix, x), oracle(prefix, x), what="the output after load_state_dict")
+    for y in stage(round_trip, prefix, x):
+        near(y, oracle(prefix, x), what="the output after load_state_dict")
 
 
 # dtype and device
@@ -273,43 +365,71 @@ def test_dtypes_alike(stage, draw):
     """After .to() prefix and outputs are float64 or bfloat16, like x."""
     for dtype in (torch.float64, torch.bfloat16):
         prefix, x = draw(P, D).to(dtype) / 3, draw(3, 5, D).to(dtype) / 3  # float32 holds no third
-        near(stage(run, prefix, x), oracle(prefix, x), dtype=dtype, rtol=0.0, atol=1e-9)
+        want, got = oracle(prefix, x), stage(run, prefix, x)
+        single = tensor(got).dtype == dtype and torch.equal(got, want.float().to(dtype))
+        bug = "float32-inside" if single and dtype == torch.float64 else None
+        text = f"the output of a {_name(dtype)} prefix before a {_name(dtype)} x is "
+        require(got.dtype == dtype, text + _name(got.dtype), "output-in-another-dtype")
+        near(got, want, dtype=dtype, rtol=0.0, atol=1e-9, bug=bug)
+
+
+def _name(dtype):
+    return str(dtype)[6:]
 
 
 def mixed(kata, prefix, x, g):
     module = make(kata, prefix)
-    x = x.clone().requires_grad_()
-    y = module(x)
-    (y * g).sum().backward()
-    return y, module.prefix, module.prefix.grad
+    return *gradient(module, x, g), module.prefix
 
 
 @part("dtype")
 def test_output_in_the_dtype_of_x(stage, draw):
-    """The output has x's dtype, also where the prefix has a finer or a coarser one."""
+    """The output has x's dtype, also where the prefix has a finer or a coarser one; the prefix
+    trains there too."""
     half, single, double = torch.bfloat16, torch.float32, torch.float64
     for own, given in ((single, half), (half, single), (single, double), (double, single)):
         prefix, x = draw(P, D, dtype=own), draw(3, 5, D, dtype=given)
         g = draw(3, P + 5, D, dtype=given)
-        y, kept, gradient = stage(mixed, prefix, x, g)
-        text = f"a {own} prefix before a {given} x gives a {y.dtype} output"
+        y, to_prefix, to_x, kept = stage(mixed, prefix, x, g)
+        words = f"a {_name(own)} prefix before a {_name(given)} x"
+        text = f"{words} gives a {_name(tensor(y).dtype)} output"
         require(y.dtype == given, text, "output-in-another-dtype")
-        near(y, oracle(prefix, x), what=f"the output of a {own} prefix before a {given} x")
+        rounded = torch.cat([oracle(prefix, x)[:, :P], x.to(own).to(given)], 1)
+        lossy = not torch.equal(rounded, oracle(prefix, x))
+        bug = "content-rounded" if lossy and torch.equal(y, rounded) else None
+        want = oracle(prefix, x)
+        near(y, want, what=f"the output of {words}", dtype=given, rtol=0.0, atol=1e-9, bug=bug)
         same(kept, prefix, "prefix")
-        require(gradient is not None, f"a {own} prefix gets no gradient before a {given} x")
+        text = f"prefix gets no gradient: {words}"
+        require(to_prefix is not None, text, "prefix-gets-no-gradient")
+        what = f"the gradient of {words}"
+        nothing = "prefix-gets-no-gradient" if not to_prefix.any() else None
+        off = 4e-2 if half in (own, given) else 1e-5  # the sum may be taken in either dtype
+        near(
+            to_prefix,
+            g[:, :P].double().sum(0),
+            what=what,
+            dtype=own,
+            bug=nothing,
+            rtol=off,
+            atol=off,
+        )
+        require(to_x is not None, f"no gradient reaches the input of {words}")
+        near(to_x, g[:, P:].double(), what=f"the gradient to the input of {words}", dtype=given)
 
 
 def on_meta(kata):
     module = kata.LearnablePrefix(3, 8).to("meta")
     with CheapMeta():
         y = module(torch.empty(2, 5, 8, device="meta"))
-    return y.device.type, tuple(y.shape)
+    return y.device.type, tuple(y.shape), str(y.dtype)[6:]
 
 
 @part("device")
 def test_meta_device(stage):
     """After .to("meta") the outputs are there too."""
-    device, shape = stage(on_meta)
+    device, shape, dtype = stage(on_meta)
+    require(dtype == "float32", f"the output is {dtype}, expected float32")
     require(device == "meta", f"the output is on {device}, expected meta")
     require(tuple(shape) == (2, 8, 8), f"the output has shape {tuple(shape)}, expected (2, 8, 8)")
 
@@ -321,45 +441,49 @@ def bad_length(kata, length):
     kata.LearnablePrefix(length, 8)
 
 
+def _refused(outcome, name, what, bug):
+    """rejects(), with names for what the file's own `raise` gets wrong."""
+    written = isinstance(outcome, Raised) and outcome.deliberate and not outcome.unwritten
+    if written and "builtins.NotImplementedError" not in outcome.types:
+        kind = outcome.types[0].rpartition(".")[2]
+        said = outcome.text or "its message is empty"
+        right = "builtins.ValueError" in outcome.types
+        require(right, f"{what} must raise ValueError, not {kind}: {said}", "other-exception")
+        text = f"{what} raises ValueError, but its message does not name `{name}`: {said}"
+        require(name in outcome.text, text, "argument-not-named")
+    rejects(outcome, "ValueError", (name,) if name else (), what=what, bug=bug)
+
+
 @part("errors")
 def test_prefix_len_below_one(stage):
     """prefix_len < 1 raises ValueError naming prefix_len."""
     for length in (0, -1):
-        rejects(
-            stage.attempt(bad_length, length),
-            "ValueError",
-            "prefix_len",
-            what=f"prefix_len={length}",
-            bug="length-unchecked",
-        )
+        outcome = stage.attempt(bad_length, length)
+        _refused(outcome, "prefix_len", f"prefix_len={length}", "length-unchecked")
 
 
-def bad_input(kata, x):
-    return kata.LearnablePrefix(3, 8)(x)
+def bad_input(kata, x, mode):
+    module = kata.LearnablePrefix(3, 8)
+    getattr(module, mode)()
+    return module(x)
 
 
 @part("errors")
 def test_wrong_last_dimension(stage, draw):
     """An x whose last dimension is not d_model raises ValueError."""
-    for last in (7, 9, 1, 3):
-        rejects(
-            stage.attempt(bad_input, draw(2, 5, last)),
-            "ValueError",
-            what=f"x of shape (2, 5, {last}) with d_model=8",
-            bug="last-dimension-unchecked",
-        )
+    for last, mode in ((7, "train"), (9, "eval"), (1, "train"), (3, "train"), (16, "train")):
+        what = f"x of shape (2, 5, {last}) with d_model=8"
+        outcome = stage.attempt(bad_input, draw(2, 5, last), mode)
+        _refused(outcome, "", what, "last-dimension-unchecked")
 
 
 @part("errors")
 def test_wrong_number_of_dimensions(stage, draw):
     """An x that has not three dimensions raises ValueError."""
-    for shape in ((5, 8), (8,), (2, 2, 5, 8), (3, 8), (1, 1, 1, 8)):
-        rejects(
-            stage.attempt(bad_input, draw(*shape)),
-            "ValueError",
-            what=f"x of shape {shape}",
-            bug="dimensions-unchecked",
-        )
+    shapes = ((5, 8), (8,), (2, 2, 5, 8), (3, 8), (1, 1, 1, 8), (8, 8))
+    for shape, mode in zip(shapes, ("train", "eval") * 3):
+        outcome = stage.attempt(bad_input, draw(*shape), mode)
+        _refused(outcome, "", f"x of shape {shape}", "dimensions-unchecked")
 
 
 # gpu

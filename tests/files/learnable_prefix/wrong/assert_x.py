@@ -1,5 +1,5 @@
 # wrong: assert checks x.
-# bug: -
+# bug: other-exception
 """A learned prefix before a sequence of embeddings.
 
 Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", and Lester et

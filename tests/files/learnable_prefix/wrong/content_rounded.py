@@ -1,5 +1,5 @@
 # wrong: The content passes through the prefix's dtype.
-# bug: -
+# bug: content-rounded
 """A learned prefix before a sequence of embeddings.
 
 Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", and Lester et

@@ -1,5 +1,5 @@
 # wrong: The content is scaled by sqrt(d_model).
-# bug: -
+# bug: - (unlikely)
 """A learned prefix before a sequence of embeddings.
 
 Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", and Lester et

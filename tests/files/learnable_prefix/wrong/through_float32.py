@@ -1,5 +1,5 @@
 # wrong: through float32
-# bug: -
+# bug: float32-inside
 
 import torch
 import torch.nn as nn

@@ -1,5 +1,5 @@
 # wrong: A wrong x raises TypeError.
-# bug: -
+# bug: other-exception
 """A learned prefix before a sequence of embeddings.
 
 Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", and Lester et

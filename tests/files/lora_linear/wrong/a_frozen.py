@@ -1,5 +1,5 @@
 # wrong: lora_A is frozen, as in LoRA-FA.
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

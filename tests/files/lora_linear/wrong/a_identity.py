@@ -1,5 +1,5 @@
 # wrong: lora_A starts as an identity, which is not random.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

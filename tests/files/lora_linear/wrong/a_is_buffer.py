@@ -1,5 +1,5 @@
 # wrong: lora_A is a buffer and does not train.
-# bug: -
+# bug: factor-no-parameter
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: All rows of lora_A start equal, so its rank is 1.
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: A fixed seed gives every layer the same lora_A and resets the global generator.
-# bug: -
+# bug: - (unlikely)
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,5 @@
 # wrong: lora_A starts with standard deviation 5.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: alpha defaults to twice the rank
-# bug: -
+# bug: default-differs
 import math
 
 import torch

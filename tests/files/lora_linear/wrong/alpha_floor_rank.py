@@ -1,5 +1,5 @@
 # wrong: The scale is alpha // rank, so 10 // 4 gives 2.
-# bug: -
+# bug: scale-floored
 import torch
 import torch.nn as nn
 

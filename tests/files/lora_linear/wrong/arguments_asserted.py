@@ -1,5 +1,5 @@
 # wrong: assert checks the arguments, which raises AssertionError.
-# bug: -
+# bug: other-exception
 import torch
 import torch.nn as nn
 

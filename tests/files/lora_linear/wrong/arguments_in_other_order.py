@@ -1,5 +1,5 @@
 # wrong: alpha comes before rank in the signature.
-# bug: -
+# bug: arguments-reordered
 import torch
 from torch import Tensor, nn
 

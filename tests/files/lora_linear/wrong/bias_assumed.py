@@ -1,5 +1,5 @@
 # wrong: A base without bias fails, since base.bias is None.
-# bug: -
+# bug: bias-assumed
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,5 @@
 # wrong: The branch adds the base's bias once more, scaled.
-# bug: -
+# bug: bias-twice
 import math
 
 import torch

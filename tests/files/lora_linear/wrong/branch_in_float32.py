@@ -1,5 +1,5 @@
 # wrong: The branch is computed in float32, too coarse for a float64 layer.
-# bug: -
+# bug: float32-inside
 import torch
 import torch.nn as nn
 

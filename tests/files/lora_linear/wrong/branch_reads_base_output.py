@@ -1,5 +1,5 @@
 # wrong: The branch is fed base(x) where it should see x.
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: alpha defaults to the rank and not to 16.
-# bug: -
+# bug: default-differs
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: dropout defaults to 0.1.
-# bug: -
+# bug: default-differs
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: rank defaults to 4.
-# bug: -
+# bug: default-differs
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: While merged, delta_weight() returns zeros.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

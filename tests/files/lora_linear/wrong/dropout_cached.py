@@ -1,5 +1,5 @@
 # wrong: the mask is drawn once
-# bug: -
+# bug: dropout-mask-kept
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: dropout is taken for the share that is kept.
-# bug: -
+# bug: dropout-is-keep-rate
 import torch
 import torch.nn as nn
 

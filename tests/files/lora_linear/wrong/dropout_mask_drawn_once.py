@@ -1,5 +1,5 @@
 # wrong: The mask is drawn once, when the layer is made.
-# bug: -
+# bug: dropout-drops-whole-rows
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: The entries that dropout keeps are not divided by 1 - p.
-# bug: -
+# bug: dropout-not-rescaled
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: Dropout removes whole rows of x and not single entries.
-# bug: -
+# bug: dropout-drops-whole-rows
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: Dropout acts on the entries of lora_A and not on x.
-# bug: -
+# bug: dropout-on-factor
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: nn.Dropout() is made without the rate, so it is 0.5 for any dropout above 0.
-# bug: -
+# bug: dropout-rate-differs
 import torch
 import torch.nn as nn
 

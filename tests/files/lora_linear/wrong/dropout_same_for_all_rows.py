@@ -1,5 +1,5 @@
 # wrong: One mask over the features serves every row of the batch.
-# bug: -
+# bug: dropout-drops-whole-rows
 import torch
 from torch import Tensor, nn
 

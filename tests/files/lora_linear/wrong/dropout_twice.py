@@ -1,5 +1,5 @@
 # wrong: Dropout is applied twice in a row: the mean is right, the rate is not.
-# bug: -
+# bug: dropout-rate-differs
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: The message does not name the argument rank.
-# bug: -
+# bug: argument-not-named
 import torch
 import torch.nn as nn
 

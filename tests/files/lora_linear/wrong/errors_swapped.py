@@ -1,5 +1,5 @@
 # wrong: A bad base raises ValueError and a bad rank TypeError.
-# bug: -
+# bug: other-exception
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: subclasses of nn.Linear refused
-# bug: -
+# bug: subclass-refused
 import math
 
 import torch

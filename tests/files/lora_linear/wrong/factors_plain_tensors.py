@@ -1,5 +1,5 @@
 # wrong: The factors are plain tensors that require a gradient: no parameters, not in the state.
-# bug: -
+# bug: factor-no-parameter
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,5 @@
 # wrong: lora_A is (in, rank) and lora_B (rank, out).
-# bug: -
+# bug: factor-transposed
 import torch
 import torch.nn as nn
 

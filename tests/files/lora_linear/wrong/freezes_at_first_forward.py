@@ -1,5 +1,5 @@
 # wrong: base is frozen by the first forward and not when the layer is made.
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: load_state_dict() ignores the base's tensors.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

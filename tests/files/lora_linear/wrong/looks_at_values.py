@@ -1,5 +1,5 @@
 # wrong: forward looks at the values of x, which a meta tensor does not have.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

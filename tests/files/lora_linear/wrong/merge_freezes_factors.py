@@ -1,5 +1,5 @@
 # wrong: merge() freezes the factors, and unmerge() does not thaw them.
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

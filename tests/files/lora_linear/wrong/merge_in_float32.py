@@ -1,5 +1,5 @@
 # wrong: merge() leaves a float32 weight in a layer of another dtype.
-# bug: -
+# bug: - (unlikely)
 import torch
 from torch import Tensor, nn
 

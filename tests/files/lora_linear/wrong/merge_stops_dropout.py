@@ -1,5 +1,5 @@
 # wrong: merge() calls eval(), and after unmerge() dropout stays off.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: A second merge() raises where it should do nothing.
-# bug: -
+# bug: second-call-raises
 import torch
 import torch.nn as nn
 

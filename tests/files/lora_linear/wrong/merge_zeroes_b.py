@@ -1,5 +1,5 @@
 # wrong: merge() sets lora_B to zero; after unmerge() the update is lost.
-# bug: -
+# bug: merge-clears-b
 import math
 
 import torch

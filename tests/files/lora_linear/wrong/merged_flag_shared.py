@@ -1,5 +1,5 @@
 # wrong: merged is an attribute of the class, shared by all layers.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

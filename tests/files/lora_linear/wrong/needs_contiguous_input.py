@@ -1,5 +1,5 @@
 # wrong: x.view() fails on inputs that are not contiguous.
-# bug: -
+# bug: needs-contiguous-input
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: The output is float32 even where the layer is bfloat16.
-# bug: -
+# bug: output-in-another-dtype
 import torch
 import torch.nn as nn
 

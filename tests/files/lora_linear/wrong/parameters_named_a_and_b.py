@@ -1,5 +1,5 @@
 # wrong: The parameters are registered as A and B; lora_A and lora_B are properties.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: rank above min(in, out) refused
-# bug: -
+# bug: high-rank-refused
 import math
 
 import torch

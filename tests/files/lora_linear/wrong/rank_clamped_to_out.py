@@ -1,5 +1,5 @@
 # wrong: rank silently clamped to out_features
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

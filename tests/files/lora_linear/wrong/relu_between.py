@@ -1,5 +1,5 @@
 # wrong: A ReLU stands between the factors, as in a bottleneck adapter.
-# bug: -
+# bug: activation-between
 import torch
 from torch import Tensor, nn
 

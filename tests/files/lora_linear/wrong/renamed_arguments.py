@@ -1,5 +1,5 @@
 # wrong: The arguments are called r, lora_alpha and lora_dropout.
-# bug: -
+# bug: argument-renamed
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: The scale is never below 1, so alpha < rank is not honoured.
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: The scale is a float32 tensor, too coarse for a float64 layer.
-# bug: -
+# bug: float32-inside
 import math
 
 import torch

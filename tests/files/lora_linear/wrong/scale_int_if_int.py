@@ -1,5 +1,5 @@
 # wrong: alpha // rank when alpha is an int
-# bug: -
+# bug: scale-floored
 import math
 
 import torch

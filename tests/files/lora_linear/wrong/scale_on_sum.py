@@ -1,5 +1,5 @@
 # wrong: The scale multiplies the base output along with the update.
-# bug: -
+# bug: scale-on-base-too
 import torch
 import torch.nn as nn
 

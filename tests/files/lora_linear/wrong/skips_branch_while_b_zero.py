@@ -1,5 +1,5 @@
 # wrong: The branch is skipped while lora_B is zero, so that lora_B never learns.
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 

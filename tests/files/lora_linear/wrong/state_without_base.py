@@ -1,5 +1,5 @@
 # wrong: state_dict() holds the factors alone, without the base.
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

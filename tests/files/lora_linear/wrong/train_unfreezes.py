@@ -1,5 +1,5 @@
 # wrong: train() makes every parameter trainable, the base's too.
-# bug: -
+# bug: base-not-frozen
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: The TypeError does not name the argument base.
-# bug: -
+# bug: argument-not-named
 import torch
 from torch import Tensor, nn
 

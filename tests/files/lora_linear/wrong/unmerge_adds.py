@@ -1,5 +1,5 @@
 # wrong: unmerge() adds the update a second time: a copied line.
-# bug: -
+# bug: unmerge-adds
 import torch
 import torch.nn as nn
 

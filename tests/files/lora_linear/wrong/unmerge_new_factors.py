@@ -1,5 +1,5 @@
 # wrong: unmerge makes new factor parameters, the optimizer loses them
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: unmerge() puts back the weight seen in __init__, not the one seen in merge().
-# bug: -
+# bug: unmerge-to-initial
 import torch
 import torch.nn as nn
 

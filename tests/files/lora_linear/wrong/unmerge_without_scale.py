@@ -1,5 +1,5 @@
 # wrong: unmerge() subtracts B A without the scale.
-# bug: -
+# bug: unmerge-scale-missing
 import math
 
 import torch

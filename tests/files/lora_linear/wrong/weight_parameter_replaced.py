@@ -1,5 +1,5 @@
 # wrong: base.weight becomes a new Parameter, so that ties to the old one break.
-# bug: base-copied
+# bug: base-parameter-replaced
 import math
 
 import torch
