@@ -461,14 +461,14 @@ SHAPES = (
 
 
 def _gradients(stage, draw, ways):
-    """The cases, each a layer and how it runs, with the evidence: gradients of x and scale, x."""
+    """The cases, each a layer and how it runs, with the evidence (gradients of x and scale, x):
+    all SHAPES in the first of the ways, the first shape in all of them."""
     cases = []
     for out, into, lead in SHAPES:
         W, b, s = pieces(draw, out=out, into=into)
-        for with_bias, *way in ways:
-            cases.append(
-                (W, b if with_bias else None, s, draw(*lead, into), draw(*lead, out), *way)
-            )
+        for with_bias, *way in ways if not cases else ways[:1]:
+            bias = b if with_bias else None
+            cases.append((W, bias, s, draw(*lead, into), draw(*lead, out), *way))
     return zip(cases, stage(gradients, cases), strict=True)
 
 

@@ -77,8 +77,9 @@ def oracle(x, weight, bias, A, B, scale=ALPHA / RANK, size=SIZE):
 def slips(x, weight, bias, A, B, scale=ALPHA / RANK, size=SIZE):
     """What known mistakes make of the output."""
     base, update = oracle(x, weight, bias, A, B, scale, size)
+    decoded = quantized(weight, size)
     known = {
-        "weight-not-quantized": base + update + x.double() @ (weight - quantized(weight, size)).T,
+        "weight-not-quantized": base + update + x.double() @ (weight - decoded).T,
         "scale-missing": base + update / scale,
         "scale-is-alpha": base + update * RANK,
         "scale-inverted": base + update / scale**2,
@@ -92,10 +93,8 @@ def slips(x, weight, bias, A, B, scale=ALPHA / RANK, size=SIZE):
     if size != 64:
         known["block-size-ignored"] = sum(oracle(x, weight, bias, A, B, scale, 64))
     if min(weight.shape) > 1:
-        turned = quantized(weight, size).reshape(weight.shape[::-1]).T
-        known["weight-decoded-transposed"] = (
-            base + update + x.double() @ (turned - quantized(weight, size)).T
-        )
+        turned = decoded.reshape(weight.shape[::-1]).T
+        known["weight-decoded-transposed"] = base + update + x.double() @ (turned - decoded).T
     if bias is not None:
         known["bias-dropped"] = base - bias.double() + update
         known["bias-twice"] = base + bias.double() + update
@@ -614,11 +613,12 @@ SHAPES = (
 
 
 def _gradients(stage, draw, ways):
-    """The cases, each a layer and how it runs, with the evidence of each."""
+    """The cases, each a layer and how it runs, with the evidence of each: all SHAPES in the first
+    of the ways, the first shape in all of them."""
     cases = []
     for out, into, rank, lead in SHAPES:
         W, b, A, B = pieces(draw, out=out, into=into, rank=rank)
-        for with_bias, *way in ways:
+        for with_bias, *way in ways if not cases else ways[:1]:
             b_or_none = b if with_bias else None
             cases.append((W, b_or_none, A, B, draw(*lead, into), draw(*lead, out), *way))
     return zip(cases, stage(gradients, cases), strict=True)
@@ -1013,7 +1013,7 @@ def kept(kata, weight, bias, x):
             "nothing but making it": lambda: None,
             "a training step": lambda: learn(True),
             "a training step whose x needs no gradient": lambda: learn(False),
-            "a forward without backward": lambda: layer(x),
+            "a forward without backward": lambda: layer(x.clone().requires_grad_()),
             "a forward under no_grad": lambda: forward(x),
             "a second forward under no_grad": lambda: forward(x),
             "a forward of one vector": lambda: forward(x[0]),
