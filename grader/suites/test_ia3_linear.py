@@ -616,7 +616,9 @@ def test_to_linear_computes_the_same(stage, draw):
     for out, into in ((IN, IN), (OUT, IN), (IN, OUT), (1, IN), (OUT, 1), (1, 1)):
         W, b, s = pieces(draw, out=out, into=into)
         x = draw(5, into)
-        got, product, bias, scale = _to_plain(stage, (W, b, s), x)
+        leaf = blame("to-linear-needs-no-grad", "leaf Variable")
+        with leaf, blame("to-linear-assigns-tensor", "cannot assign"):
+            got, product, bias, scale = _to_plain(stage, (W, b, s), x)
         _plain_is_right(got, x, W, product, bias, scale)
         with blame("to-linear-needs-bias", "NoneType"):
             got, *_ = _to_plain(stage, (W, None, s), x, train=False)

@@ -49,6 +49,15 @@ def quantized(weight, size=SIZE):
     return (LEVELS[torch.bucketize(values, MIDDLES)] * top).reshape(weight.shape)
 
 
+def _in_64(weight, size):
+    """The weight quantized in blocks of `size` and decoded as if they were of 64."""
+    values, top = scaled(weight, size)
+    tops = top[::size].repeat_interleave(64)[: top.numel()]
+    if tops.numel() < top.numel():  # that fails
+        return weight.double() * float("nan")
+    return (LEVELS[torch.bucketize(values, MIDDLES)] * tops).reshape(weight.shape)
+
+
 def pieces(draw, dtype=torch.float32, out=OUT, into=IN, rank=RANK, sizes=(SIZE,)):
     """weight, bias, A, B. No weight lies so close between two levels that rounding decides."""
     weight = draw(out, into, std=0.5, dtype=dtype)
@@ -92,6 +101,9 @@ def slips(x, weight, bias, A, B, scale=ALPHA / RANK, size=SIZE):
     }
     if size != 64:
         known["block-size-ignored"] = sum(oracle(x, weight, bias, A, B, scale, 64))
+        known["decoded-in-default-blocks"] = (
+            base + update + x.double() @ (_in_64(weight, size) - decoded).T
+        )
     if min(weight.shape) > 1:
         turned = decoded.reshape(weight.shape[::-1]).T
         known["weight-decoded-transposed"] = base + update + x.double() @ (turned - decoded).T
@@ -299,7 +311,8 @@ def test_b_starts_at_zero(stage, draw):
     """lora_B starts at exactly zero."""
     _, B, _, storages = stage(fresh_factors, draw(40, 64), None, 8)
     require(storages == 4, "two layers share a factor, or a layer's factors share storage")
-    near(B, torch.zeros(40, 8), what="lora_B at the start", rtol=0, atol=0, bug="b-random")
+    bug = "b-random" if tuple(tensor(B, "lora_B").shape) == (40, 8) else None
+    near(B, torch.zeros(40, 8), what="lora_B at the start", rtol=0, atol=0, bug=bug)
 
 
 @part("init")
@@ -771,7 +784,9 @@ def test_merge_gives_a_plain_layer(stage, draw):
             W, b, A, B = pieces(draw, out=out, into=into, rank=rank)
             _, _, A2, B2 = pieces(draw, out=out, into=into, rank=rank)
             b, x = b if with_bias else None, draw(5, into)
-            with blame(None if with_bias else "merge-needs-bias", "NoneType"):
+            leaf = blame("merge-needs-no-grad", "leaf Variable")
+            assigned = blame("merge-assigns-tensor", "cannot assign")
+            with leaf, assigned, blame(None if with_bias else "merge-needs-bias", "NoneType"):
                 first, second, _, _, itself = stage(merging, W, b, A, B, A2, B2, x, with_bias)
             known = "merge-returns-itself"
             require(not itself, "merge() should return a new layer, not the layer itself", known)
