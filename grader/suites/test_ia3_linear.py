@@ -119,7 +119,8 @@ def test_any_layer_size(stage, draw):
         outputs += stage(run_all, vectors)
     for (values, x), y in zip(rows + vectors, outputs, strict=True):
         what = f"the output of a layer {tuple(values[0].shape)} for x {tuple(x.shape)}"
-        near(y, oracle(x, *values)[1], what=what, unless=slips(x, *values, y))
+        known = slips(x, *values, y) if len(values[2]) > 1 else None
+        near(y, oracle(x, *values)[1], what=what, unless=known)
 
 
 def run_strided(kata, weight, bias, scale, x):
@@ -645,7 +646,9 @@ def _plain_is_right(got, x, W, product, bias, scale):
             product / scale + bias * scale,
         ),
     }
-    if out == into and out > 1:
+    if out == 1:  # a single scale or bias may be such that a mistake does not show
+        known = {}
+    elif out == into:
         known["to-linear-scales-columns"] = (x.double() * scale) @ W.double().T + bias * scale
     # The bias that a new nn.Linear draws is another one at each call.
     drawn = got["bias"] is not None and not torch.equal(got["bias"], got["other bias"])
