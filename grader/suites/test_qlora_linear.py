@@ -674,6 +674,8 @@ def test_gradient_to_the_input(stage, draw):
         known = {k: base + v for k, v in _scales(branch, s).items()}
         cut = "branch-input-detached" if train else "eval-disables-adapter"
         known |= {"input-gradient-cut": branch, cut: base}
+        if min(W.shape) == 1:  # a few values may be such that a mistake does not show
+            known = {}
         near(got, base + branch, what="the gradient to the input", unless=known)
 
 
