@@ -17,7 +17,7 @@ class IA3Linear(nn.Module):
         scale    Parameter (out_features,): starts at ones
 
     Only `scale` trains. It has the device and dtype of base.weight.
-    Works with and without a bias in `base`.
+    Works with and without a bias in `base`. train() and eval() change nothing.
 
     Raises TypeError naming `base`, before anything is changed, if base is not an nn.Linear.
     """
@@ -32,7 +32,7 @@ class IA3Linear(nn.Module):
         # END SOLUTION
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """base(x) * scale: the bias is scaled too.
+        """base(x) * scale, with the values of the moment: the bias is scaled too.
 
         x: (..., in_features), any number of leading dimensions, also none; left unchanged.
         Returns (..., out_features).
@@ -44,8 +44,9 @@ class IA3Linear(nn.Module):
     def to_linear(self) -> nn.Linear:
         """A new plain layer that computes the same as this one does now.
 
-        It shares no storage with `base`, which stays as it was. It has a bias if `base` has one,
-        and the device and dtype of base.weight.
+        It shares no storage with this layer, which stays as it was; each can be trained on (its
+        requires_grad is free). It has a bias where `base` has one and only there, and the
+        device and dtype of base.weight.
         """
         # BEGIN SOLUTION
         base = self.base

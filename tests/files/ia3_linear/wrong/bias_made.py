@@ -1,5 +1,5 @@
 # wrong: a zero bias is given to a base without one
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

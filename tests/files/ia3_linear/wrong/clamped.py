@@ -1,5 +1,5 @@
 # wrong: The scale is clamped to positive values.
-# bug: -
+# bug: - (unlikely)
 """IA3 on one linear layer: a learned rescaling of its outputs.
 
 Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context

@@ -1,5 +1,5 @@
 # wrong: In eval mode the scale is left out.
-# bug: scale-ignored
+# bug: eval-skips-scale
 """IA3 on one linear layer: a learned rescaling of its outputs.
 
 Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context

@@ -1,5 +1,5 @@
 # wrong: subclasses refused
-# bug: -
+# bug: subclass-refused
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: base re-initialised
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: scale shared by layers of one width
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

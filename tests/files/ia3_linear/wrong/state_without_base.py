@@ -1,5 +1,5 @@
 # wrong: The base is hidden from the state dict.
-# bug: -
+# bug: base-not-in-state
 """IA3 on one linear layer: a learned rescaling of its outputs.
 
 Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context

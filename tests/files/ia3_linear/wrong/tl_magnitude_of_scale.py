@@ -1,5 +1,5 @@
 # wrong: to_linear takes |scale|
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: to_linear freezes scale
-# bug: -
+# bug: to-linear-changes-scale
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: to_linear makes base trainable
-# bug: -
+# bug: to-linear-unfreezes-base
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

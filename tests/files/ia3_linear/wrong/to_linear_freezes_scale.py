@@ -1,5 +1,5 @@
 # wrong: to_linear resets the scale to one afterwards, as if merged.
-# bug: -
+# bug: to-linear-changes-scale
 """IA3 on one linear layer: a learned rescaling of its outputs.
 
 Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context

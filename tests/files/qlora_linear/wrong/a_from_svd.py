@@ -1,5 +1,5 @@
 # wrong: lora_A starts with top singular vectors of the error, the same each time
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the decoded weight is not scaled
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: absmax is converted to the dtype of the base
-# bug: -
+# bug: absmax-in-layer-dtype
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the custom backward decodes in blocks of 64
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

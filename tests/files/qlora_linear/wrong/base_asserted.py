@@ -1,5 +1,5 @@
 # wrong: base is checked by assert
-# bug: -
+# bug: other-exception
 import math
 
 import torch

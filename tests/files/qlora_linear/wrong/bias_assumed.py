@@ -1,5 +1,5 @@
 # wrong: a base without bias fails
-# bug: -
+# bug: bias-required
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: merge() fails without bias
-# bug: -
+# bug: merge-needs-bias
 import math
 
 import torch

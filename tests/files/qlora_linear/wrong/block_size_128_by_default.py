@@ -1,5 +1,5 @@
 # wrong: the default block size is 128
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: codes are a frozen parameter
-# bug: -
+# bug: codes-are-parameters
 import math
 
 import torch

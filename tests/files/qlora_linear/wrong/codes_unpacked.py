@@ -1,5 +1,5 @@
 # wrong: codes are kept unpacked, one per byte
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: everything is computed in bfloat16
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

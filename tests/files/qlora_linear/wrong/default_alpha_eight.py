@@ -1,5 +1,5 @@
 # wrong: the default alpha is 8
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: a square layer is transposed
-# bug: -
+# bug: weight-decoded-transposed
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the base weight is emptied before rank is checked
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the quantization error is kept, to be added when merging
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

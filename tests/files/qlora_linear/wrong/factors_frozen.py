@@ -1,5 +1,5 @@
 # wrong: lora_A does not train
-# bug: -
+# bug: factors-frozen
 import math
 
 import torch

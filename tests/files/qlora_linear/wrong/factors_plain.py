@@ -1,5 +1,5 @@
 # wrong: lora_B is a plain tensor
-# bug: -
+# bug: factors-no-parameters
 import math
 
 import torch

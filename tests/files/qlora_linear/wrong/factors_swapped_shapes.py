@@ -1,5 +1,5 @@
 # wrong: lora_A is (in, rank)
-# bug: -
+# bug: factor-transposed
 import math
 
 import torch

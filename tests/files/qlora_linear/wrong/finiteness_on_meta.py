@@ -1,5 +1,5 @@
 # wrong: the own helper reads values on meta
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

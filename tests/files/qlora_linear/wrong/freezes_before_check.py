@@ -1,5 +1,5 @@
 # wrong: the base is frozen before rank is checked
-# bug: rank-checked-after-freeze
+# bug: checked-after-freeze
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the buffers belong to the class
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: uniform int4 levels
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

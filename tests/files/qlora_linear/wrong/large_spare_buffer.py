@@ -1,5 +1,5 @@
 # wrong: a spare buffer of half the weight
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: merge() freezes the factors
-# bug: -
+# bug: merge-changes-layer
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: merge() returns the layer itself
-# bug: -
+# bug: merge-returns-itself
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the merged layer has a bias of its own
-# bug: -
+# bug: merge-bias-dropped
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: rank above min refused
-# bug: -
+# bug: large-rank-refused
 import math
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 # wrong: a ReLU between the factors
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the scale is the default one, 2
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

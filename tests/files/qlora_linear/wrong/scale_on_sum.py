@@ -1,5 +1,5 @@
 # wrong: the scale multiplies base and branch
-# bug: -
+# bug: scale-on-sum
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the update is sent through NF4
-# bug: -
+# bug: - (unlikely)
 import math
 
 import torch

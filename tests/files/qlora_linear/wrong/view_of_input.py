@@ -1,5 +1,5 @@
 # wrong: the input must be contiguous
-# bug: -
+# bug: contiguous-only
 import math
 
 import torch

@@ -1,0 +1,38 @@
+# wrong: a hand-written backward reads the product of the latest call
+# bug: - (unlikely)
+import torch
+import torch.nn as nn
+
+
+class Rescale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, out, layer, scale):
+        ctx.layer = layer
+        layer.out = [out.detach()]
+        return out * scale
+
+    @staticmethod
+    def backward(ctx, grad):
+        scale = (grad * ctx.layer.out[0]).reshape(-1, grad.shape[-1]).sum(0)
+        return grad * ctx.layer.scale, None, scale
+
+
+class IA3Linear(nn.Module):
+    def __init__(self, base):
+        super().__init__()
+        if not isinstance(base, nn.Linear):
+            raise TypeError(f"base must be an nn.Linear, not {type(base).__name__}")
+        self.base = base.requires_grad_(False)
+        self.scale = nn.Parameter(base.weight.new_ones(base.out_features))
+
+    def forward(self, x):
+        return Rescale.apply(self.base(x), self, self.scale)
+
+    @torch.no_grad()
+    def to_linear(self):
+        w, b, s = self.base.weight, self.base.bias, self.scale
+        new = nn.Linear(w.shape[1], w.shape[0], bias=b is not None, device=w.device, dtype=w.dtype)
+        new.weight.copy_(w * s[:, None])
+        if b is not None:
+            new.bias.copy_(b * s)
+        return new

@@ -1,0 +1,27 @@
+# wrong: to_linear() leaves the weight as it is and multiplies its outputs in a hook
+# bug: - (unlikely)
+import torch
+import torch.nn as nn
+
+
+class IA3Linear(nn.Module):
+    def __init__(self, base):
+        super().__init__()
+        if not isinstance(base, nn.Linear):
+            raise TypeError(f"base must be an nn.Linear, not {type(base).__name__}")
+        self.base = base.requires_grad_(False)
+        self.scale = nn.Parameter(base.weight.new_ones(base.out_features))
+
+    def forward(self, x):
+        return self.base(x) * self.scale
+
+    @torch.no_grad()
+    def to_linear(self):
+        w, b, s = self.base.weight, self.base.bias, self.scale
+        new = nn.Linear(w.shape[1], w.shape[0], bias=b is not None, device=w.device, dtype=w.dtype)
+        new.weight.copy_(w)
+        if b is not None:
+            new.bias.copy_(b)
+        held = s.detach().clone()
+        new.register_forward_hook(lambda module, args, out: out * held)
+        return new
