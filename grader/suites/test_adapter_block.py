@@ -464,12 +464,13 @@ def test_follows_its_parameters(stage, draw):
 # gradient
 
 
-def gradients(kata, below, beside, x, g, mode):
+def gradients(kata, below, beside, x, g, mode, before=False):
     block = make(kata, below, beside)
     block.train(mode == "train")
     x = x.clone().requires_grad_()
-    with torch.no_grad():
-        block(x)  # nothing of it may be kept
+    if before:
+        with torch.no_grad():
+            block(x)
     y = block(x)
     if y.requires_grad:
         (y * g).sum().backward()
@@ -517,6 +518,21 @@ def test_gradient_to_the_input(stage, draw):
         alone = None if down is None else "input-gradient-cut"
         require(got is not None, f"no gradient reaches the input ({mode} mode)", alone)
         near(got, want, what="the gradient to the input", unless=known)
+
+
+@part("gradient")
+def test_gradients_after_no_grad(stage, draw):
+    """Nothing of a call under no_grad is kept for the next one."""
+    below, beside = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    names = ("the gradient to the input", "the gradient of down", "the gradient of up")
+    for mode in ("train", "eval"):
+        with blame("needed-by-backward", IN_PLACE):
+            got = stage(gradients, below, beside, x, g, mode, True)
+        for name, value, want in zip(names, got, exact(x, below, beside, g)):
+            what = f"{name}, after a call under no_grad ({mode} mode)"
+            require(value is not None, f"{what} is None")
+            near(value, want, what=what)
 
 
 def saved_outputs(kata, x, g):

@@ -1,5 +1,5 @@
 # wrong: What was computed under no_grad is used again with gradients.
-# bug: input-gradient-cut
+# bug: - (unlikely)
 
 import torch
 import torch.nn as nn
