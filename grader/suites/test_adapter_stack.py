@@ -266,12 +266,20 @@ def test_id_by_name(stage, draw):
     near(y, x.double() + change.double(), what="the output of stack(x=x, adapter_id=1)")
 
 
-def work(kata, x, number, chosen, train):
-    """What one forward costs, in training mode with gradients, or in eval mode without."""
-    stack = kata.AdapterStack(D, LOW, number)
-    stack.train(train)
-    with torch.set_grad_enabled(train):
+def cost(stack, x, chosen, mode):
+    stack.train(mode == "train")
+    with torch.set_grad_enabled(mode == "train"):
         return count(lambda: stack(x, chosen))
+
+
+def work(kata, x):
+    """What a forward costs: mode, id, the cost in a stack of one and in a stack of 9."""
+    costs = []
+    for mode in ("eval", "train"):
+        one, nine = (kata.AdapterStack(D, LOW, number) for number in (1, 9))
+        few = cost(one, x, 0, mode)
+        costs += [(mode, i, few, cost(nine, x, i, mode)) for i in (0, 4, 8)]
+    return costs
 
 
 def poisoned(kata, values, x):
@@ -287,17 +295,13 @@ def poisoned(kata, values, x):
 def test_only_the_chosen_adapter_runs(stage, draw):
     """The work does not grow with the number of adapters, and the others' values do not matter."""
     x = draw(5, D)
-    for train in (False, True):
-        mode = "train" if train else "eval"
-        few = stage(work, x, 1, 0, train)
-        for chosen in (0, 4, 8):
-            many = stage(work, x, 9, chosen, train)
-            known = "all-adapters-run" if many["flops"] > few["flops"] else None
-            text = (
-                f"a forward takes {few['ops']} operators with 1 adapter and {many['ops']} with 9 "
-                f"and id {chosen} ({mode} mode): something is done for the others too"
-            )
-            require(many["ops"] <= few["ops"], text, known)
+    for mode, chosen, few, many in stage(work, x):
+        known = "all-adapters-run" if many["flops"] > few["flops"] else None
+        text = (
+            f"a forward takes {few['ops']} operators with 1 adapter and {many['ops']} with 9 and "
+            f"id {chosen} ({mode} mode): something is done for the others too"
+        )
+        require(many["ops"] <= few["ops"], text, known)
     y, change, chosen = stage(poisoned, pieces(draw), x)
     finite = bool(torch.isfinite(y).all())
     own = chosen and bool(torch.isfinite(change).all())
