@@ -203,7 +203,8 @@ def test_sublayer_sees_the_whole_input(stage, draw):
 
 def identities(kata, below, beside):
     first, second = sublayer(below), adapter(beside, True)
-    kept = [p.detach().clone() for m in (first, second) for p in m.parameters()]
+    before = [p for m in (first, second) for p in m.parameters()]
+    kept = [p.detach().clone() for p in before]
     block = kata.AdapterBlock(first, second)
     named = kata.AdapterBlock(adapter=second, sublayer=first)
     now = [p for m in (first, second) for p in m.parameters()]
@@ -215,6 +216,7 @@ def identities(kata, below, beside):
         "copied": [n for n, module in passed.items() if type(need(block, n)) is type(module)],
         "kinds": {n: type(need(block, n)).__name__ for n in passed},
         "values": all(torch.equal(p, q) for p, q in zip(kept, now)),
+        "replaced": {id(p) for p in before} != {id(p) for p in now},
         "named": named.sublayer is first and named.adapter is second,
         "outside": [n for n, module in passed.items() if all(m is not module for m in inside)],
     }
@@ -231,6 +233,7 @@ def test_keeps_the_modules_passed_in(stage, draw):
         is_now = "a copy" if copied else f"an object of type {got['kinds'][name]}"
         text = f"`{name}` should be the very module passed in, not {is_now}"
         require(False, text, "modules-copied" if copied else None)
+    require(not got["replaced"], "parameters of the modules passed in have been replaced by others")
     require(got["values"], "the values of the modules passed in have changed")
     require(got["named"], "AdapterBlock(adapter=..., sublayer=...) swaps its arguments")
     for name in got["outside"]:

@@ -293,7 +293,8 @@ def poisoned(kata, values, x):
 
 @part("forward")
 def test_only_the_chosen_adapter_runs(stage, draw):
-    """The work does not grow with the number of adapters, and the others' values do not matter."""
+    """Whatever the id and the mode, the work does not grow with the number of adapters, and the
+    others' values do not matter."""
     x = draw(5, D)
     for mode, chosen, few, many in stage(work, x):
         known = "all-adapters-run" if many["flops"] > few["flops"] else None

@@ -625,13 +625,16 @@ def _dtype(stage, draw, dtype):
     values = pieces(draw, dtype)
     x = draw(5, D, dtype=dtype)
     y, change = stage(run, values, x)
-    near(
-        change,
-        delta(x, values),
-        what="forward_delta(x)",
-        dtype=dtype,
-    )
+    want = delta(x, values)
+    known = "float32-inside" if _rounded(change, want) else None
+    near(change, want, what="forward_delta(x)", dtype=dtype, bug=known)
     near(y, x.double() + delta(x, values), dtype=dtype)
+
+
+def _rounded(got, want):
+    """Whether a float64 tensor is right to the digits of a float32."""
+    wide = isinstance(got, torch.Tensor) and got.dtype == torch.float64
+    return wide and close(got, want, 1e-6, 1e-6)
 
 
 @part("dtype")
