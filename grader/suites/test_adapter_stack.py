@@ -13,6 +13,7 @@ from grader.exam.checks import (
     rejects,
     require,
     same,
+    tensor,
 )
 from grader.exam.kit import CheapMeta, Missing, count, need, set_
 
@@ -63,7 +64,7 @@ def right(stage, values, x, chosen, dtype=torch.float32, bug=None):
     with blame(bug), blame("other-container", "`adapters` is a ModuleDict"):
         y, deltas = stage(run, values, x, chosen)
     where = f"the output of adapter {chosen} for x {tuple(x.shape)}"
-    changes = [d.double() for d in deltas]
+    changes = [tensor(d, "forward_delta(x)").double() for d in deltas]
     before, after = (x.double() + changes[(chosen + by) % len(changes)] for by in (-1, 1))
     from_one = isinstance(y, torch.Tensor) and close(y, before, 1e-4, 1e-5)
     known = {
@@ -92,7 +93,7 @@ def test_any_leading_dimensions(stage, draw):
     """Inputs are (..., d_model): none, one, two or three leading dimensions."""
     values = pieces(draw)
     right(stage, values, draw(5, D), CHOSEN)
-    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (), (N, N)]:
+    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (), (D,), (N, N)]:
         right(stage, values, draw(*lead, D), CHOSEN, bug="leading-dims-lost")
 
 
@@ -156,8 +157,8 @@ def test_stack_of_one(stage, draw):
     """A stack of one adapter is legal."""
     values = pieces(draw, number=1)
     with blame("number-one-refused", "num_adapters"):
-        y, (delta,) = stage(run, values, x := draw(5, D), 0)
-    near(y, x.double() + delta.double(), what="the output of a stack of one")
+        y, deltas = stage(run, values, x := draw(5, D), 0)
+    near(y, x.double() + deltas[0].double(), what="the output of a stack of one")
 
 
 # init
@@ -210,8 +211,11 @@ def test_forward_delta_is_the_change_alone(stage, draw):
 
 def training(kata):
     stack = kata.AdapterStack(10, 4, 3)
-    returned = all(stack.train(mode) is stack for mode in (False, True))
-    stack(torch.ones(2, 10), 1)
+    returned, follows = [], []
+    for mode in (False, True):
+        returned.append(stack.train(mode) is stack)
+        stack(torch.ones(2, 10), 1)
+        follows.append(all(adapter.training == mode for adapter in stack.adapters))
     params = dict(stack.named_parameters(remove_duplicate=False))
     own = [
         f"adapters.{i}.{layer}.{name}"
@@ -221,7 +225,8 @@ def training(kata):
     ]
     inside = {id(p) for adapter in stack.adapters for p in adapter.parameters()}
     return {
-        "returned": returned,
+        "returned": all(returned),
+        "follows": all(follows),
         "registered": bool(params),
         "missing": [n for n in own if n not in params],
         "still": [n for n in own if n in params and not params[n].requires_grad],
@@ -240,6 +245,8 @@ def test_all_adapters_train(stage):
     extra = ", ".join(got["extra"])
     require(not extra, f"another parameter trains: {extra}", "extra-trainable")
     require(got["returned"], "train() and eval() should return the stack itself")
+    text = "after train() or eval() and a forward not all adapters are in that mode"
+    require(got["follows"] or not got["registered"], text)
 
 
 # forward
@@ -251,6 +258,23 @@ def test_adds_the_change_of_the_chosen_adapter(stage, draw):
     values, x = pieces(draw), draw(3, 4, D)
     for chosen in (CHOSEN, 0, 1, N - 1):
         right(stage, values, x, chosen)
+
+
+def in_a_large_stack(kata, values, x):
+    stack = kata.AdapterStack(D, LOW, 130)
+    some = [stack.adapters[i] for i in range(0, 130, 43)]
+    for adapter, (w1, b1, w2, b2) in zip(some, values):
+        set_(adapter.down_proj, weight=w1, bias=b1)
+        set_(adapter.up_proj, weight=w2, bias=b2)
+    return [(stack(x, i), stack.adapters[i].forward_delta(x)) for i in (43, 86, 129)]
+
+
+@part("forward")
+def test_large_stack(stage, draw):
+    """A stack may hold a hundred adapters and more; each id runs its own."""
+    x = draw(5, D)
+    for y, change in stage(in_a_large_stack, pieces(draw), x):
+        near(y, x.double() + change.double(), what="the output of one of 130 adapters")
 
 
 def by_name(kata, values, x):
@@ -488,14 +512,14 @@ def test_state_round_trip(stage, draw):
 def test_float64(stage, draw):
     """After .to(torch.float64) the outputs are float64, exact to 1e-9."""
     dtype = torch.float64
-    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), 1, dtype)
+    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), CHOSEN, dtype)
 
 
 @part("dtype")
 def test_bfloat16(stage, draw):
     """After .to(torch.bfloat16) the outputs are bfloat16."""
     dtype = torch.bfloat16
-    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), 1, dtype)
+    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), CHOSEN, dtype)
 
 
 def on_meta(kata):

@@ -247,6 +247,7 @@ def test_up_projection_starts_at_zero(stage, draw):
         where = "" if residual else " (residual=False)"
         text = "should start at zero" + where
         require(bool((weight == 0).all()), f"up_proj.weight {text}", "up-not-zero")
+        require(bias is not None, "up_proj should have a bias", "up-bias-missing")
         require(bool((bias == 0).all()), f"up_proj.bias {text}", "up-bias-not-zero")
         known = {"residual-missing": zero} if residual else {"residual-always": x}
         want = x if residual else zero
@@ -267,7 +268,7 @@ def test_down_projection_starts_random(stage):
     weight, other = stage(down_start)
     require(bool(torch.isfinite(weight).all()), "down_proj.weight holds values that are not finite")
     zero = bool((weight == 0).all())
-    require(not zero, "down_proj.weight starts at zero: nothing is ever learned", "down-zero")
+    require(not zero, "down_proj.weight is all zero at the start", "down-zero")
     spread = float(weight.double().std())
     require(spread > 0, "down_proj.weight starts constant", "down-constant")
     rows = weight.double()
@@ -428,8 +429,8 @@ def test_input_unchanged(stage, draw):
         same(stage(keeps_input, values, x, residual), x, "the input", "changes-input-in-place")
 
 
-def live(kata, values, values2, x, mode):
-    module = make(kata, values)
+def live(kata, values, values2, x, mode, residual):
+    module = make(kata, values, residual=residual)
     module.train(mode == "train")
     with torch.set_grad_enabled("no_grad" not in mode):
         module(x), module.forward_delta(x)
@@ -443,13 +444,18 @@ def test_follows_its_parameters(stage, draw):
     values, values2, x = pieces(draw), pieces(draw), draw(5, D)
     change = delta(x, values2)
     for mode in ("train", "eval", "eval, no_grad"):
-        *outputs, alone = stage(live, values, values2, x, mode)
-        known = {"eval-skips-adapter": x} if mode != "train" else {}
-        where = f"after the parameters changed ({mode} mode)"
-        for y in outputs:
-            near(y, x.double() + change, what=f"the output {where}", unless=known)
-        known = {"delta-with-residual": x.double() + change}
-        near(alone, change, what=f"forward_delta(x) {where}", unless=known)
+        for residual in (True, False):
+            *outputs, alone = stage(live, values, values2, x, mode, residual)
+            want = x.double() + change if residual else change
+            known = {} if mode == "train" else {"eval-skips-adapter": x if residual else 0 * x}
+            known["residual-missing" if residual else "residual-always"] = (
+                change if residual else x.double() + change
+            )
+            where = f"after the parameters changed (residual={residual}, {mode} mode)"
+            for y in outputs:
+                near(y, want, what=f"the output {where}", unless=known)
+            known = {"delta-with-residual": x.double() + change}
+            near(alone, change, what=f"forward_delta(x) {where}", unless=known)
 
 
 def modes(kata, x):
@@ -464,9 +470,10 @@ def modes(kata, x):
 
     noting, all_seen = Noting(), []
     module = kata.BottleneckAdapter(10, 4, noting)
-    for mode in (True, False, True):
+    for mode in (None, True, False, True):
         noting.seen = set()
-        module.train(mode)
+        if mode is not None:
+            module.train(mode)
         module(x)
         all_seen.append(sorted(noting.seen))
     return all_seen
@@ -475,11 +482,14 @@ def modes(kata, x):
 @part("forward")
 def test_activation_follows_the_mode_of_the_adapter(stage, draw):
     """An activation that is a module runs in each forward and follows train() and eval()."""
-    seen = [list(modes) for modes in stage(modes, draw(5, D))]
-    require(all(seen), "a forward did not run the activation")
+    arrived, *seen = [list(modes) for modes in stage(modes, draw(5, D))]
+    text = "a forward did not run the activation that was passed in"
+    require(all([arrived, *seen]), text)
     known = "activation-not-registered" if seen == [[True]] * 3 else None
     text = f"under train, eval, train the activation ran with training = {seen}"
     require(seen == [[True], [False], [True]], text, known)
+    text = "the activation came in training mode, and the new adapter runs it in eval mode"
+    require(arrived == [True], text)
 
 
 # gradient
