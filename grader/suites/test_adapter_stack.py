@@ -243,7 +243,7 @@ def test_all_adapters_train(stage):
     require(not missing, text, None if got["registered"] else "adapters-not-registered")
     require(not still, f"{still} does not train (requires_grad is False)", "adapters-frozen")
     extra = ", ".join(got["extra"])
-    require(not extra, f"another parameter trains: {extra}", "extra-trainable")
+    require(not extra, f"{extra} trains too", "extra-trainable")
     require(got["returned"], "train() and eval() should return the stack itself")
     text = "after train() or eval() and a forward not all adapters are in that mode"
     require(got["follows"] or not got["registered"], text)

@@ -330,7 +330,7 @@ def test_both_projections_train(stage, draw):
     known = "delta-detached" if len(got["grads"]) == 4 else "hidden-detached" if below else None
     require(not got["grads"], f"{', '.join(got['grads'])} gets no gradient", known)
     extra = ", ".join(got["extra"])
-    require(not extra, f"another parameter trains: {extra}", "extra-trainable")
+    require(not extra, f"{extra} trains too", "extra-trainable")
     require(got["returned"], "train() and eval() should return the module itself")
 
 
