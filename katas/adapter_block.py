@@ -16,7 +16,8 @@ class AdapterBlock(nn.Module):
         adapter     the very module passed in; its parameters as they arrive
 
     `adapter` has a method `forward_delta(h)`, which gives the change alone, without a residual.
-    Its `forward` may or may not add one: it is not used. Both modules follow train() and eval().
+    Its `forward` may or may not add one: it is not used. Both modules follow train() and eval();
+    making the block switches neither.
     """
 
     def __init__(self, sublayer: nn.Module, adapter: nn.Module) -> None:

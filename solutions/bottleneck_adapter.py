@@ -47,6 +47,7 @@ class BottleneckAdapter(nn.Module):
     def forward_delta(self, x: torch.Tensor) -> torch.Tensor:
         """up_proj(activation(down_proj(x))): the change alone, never with a residual.
 
+        Others call it on its own: gradients flow through it too.
         x: (..., d_model), any number of leading dimensions, also none; left unchanged.
         Returns the same shape.
         """

@@ -107,14 +107,15 @@ def build_lora_adapter_model(
 ) -> tuple[nn.Module, list[nn.Parameter]]:
     """Put LoRA on the named linears of `base` and, with bottleneck_dim, an adapter behind it.
 
-    lora_names: as in inject_lora, also a one-shot iterator. base is changed in place.
+    lora_names: as in inject_lora, also a one-shot iterator; a name given twice counts once. base
+    is changed in place.
 
     Returns (model, trainable_params). The model is AdapterBlock(base, BottleneckAdapter(d_model,
     bottleneck_dim)) with bottleneck_dim, otherwise base itself, whatever d_model says. The adapter
-    has the device and dtype of base's parameters. Base's own parameters are frozen;
-    trainable_params is a list of exactly the parameters that require a gradient (LoRA's factors
-    and the adapter's), each once, in any order. At the start the output is base(x), or
-    x + base(x) with the adapter.
+    has the device and dtype of base's parameters. Base's own parameters are frozen, whatever they
+    are called; trainable_params is a list of exactly the parameters that require a gradient
+    (LoRA's factors and the adapter's), each once, in any order. At the start the output is
+    base(x), or x + base(x) with the adapter.
 
     Raises ValueError naming `d_model` if bottleneck_dim is given without it, and for bad names
     what inject_lora raises; base is left as it was.

@@ -3,11 +3,23 @@
 import torch
 from torch import nn
 
-from grader.exam.checks import Raised, blame, near, part, rejects, require, same
-from grader.exam.kit import CheapMeta, count, need, set_
+from grader.exam.checks import (
+    CheckFailed,
+    Raised,
+    blame,
+    close,
+    near,
+    part,
+    rejects,
+    require,
+    same,
+    tensor,
+)
+from grader.exam.kit import CheapMeta, Missing, count, need, set_
 
 D, LOW, N = 10, 4, 7
 CHOSEN = 2  # of 7: one mistaken for another shows, whether counted from 1, the end, or not at all
+NAMES = ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias")
 
 
 def make(kata, values):
@@ -17,7 +29,10 @@ def make(kata, values):
 
 
 def fill(stack, values):
-    for adapter, (w1, b1, w2, b2) in zip(need(stack, "adapters"), values):
+    adapters = need(stack, "adapters")
+    if isinstance(adapters, (dict, nn.ModuleDict)):
+        raise Missing(f"`adapters` is a {type(adapters).__name__}, it should be an nn.ModuleList")
+    for adapter, (w1, b1, w2, b2) in zip(adapters, values):
         set_(need(adapter, "down_proj"), weight=w1, bias=b1)
         set_(need(adapter, "up_proj"), weight=w2, bias=b2)
     return stack
@@ -45,17 +60,19 @@ def run(kata, values, x, chosen):
     return y, [a.forward_delta(x) for a in stack.adapters]
 
 
-def right(stage, values, x, chosen, dtype=None, bug=None):
-    with blame(bug):
+def right(stage, values, x, chosen, dtype=torch.float32, bug=None):
+    with blame(bug), blame("other-container", "`adapters` is a ModuleDict"):
         y, deltas = stage(run, values, x, chosen)
     where = f"the output of adapter {chosen} for x {tuple(x.shape)}"
-    changes = [d.double() for d in deltas]
+    changes = [tensor(d, "forward_delta(x)").double() for d in deltas]
+    before, after = (x.double() + changes[(chosen + by) % len(changes)] for by in (-1, 1))
+    from_one = isinstance(y, torch.Tensor) and close(y, before, 1e-4, 1e-5)
     known = {
         "residual-missing": changes[chosen],
         "residual-twice": 2 * x.double() + changes[chosen],
         "all-adapters-summed": x.double() + sum(changes),
         "all-adapters-averaged": x.double() + sum(changes) / len(changes),
-        "id-off-by-one": x.double() + changes[(chosen + 1) % len(changes)],
+        "id-off-by-one": before if from_one else after,
     }
     if chosen == CHOSEN:
         known["first-adapter-always"] = x.double() + changes[0]
@@ -76,7 +93,7 @@ def test_any_leading_dimensions(stage, draw):
     """Inputs are (..., d_model): none, one, two or three leading dimensions."""
     values = pieces(draw)
     right(stage, values, draw(5, D), CHOSEN)
-    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (), (N, N)]:
+    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (), (D,), (N, N)]:
         right(stage, values, draw(*lead, D), CHOSEN, bug="leading-dims-lost")
 
 
@@ -95,11 +112,14 @@ def run_strided(kata, values, x):
     return [(stack(v, 2), stack.adapters[2].forward_delta(v.contiguous())) for v in views]
 
 
-def apart(stack):
-    """Whether the adapters are separate modules that share no parameter."""
-    params = [p for a in stack.adapters for m in (a.down_proj, a.up_proj) for p in m.parameters()]
-    own = {id(a) for a in stack.adapters}, {id(p) for p in params}
-    return [len(ids) for ids in own] == [len(stack.adapters), len(params)]
+def common(stack):
+    """The names of what two adapters or more have in common."""
+    owners = [dict(zip(NAMES, four(adapter))) for adapter in stack.adapters]
+    return [n for n in NAMES if len({own[n].data_ptr() for own in owners}) < len(owners)]
+
+
+def four(adapter):
+    return [p for layer in (adapter.down_proj, adapter.up_proj) for p in (layer.weight, layer.bias)]
 
 
 def layout(kata):
@@ -107,13 +127,13 @@ def layout(kata):
     adapters = need(stack, "adapters")
     return {
         "list": isinstance(adapters, nn.ModuleList),
+        "kind": type(adapters).__name__,
         "number": len(adapters),
         "shapes": [
             (tuple(need(a, "down_proj").weight.shape), tuple(need(a, "up_proj").weight.shape))
-            for a in adapters
+            for a in (adapters.values() if hasattr(adapters, "values") else adapters)
         ],
         "registered": any(True for _ in stack.parameters()),
-        "apart": apart(stack),
     }
 
 
@@ -121,10 +141,12 @@ def layout(kata):
 def test_adapters(stage):
     """adapters is an nn.ModuleList of num_adapters bottleneck adapters."""
     got = stage(layout)
-    known = None if got["registered"] else "adapters-not-registered"
-    require(got["list"], "adapters should be an nn.ModuleList", known)
+    known = "other-container" if got["registered"] else "adapters-not-registered"
+    text = f"adapters should be an nn.ModuleList; it is of type {got['kind']}"
+    require(got["list"], text, known)
     number = got["number"]
-    require(number == 3, f"AdapterStack(10, 4, 3) has {number} adapters", "number-off-by-one")
+    known = "number-off-by-one" if number in (2, 4) else None
+    require(number == 3, f"AdapterStack(10, 4, 3) has {number} adapters", known)
     for down, up in got["shapes"]:
         require(tuple(down) == (4, 10), f"down_proj.weight has shape {tuple(down)}")
         require(tuple(up) == (10, 4), f"up_proj.weight has shape {tuple(up)}")
@@ -135,18 +157,34 @@ def test_stack_of_one(stage, draw):
     """A stack of one adapter is legal."""
     values = pieces(draw, number=1)
     with blame("number-one-refused", "num_adapters"):
-        y, (delta,) = stage(run, values, x := draw(5, D), 0)
-    near(y, x.double() + delta.double(), what="the output of a stack of one")
+        y, deltas = stage(run, values, x := draw(5, D), 0)
+    near(y, x.double() + deltas[0].double(), what="the output of a stack of one")
 
 
 # init
 
 
+def written(kata, values):
+    """What adapters have in common at the start, and what each holds when all have been filled."""
+    shared = common(kata.AdapterStack(D, LOW, len(values)))
+    stack = make(kata, values)
+    one = len({id(a) for a in stack.adapters}) == 1
+    return shared, one, [four(adapter) for adapter in stack.adapters]
+
+
 @part("init")
-def test_adapters_are_separate(stage):
+def test_adapters_are_separate(stage, draw):
     """The adapters are separate modules that share no parameter."""
-    got = stage(layout)
-    require(got["apart"], "the adapters share parameters: they are one and the same", "shared")
+    values = pieces(draw)
+    shared, one, held = stage(written, values)
+    text = "adapters[0], adapters[1] and so on are one and the same module"
+    require(not one, text, "shared")
+    text = f"the adapters have parameters in common: {', '.join(shared)}"
+    require(not shared, text, "partly-shared")
+    for number, (got, want) in enumerate(zip(held, values)):
+        for name, value, put in zip(NAMES, got, want):
+            what = f"{name} of adapter {number}, after the others were written to,"
+            same(value, put, what)
 
 
 def alone(kata, values, x):
@@ -173,9 +211,11 @@ def test_forward_delta_is_the_change_alone(stage, draw):
 
 def training(kata):
     stack = kata.AdapterStack(10, 4, 3)
+    returned, follows = [], []
     for mode in (False, True):
-        stack.train(mode)
-    stack(torch.ones(2, 10), 1)
+        returned.append(stack.train(mode) is stack)
+        stack(torch.ones(2, 10), 1)
+        follows.append(all(adapter.training == mode for adapter in stack.adapters))
     params = dict(stack.named_parameters(remove_duplicate=False))
     own = [
         f"adapters.{i}.{layer}.{name}"
@@ -183,11 +223,14 @@ def training(kata):
         for layer in ("down_proj", "up_proj")
         for name in ("weight", "bias")
     ]
+    inside = {id(p) for adapter in stack.adapters for p in adapter.parameters()}
     return {
+        "returned": all(returned),
+        "follows": all(follows),
         "registered": bool(params),
         "missing": [n for n in own if n not in params],
         "still": [n for n in own if n in params and not params[n].requires_grad],
-        "extra": [n for n, p in params.items() if p.requires_grad and "adapters." not in n],
+        "extra": [n for n, p in params.items() if p.requires_grad and id(p) not in inside],
     }
 
 
@@ -200,7 +243,10 @@ def test_all_adapters_train(stage):
     require(not missing, text, None if got["registered"] else "adapters-not-registered")
     require(not still, f"{still} does not train (requires_grad is False)", "adapters-frozen")
     extra = ", ".join(got["extra"])
-    require(not extra, f"another parameter trains: {extra}", "extra-trainable")
+    require(not extra, f"{extra} trains too", "extra-trainable")
+    require(got["returned"], "train() and eval() should return the stack itself")
+    text = "after train() or eval() and a forward not all adapters are in that mode"
+    require(got["follows"] or not got["registered"], text)
 
 
 # forward
@@ -212,6 +258,23 @@ def test_adds_the_change_of_the_chosen_adapter(stage, draw):
     values, x = pieces(draw), draw(3, 4, D)
     for chosen in (CHOSEN, 0, 1, N - 1):
         right(stage, values, x, chosen)
+
+
+def in_a_large_stack(kata, values, x):
+    stack = kata.AdapterStack(D, LOW, 130)
+    some = [stack.adapters[i] for i in range(0, 130, 43)]
+    for adapter, (w1, b1, w2, b2) in zip(some, values):
+        set_(adapter.down_proj, weight=w1, bias=b1)
+        set_(adapter.up_proj, weight=w2, bias=b2)
+    return [(stack(x, i), stack.adapters[i].forward_delta(x)) for i in (43, 86, 129)]
+
+
+@part("forward")
+def test_large_stack(stage, draw):
+    """A stack may hold a hundred adapters and more; each id runs its own."""
+    x = draw(5, D)
+    for y, change in stage(in_a_large_stack, pieces(draw), x):
+        near(y, x.double() + change.double(), what="the output of one of 130 adapters")
 
 
 def by_name(kata, values, x):
@@ -227,11 +290,20 @@ def test_id_by_name(stage, draw):
     near(y, x.double() + change.double(), what="the output of stack(x=x, adapter_id=1)")
 
 
-def work(kata, x, number):
-    stack = kata.AdapterStack(D, LOW, number)
-    stack.eval()
-    with torch.no_grad():
-        return count(lambda: stack(x, 1))["ops"]
+def cost(stack, x, chosen, mode):
+    stack.train(mode == "train")
+    with torch.set_grad_enabled(mode == "train"):
+        return count(lambda: stack(x, chosen))
+
+
+def work(kata, x):
+    """What a forward costs: mode, id, the cost in a stack of one and in a stack of 9."""
+    costs = []
+    for mode in ("eval", "train"):
+        one, nine = (kata.AdapterStack(D, LOW, number) for number in (1, 9))
+        few = cost(one, x, 0, mode)
+        costs += [(mode, i, few, cost(nine, x, i, mode)) for i in (0, 4, 8)]
+    return costs
 
 
 def poisoned(kata, values, x):
@@ -245,11 +317,16 @@ def poisoned(kata, values, x):
 
 @part("forward")
 def test_only_the_chosen_adapter_runs(stage, draw):
-    """The work does not grow with the number of adapters, and the others' values do not matter."""
+    """Whatever the id and the mode, the work does not grow with the number of adapters, and the
+    others' values do not matter."""
     x = draw(5, D)
-    few, many = stage(work, x, 2), stage(work, x, 9)
-    text = f"a forward takes {few} operators with 2 adapters and {many} with 9"
-    require(many <= few, f"{text}: others run too", "all-adapters-run")
+    for mode, chosen, few, many in stage(work, x):
+        known = "all-adapters-run" if many["flops"] > few["flops"] else None
+        text = (
+            f"a forward takes {few['ops']} operators with 1 adapter and {many['ops']} with 9 and "
+            f"id {chosen} ({mode} mode): something is done for the others too"
+        )
+        require(many["ops"] <= few["ops"], text, known)
     y, change, chosen = stage(poisoned, pieces(draw), x)
     finite = bool(torch.isfinite(y).all())
     own = chosen and bool(torch.isfinite(change).all())
@@ -271,41 +348,44 @@ def test_input_unchanged(stage, draw):
 
 
 def switching(kata, values, values2, x, mode):
-    stack = getattr(make(kata, values), mode)()
-    for chosen in (2, 0):
-        stack(x, chosen)
-    fill(stack, values2)
-    return [(stack(x, i), stack.adapters[i].forward_delta(x)) for i in (1, 0, 2, 1)]
+    stack = make(kata, values)
+    stack.train(mode == "train")
+    with torch.set_grad_enabled("no_grad" not in mode):
+        for chosen in (2, 0):
+            stack(x, chosen)
+        fill(stack, values2)
+        return [(stack(x, i), stack.adapters[i].forward_delta(x)) for i in (1, 0, 2, 1)]
 
 
 @part("forward")
 def test_calls_are_independent(stage, draw):
-    """Each call uses the id and the values of the moment, in training and in eval mode."""
+    """Each call uses the id and the values of the moment, in either mode, also under no_grad."""
     values, values2, x = pieces(draw), pieces(draw), draw(5, D)
-    for mode in ("train", "eval"):
+    for mode in ("train", "eval", "eval, no_grad"):
         for y, change in stage(switching, values, values2, x, mode):
             near(
                 y,
                 x.double() + change.double(),
                 what=f"the output after other ids and values ({mode} mode)",
-                unless={"eval-skips-adapter": x} if mode == "eval" else {},
+                unless={} if mode == "train" else {"eval-skips-adapter": x},
             )
 
 
 # gradient
 
 
-def gradients(kata, values, x, g, chosen, direct, mode="train"):
-    stack = getattr(make(kata, values), mode)()
+def gradients(kata, values, x, g, chosen, direct, mode="train", before=False):
+    stack = make(kata, values)
+    stack.train(mode == "train")
     x = x.clone().requires_grad_()
+    if before:
+        with torch.no_grad():
+            stack(x, chosen)
     y = x + stack.adapters[chosen].forward_delta(x) if direct else stack(x, chosen)
     if y.requires_grad:
         (y * g).sum().backward()
-    grads = [
-        [p.grad for layer in (a.down_proj, a.up_proj) for p in (layer.weight, layer.bias)]
-        for a in stack.adapters
-    ]
-    return x.grad, grads, apart(stack)
+    grads = [[p.grad for p in four(adapter)] for adapter in stack.adapters]
+    return x.grad, grads, not common(stack)
 
 
 @part("gradient")
@@ -313,7 +393,6 @@ def test_gradients_of_the_chosen_adapter(stage, draw):
     """The chosen adapter gets the exact gradients; the .grad of the others stays None."""
     values = pieces(draw)
     x, g = draw(2, 3, D), draw(2, 3, D)
-    names = ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias")
     for chosen, mode in ((0, "train"), (CHOSEN, "eval"), (N - 1, "train")):
         _, got, alone = stage(gradients, values, x, g, chosen, False, mode)
         _, want, _ = stage(gradients, values, x, g, chosen, True, mode)
@@ -322,16 +401,57 @@ def test_gradients_of_the_chosen_adapter(stage, draw):
         none = None if any(trained) else "adapter-gets-no-gradient"
         for number, grads in enumerate(got):
             if number != chosen:
-                some = [n for n, grad in zip(names, grads) if grad is not None]
+                some = [n for n, grad in zip(NAMES, grads) if grad is not None]
                 text = f"adapter {number} gets gradients when {chosen} is chosen"
                 require(not some, text, "others-get-gradients" if alone else None)
                 continue
-            for name, grad, exact in zip(names, grads, want[number]):
+            for name, grad, exact in zip(NAMES, grads, want[number]):
                 text = f"{name} of the chosen adapter gets no gradient"
                 require(grad is not None, text, none)
                 near(grad, exact.double(), what=f"the gradient of {name} of the chosen adapter")
         bias = got[chosen][3]
         near(bias, g.double().sum((0, 1)), what="the gradient of up_proj.bias")
+
+
+@part("gradient")
+def test_gradients_after_no_grad(stage, draw):
+    """Nothing of a call under no_grad is kept for the next one."""
+    values = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    for mode in ("train", "eval"):
+        to_x, got, _ = stage(gradients, values, x, g, CHOSEN, False, mode, True)
+        want_x, want, _ = stage(gradients, values, x, g, CHOSEN, True, mode)
+        for name, grad, exact in zip(
+            ("the input", *NAMES), (to_x, *got[CHOSEN]), (want_x, *want[CHOSEN])
+        ):
+            what = f"the gradient of {name}, after a call under no_grad ({mode} mode)"
+            require(grad is not None, f"{what} is None")
+            near(grad, exact.double(), what=what)
+
+
+def two_at_once(kata, values, x, g, direct):
+    """Gradients of adapters 0 and 2: both are called, then each goes backward, and 1 between."""
+    stack = make(kata, values)
+    ids = (0, 2)
+    outputs = [x + stack.adapters[i].forward_delta(x) if direct else stack(x, i) for i in ids]
+    for y in outputs:
+        if y.requires_grad:
+            (y * g).sum().backward()
+        stack(x, 1)
+    return [[p.grad for p in four(stack.adapters[i])] for i in ids]
+
+
+@part("gradient")
+def test_several_tasks_in_one_step(stage, draw):
+    """Calls with other ids in between take nothing from an adapter's gradients."""
+    values = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    pairs = zip(stage(two_at_once, values, x, g, False), stage(two_at_once, values, x, g, True))
+    for number, (got, want) in zip((0, 2), pairs):
+        for name, grad, exact in zip(NAMES, got, want):
+            what = f"the gradient of {name} of adapter {number}, others called in between"
+            require(grad is not None, f"{what}, is None")
+            near(grad, exact.double(), what=what)
 
 
 @part("gradient")
@@ -341,8 +461,9 @@ def test_gradient_to_the_input(stage, draw):
     x, g = draw(2, 3, D), draw(2, 3, D)
     want, *_ = stage(gradients, values, x, g, 1, True)
     for mode in ("train", "eval"):
-        got, *_ = stage(gradients, values, x, g, 1, False, mode)
-        require(got is not None, "no gradient reaches the input", "input-gradient-cut")
+        got, own, _ = stage(gradients, values, x, g, 1, False, mode)
+        known = "input-gradient-cut" if any(grad is not None for grad in own[1]) else None
+        require(got is not None, f"no gradient reaches the input ({mode} mode)", known)
         near(
             got,
             want.double(),
@@ -391,14 +512,14 @@ def test_state_round_trip(stage, draw):
 def test_float64(stage, draw):
     """After .to(torch.float64) the outputs are float64, exact to 1e-9."""
     dtype = torch.float64
-    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), 1, dtype)
+    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), CHOSEN, dtype)
 
 
 @part("dtype")
 def test_bfloat16(stage, draw):
     """After .to(torch.bfloat16) the outputs are bfloat16."""
     dtype = torch.bfloat16
-    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), 1, dtype)
+    right(stage, pieces(draw, dtype), draw(5, D, dtype=dtype), CHOSEN, dtype)
 
 
 def on_meta(kata):
@@ -431,10 +552,25 @@ def test_id_too_large(stage, draw):
     """An adapter_id of num_adapters or more raises IndexError naming adapter_id."""
     values, x = pieces(draw), draw(5, D)
     stage(run, values, x, CHOSEN)  # what fails on a legal id as well says nothing of others
-    for chosen in (N, N + 1, 100):
-        outcome = stage.attempt(bad_id, values, x, chosen)
+    outcomes = {chosen: stage.attempt(bad_id, values, x, chosen) for chosen in (N, N + 1, 100)}
+    own = [isinstance(o, Raised) and o.deliberate for o in outcomes.values()]
+    slipped = f"adapter_id={N} of {N} adapters is not refused by the check that refuses {N + 1}"
+    require(own != [False, True, True], slipped, "id-check-off-by-one")
+    for chosen, outcome in outcomes.items():
         text = f"adapter_id={chosen} of {N} adapters"
-        rejects(outcome, "IndexError", "adapter_id", what=text, bug="id-unchecked")
+        _refused(outcome, "IndexError", "adapter_id", text, "id-unchecked")
+
+
+def _refused(outcome, error, name, what, bug):
+    """As `rejects`; also names a wrong exception, and a message without the name."""
+    try:
+        rejects(outcome, error, name, what=what, bug=bug)
+    except CheckFailed as failure:
+        own = failure.started and isinstance(outcome, Raised) and outcome.deliberate
+        if own and failure.bug is None:
+            right = f"builtins.{error}" in outcome.types
+            failure.bug = "message-without-name" if right else "wrong-exception"
+        raise
 
 
 @part("errors")
@@ -445,7 +581,7 @@ def test_negative_id(stage, draw):
         outcome = stage.attempt(bad_id, values, x, chosen)
         wraps = not isinstance(outcome, Raised) and outcome[1] is not None
         known = "negative-id-wraps" if wraps and torch.equal(*outcome) else None
-        rejects(outcome, "IndexError", "adapter_id", what=f"adapter_id={chosen}", bug=known)
+        _refused(outcome, "IndexError", "adapter_id", f"adapter_id={chosen}", known)
 
 
 def bad_number(kata, number):
@@ -455,10 +591,11 @@ def bad_number(kata, number):
 @part("errors")
 def test_num_adapters_below_one(stage):
     """num_adapters < 1 raises ValueError naming num_adapters."""
-    for number in (0, -1):
-        outcome = stage.attempt(bad_number, number)
-        text = f"num_adapters={number}"
-        rejects(outcome, "ValueError", "num_adapters", what=text, bug="number-unchecked")
+    zero, below = (stage.attempt(bad_number, number) for number in (0, -1))
+    checked = isinstance(below, Raised) and below.deliberate
+    known = "number-zero-accepted" if checked else "number-unchecked"
+    _refused(zero, "ValueError", "num_adapters", "num_adapters=0", known)
+    _refused(below, "ValueError", "num_adapters", "num_adapters=-1", "number-unchecked")
 
 
 # gpu

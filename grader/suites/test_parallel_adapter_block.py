@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
-from grader.exam.checks import blame, near, part, require, same
+from grader.exam.checks import blame, close, near, part, require, same, tensor
 from grader.exam.kit import CheapMeta, need
 
 D, MID, LOW = 10, 14, 4
+IN_PLACE = "modified by an inplace operation"  # what autograd says of a tensor it has saved
 
 
 # What the examiner passes in, built on the stage
@@ -19,11 +20,11 @@ def sublayer(values):
     class Inner(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first = nn.Linear(*w1.T.shape, dtype=w1.dtype, device=w1.device)
-            self.norm_gain = nn.Parameter(b1.clone())
+            self.up_proj = nn.Linear(*w1.T.shape, dtype=w1.dtype, device=w1.device)
+            self.adapter_gain = nn.Parameter(b1.clone())
 
         def forward(self, x):
-            return torch.tanh(self.first(x) + self.norm_gain)
+            return torch.tanh(self.up_proj(x) + self.adapter_gain)
 
     class Sublayer(nn.Module):
         def __init__(self):
@@ -39,8 +40,8 @@ def sublayer(values):
 
     made = Sublayer().to(w1.device)
     with torch.no_grad():
-        made.layers[0].first.weight.copy_(w1)
-        made.layers[0].first.bias.zero_()
+        made.layers[0].up_proj.weight.copy_(w1)
+        made.layers[0].up_proj.bias.zero_()
         made.layers[1].weight.copy_(w2)
         made.layers[1].bias.copy_(b2)
     return made
@@ -106,8 +107,11 @@ def slips(x, below, beside):
     """What known mistakes make of the output."""
     x = x.double()
     f, a = below_of(x, below), delta_of(x, beside)
+    normed = torch.nn.functional.layer_norm(x, x.shape[-1:])
     return {
         "residual-added": x + f + a,
+        "delta-twice": f + 2 * a,
+        "norm-added": f + delta_of(normed, beside),
         "adapter-sees-output": f + delta_of(f, beside),
         "serial-block": x + f + delta_of(x + f, beside),
         "sublayer-sees-adapter": below_of(x + a, below),
@@ -121,6 +125,11 @@ def slips(x, below, beside):
 # shape
 
 
+def swapped(kata, below, beside):
+    first, second = sublayer(below), adapter(beside, False)
+    return getattr(kata.ParallelAdapterBlock(first, second), "sublayer", None) is second
+
+
 def run(kata, below, beside, x, residual=False):
     return make(kata, below, beside, residual)(x)
 
@@ -129,10 +138,12 @@ def run(kata, below, beside, x, residual=False):
 def test_any_leading_dimensions(stage, draw):
     """Inputs are (..., d): none, one, two or three leading dimensions, batches of one too."""
     below, beside = pieces(draw)
-    for lead in [(5,), (2, 7), (2, 3, 4), (1, 1), (1,), ()]:
+    known = "arguments-swapped" if stage(swapped, below, beside) else None
+    for lead in [(5,), (2, 7), (2, 3, 4), (1, 1), (1,), (D,), (D, D), ()]:
         x = draw(*lead, D)
-        with blame("leading-dims-lost" if lead != (5,) else None):
+        with blame(known):
             y = stage(run, below, beside, x)
+        known = "leading-dims-lost"  # what fails from here on does so for the dimensions
         want = oracle(x, below, beside)
         lost = isinstance(y, torch.Tensor) and y.shape != want.shape and y.numel() == want.numel()
         near(
@@ -172,9 +183,14 @@ def test_sublayer_sees_the_whole_input(stage, draw):
     """The sublayer gets x in its own shape: one that mixes positions (attention) works."""
     _, beside = pieces(draw)
     x = draw(3, 4, D)
-    want = x.double().cumsum(-2) * 0.5 + delta_of(x, beside)
-    y = stage(mixing, beside, x)
-    near(y, want, what="the output with a sublayer that mixes positions")
+    change, wide = delta_of(x, beside), x.double()
+    flat = (wide.reshape(-1, D).cumsum(0) * 0.5).reshape(x.shape)
+    near(
+        stage(mixing, beside, x),
+        wide.cumsum(-2) * 0.5 + change,
+        what="the output with a sublayer that mixes positions",
+        unless={"leading-dims-lost": flat + change},
+    )
 
 
 # init
@@ -182,17 +198,22 @@ def test_sublayer_sees_the_whole_input(stage, draw):
 
 def identities(kata, below, beside):
     first, second = sublayer(below), adapter(beside, True)
-    kept = [p.detach().clone() for m in (first, second) for p in m.parameters()]
+    before = [p for m in (first, second) for p in m.parameters()]
+    kept = [p.detach().clone() for p in before]
     block = kata.ParallelAdapterBlock(first, second)
     named = kata.ParallelAdapterBlock(adapter=second, sublayer=first)
     now = [p for m in (first, second) for p in m.parameters()]
+    passed = {"sublayer": first, "adapter": second}
+    inside = list(block.modules())
     return {
         "swapped": need(block, "sublayer") is second,
-        "sublayer": need(block, "sublayer") is first,
-        "adapter": need(block, "adapter") is second,
+        "other": [n for n, module in passed.items() if need(block, n) is not module],
+        "copied": [n for n, module in passed.items() if type(need(block, n)) is type(module)],
+        "kinds": {n: type(need(block, n)).__name__ for n in passed},
         "values": all(torch.equal(p, q) for p, q in zip(kept, now)),
+        "replaced": {id(p) for p in before} != {id(p) for p in now},
         "named": named.sublayer is first and named.adapter is second,
-        "registered": {"sublayer", "adapter"} <= {n for n, _ in block.named_children()},
+        "outside": [n for n, module in passed.items() if all(m is not module for m in inside)],
     }
 
 
@@ -200,13 +221,19 @@ def identities(kata, below, beside):
 def test_keeps_the_modules_passed_in(stage, draw):
     """`sublayer` and `adapter` are the very modules passed in, their values untouched."""
     got = stage(identities, *pieces(draw))
-    require(not got["swapped"], "the first argument is the sublayer, the second the adapter")
-    for name in ("sublayer", "adapter"):
-        text = f"`{name}` should be the very module passed in, not a copy"
-        require(got[name], text, "modules-copied")
+    text = "the first argument is the sublayer, the second the adapter"
+    require(not got["swapped"], text, "arguments-swapped")
+    for name in got["other"]:
+        copied = name in got["copied"]
+        is_now = "a copy" if copied else f"an object of type {got['kinds'][name]}"
+        text = f"`{name}` should be the very module passed in, not {is_now}"
+        require(False, text, "modules-copied" if copied else None)
+    require(not got["replaced"], "parameters of the modules passed in have been replaced by others")
     require(got["values"], "the values of the modules passed in have changed")
     require(got["named"], "ParallelAdapterBlock(adapter=..., sublayer=...) swaps its arguments")
-    require(got["registered"], "sublayer and adapter are not registered as submodules")
+    for name in got["outside"]:
+        text = f"`{name}` is not among the block's modules()"
+        require(False, text, "module-not-registered")
 
 
 # freeze
@@ -218,52 +245,64 @@ def after_backward(kata, below, beside, x):
     at_once = [n for n, p in first.named_parameters() if p.requires_grad]
     for mode in (False, True):
         block.train(mode)
+    block.load_state_dict(block.state_dict())
+    block.to(x.dtype)
     y = block(x)
     if y.requires_grad:
         y.square().sum().backward()
     ours = {id(p) for m in (first, second) for p in m.parameters()}
     inside = {id(p) for p in block.parameters()}
-    learned = (second.down, second.up, second.bias)
+    learned = {"down": second.down, "up": second.up, "bias": second.bias}
     return {
         "at_once": at_once,
         "whole": all(p.requires_grad for p in first.parameters()),
         "below": [n for n, p in first.named_parameters() if p.requires_grad],
         "grads": [n for n, p in first.named_parameters() if p.grad is not None],
-        "trains": [p.requires_grad for p in learned],
-        "got": [p.grad is not None for p in learned],
+        "still": [n for n, p in learned.items() if not p.requires_grad],
+        "without": [n for n, p in learned.items() if p.grad is None],
         "thawed": second.offset.requires_grad,
         "all_in": all(id(p) in inside for p in second.parameters()),
         "extra": [n for n, p in block.named_parameters() if p.requires_grad and id(p) not in ours],
     }
 
 
+def trained(stage, draw):
+    with blame("needed-by-backward", IN_PLACE):
+        return stage(after_backward, *pieces(draw), draw(5, D))
+
+
 @part("freeze")
 def test_sublayer_is_frozen(stage, draw):
-    """No parameter of the sublayer, at any depth, requires or receives a gradient."""
-    got = stage(after_backward, *pieces(draw), draw(5, D))
+    """No parameter of the sublayer, at any depth, requires or receives a gradient, also after
+    train(), eval(), load_state_dict() and to()."""
+    got = trained(stage, draw)
     known = "sublayer-not-frozen" if got["whole"] else "sublayer-partly-frozen"
     names = ", ".join(got["below"])
     require(not got["below"], f"of the sublayer these are not frozen: {names}", known)
-    require(not got["at_once"], "the sublayer is not yet frozen when the block has been made")
+    names = ", ".join(got["at_once"])
+    text = f"when the block has just been made these are not frozen yet: {names}"
+    require(not got["at_once"], text, "frozen-too-late")
     require(not got["grads"], f"of the sublayer these get gradients: {', '.join(got['grads'])}")
 
 
 @part("freeze")
 def test_adapter_is_left_as_it_arrives(stage, draw):
     """Parameters of the adapter that train go on training, frozen ones stay frozen."""
-    got = stage(after_backward, *pieces(draw), draw(5, D))
+    got = trained(stage, draw)
     require(got["all_in"], "the adapter's parameters are not among the block's parameters()")
-    require(all(got["trains"]), "the adapter's parameters do not all train", "adapter-frozen")
+    still, without = ", ".join(got["still"]), ", ".join(got["without"])
+    require(not still, f"of the adapter these do not train any more: {still}", "adapter-frozen")
     require(not got["thawed"], "a frozen parameter of the adapter trains now", "adapter-thawed")
-    require(all(got["got"]), "the adapter's parameters do not all get a gradient")
+    known = "adapter-gets-no-gradient" if len(got["without"]) == 3 else None
+    require(not without, f"of the adapter these get no gradient: {without}", known)
 
 
 @part("freeze")
 def test_no_other_parameter_trains(stage, draw):
     """The block has no trainable parameter of its own."""
-    got = stage(after_backward, *pieces(draw), draw(5, D))
+    got = trained(stage, draw)
     names = ", ".join(got["extra"])
-    require(not got["extra"], f"another parameter trains: {names}", "extra-trainable")
+    require(not got["extra"], f"{names} trains too", "extra-trainable")
 
 
 # forward
@@ -283,9 +322,9 @@ def test_uses_forward_delta_alone(stage, draw):
     below, beside = pieces(draw)
     x = draw(5, D)
     want = oracle(x, below, beside)
-    first, second = (stage(run, below, beside, x, residual) for residual in (True, False))
+    first, second = (tensor(stage(run, below, beside, x, adds)) for adds in (True, False))
     known = None
-    if _like(first, want + x) and _like(second, want):
+    if close(first, want + x, 1e-4, 1e-5) and close(second, want, 1e-4, 1e-5):
         known = "calls-adapter-forward"
     near(first, want, what="the output with an adapter whose forward adds x", bug=known)
     near(
@@ -294,11 +333,6 @@ def test_uses_forward_delta_alone(stage, draw):
         what="the output with an adapter whose forward adds no residual",
         unless=slips(x, below, beside),
     )
-
-
-def _like(got, want):
-    fits = isinstance(got, torch.Tensor) and got.shape == want.shape
-    return fits and bool(torch.allclose(got.double(), want, 1e-3, 1e-4))
 
 
 def with_delta_only(kata, below, beside, x):
@@ -328,34 +362,48 @@ def calls(kata, below, beside, x):
     block.eval()
     block(x)
     block(x)
+    with torch.no_grad():
+        block(x)
     return block.sublayer.calls
 
 
 @part("forward")
 def test_sublayer_runs_once(stage, draw):
-    """Each forward runs the sublayer once, in training and in eval mode."""
+    """Each forward runs the sublayer once, in training and in eval mode, also under no_grad."""
     got = stage(calls, *pieces(draw), draw(5, D))
-    known = "sublayer-runs-twice" if got > 3 else None
-    require(got == 3, f"three forwards ran the sublayer {got} times", known)
+    known = "sublayer-runs-twice" if got > 4 else None
+    require(got == 4, f"four forwards ran the sublayer {got} times", known)
 
 
 def modes(kata, below, beside, x):
     block = make(kata, below, beside)
-    for mode in (True, False, True):
-        block.train(mode)
+    seen, returned = {"sublayer": [], "adapter": []}, []
+    for switch in (None, block.train, block.eval, block.train):
+        if switch is not None:
+            returned.append(switch() is block)
         block(x)
-    return block.sublayer.modes, block.adapter.modes
+        for name, modes in seen.items():
+            own = getattr(block, name).modes
+            modes.append(sorted(set(own)))
+            own.clear()
+    return seen, all(returned)
 
 
 @part("forward")
 def test_both_follow_train_and_eval(stage, draw):
-    """train() and eval() reach the sublayer and the adapter."""
-    first, second = stage(modes, *pieces(draw), draw(5, D))
-    for name, seen in (("sublayer", first), ("adapter", second)):
-        want = [True, False, True]
-        text = f"the {name} ran with training = {list(seen)} under train, eval, train"
-        known = "sublayer-always-eval" if name == "sublayer" and not any(seen) else None
-        require(list(seen) == want, text, known)
+    """train() and eval() reach the sublayer and the adapter, and return the block."""
+    seen, returned = stage(modes, *pieces(draw), draw(5, D))
+    for name, (arrived, *switched) in seen.items():
+        text = f"a forward did not run the {name} at all"
+        require(all([arrived, *switched]), text)
+        text = f"the {name} ran with training = {switched} under train, eval, train"
+        always = name == "sublayer" and switched == [[False]] * 3
+        known = "sublayer-always-eval" if always else None
+        require(switched == [[True], [False], [True]], text, known)
+        known = "eval-at-the-start" if name == "sublayer" and arrived == [False] else None
+        text = f"the {name} came in training mode, and the new block runs it in eval mode"
+        require(arrived == [True], text, known)
+    require(returned, "block.train() or block.eval() is not block", "train-returns-nothing")
 
 
 def keeps_input(kata, below, beside, x, plain):
@@ -393,20 +441,22 @@ def test_blocks_are_independent(stage, draw):
 
 
 def live(kata, below, beside, below2, beside2, x, mode):
-    block = getattr(make(kata, below, beside), mode)()
-    block(x)
+    block = make(kata, below, beside)
+    block.train(mode == "train")
     second, third = sublayer(below2), adapter(beside2, True)
-    block.sublayer.load_state_dict(second.state_dict())
-    block.adapter.load_state_dict(third.state_dict())
-    return block(x), block(x)
+    with torch.set_grad_enabled("no_grad" not in mode):
+        block(x)
+        block.sublayer.load_state_dict(second.state_dict())
+        block.adapter.load_state_dict(third.state_dict())
+        return block(x), block(x)
 
 
 @part("forward")
 def test_follows_its_parameters(stage, draw):
-    """Each forward uses the values of the moment, in either mode."""
+    """Each forward uses the values of the moment, in either mode, also under no_grad."""
     (below, beside), (below2, beside2) = pieces(draw), pieces(draw)
     x = draw(5, D)
-    for mode in ("train", "eval"):
+    for mode in ("train", "eval", "eval, no_grad"):
         first, again = stage(live, below, beside, below2, beside2, x, mode)
         known = {} if mode == "train" else {"eval-skips-adapter": below_of(x, below2)}
         for y in (first, again):
@@ -421,9 +471,13 @@ def test_follows_its_parameters(stage, draw):
 # gradient
 
 
-def gradients(kata, below, beside, x, g, mode):
-    block = getattr(make(kata, below, beside), mode)()
+def gradients(kata, below, beside, x, g, mode, before=False):
+    block = make(kata, below, beside)
+    block.train(mode == "train")
     x = x.clone().requires_grad_()
+    if before:
+        with torch.no_grad():
+            block(x)
     y = block(x)
     if y.requires_grad:
         (y * g).sum().backward()
@@ -447,9 +501,11 @@ def test_gradients_of_the_adapter(stage, draw):
     x, g = draw(2, 3, D), draw(2, 3, D)
     _, down, up = exact(x, below, beside, g)
     for mode in ("train", "eval"):
-        got = stage(gradients, below, beside, x, g, mode)
-        for value, want in ((got[1], down), (got[2], up)):
-            require(value is not None, f"the adapter gets no gradient ({mode} mode)")
+        with blame("needed-by-backward", IN_PLACE):
+            got = stage(gradients, below, beside, x, g, mode)[1:]
+        known = "adapter-gets-no-gradient" if got[0] is None and got[1] is None else None
+        for value, want in zip(got, (down, up)):
+            require(value is not None, f"the adapter gets no gradient ({mode} mode)", known)
             near(value, want, what="the gradient of the adapter's parameters")
 
 
@@ -460,12 +516,29 @@ def test_gradient_to_the_input(stage, draw):
     x, g = draw(2, 3, D), draw(2, 3, D)
     want, *_ = exact(x, below, beside, g)
     for mode in ("train", "eval"):
-        got, down, _ = stage(gradients, below, beside, x, g, mode)
+        with blame("needed-by-backward", IN_PLACE):
+            got, down, _ = stage(gradients, below, beside, x, g, mode)
         known = {"input-gradient-cut": lambda: exact(x, below, beside, g, "sublayer")[0]}
         if down is not None:
             known["adapter-input-detached"] = lambda: exact(x, below, beside, g, "adapter")[0]
-        require(got is not None, "no gradient reaches the input", "input-gradient-cut")
+        alone = None if down is None else "input-gradient-cut"
+        require(got is not None, f"no gradient reaches the input ({mode} mode)", alone)
         near(got, want, what="the gradient to the input", unless=known)
+
+
+@part("gradient")
+def test_gradients_after_no_grad(stage, draw):
+    """Nothing of a call under no_grad is kept for the next one."""
+    below, beside = pieces(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    names = ("the gradient to the input", "the gradient of down", "the gradient of up")
+    for mode in ("train", "eval"):
+        with blame("needed-by-backward", IN_PLACE):
+            got = stage(gradients, below, beside, x, g, mode, True)
+        for name, value, want in zip(names, got, exact(x, below, beside, g)):
+            what = f"{name}, after a call under no_grad ({mode} mode)"
+            require(value is not None, f"{what} is None")
+            near(value, want, what=what)
 
 
 def saved_outputs(kata, x, g):
@@ -483,7 +556,8 @@ def saved_outputs(kata, x, g):
 def test_gradient_through_saved_outputs(stage, draw):
     """What sublayer and adapter give is not changed in place: their backward may need it."""
     x, g = draw(5, D), draw(5, D)
-    got = stage(saved_outputs, x, g)
+    with blame("needed-by-backward", IN_PLACE):
+        got = stage(saved_outputs, x, g)
     x = x.double().requires_grad_()
     y = torch.tanh(x) + torch.sigmoid(x)
     near(got, torch.autograd.grad(y, x, g.double())[0], what="the gradient to the input")
@@ -526,8 +600,10 @@ def test_state_round_trip(stage, draw):
 def _dtype(stage, draw, dtype):
     below, beside = pieces(draw, dtype)
     x = draw(5, D, dtype=dtype)
-    y = stage(run, below, beside, x)
-    near(y, oracle(x, below, beside), dtype=dtype, unless=slips(x, below, beside))
+    y, want = stage(run, below, beside, x), oracle(x, below, beside)
+    rounded = dtype == torch.float64 and isinstance(y, torch.Tensor) and y.dtype == dtype
+    known = "float32-inside" if rounded and close(y, want, 1e-6, 1e-6) else None
+    near(y, want, dtype=dtype, unless=slips(x, below, beside), bug=known)
 
 
 @part("dtype")

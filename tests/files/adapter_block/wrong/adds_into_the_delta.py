@@ -1,5 +1,5 @@
 # wrong: delta.add_(h)
-# bug: -
+# bug: needed-by-backward
 
 import torch.nn as nn
 

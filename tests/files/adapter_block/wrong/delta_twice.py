@@ -1,5 +1,5 @@
 # wrong: The delta is added twice.
-# bug: -
+# bug: delta-twice
 """A serial adapter behind a frozen sublayer.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: the adapter

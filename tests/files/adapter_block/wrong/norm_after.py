@@ -1,5 +1,5 @@
 # wrong: A layer norm without parameters is applied to h.
-# bug: -
+# bug: norm-added
 """A serial adapter behind a frozen sublayer.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: the adapter

@@ -1,5 +1,5 @@
 # wrong: The adapter stands in a list and is not registered.
-# bug: -
+# bug: module-not-registered
 """A serial adapter behind a frozen sublayer.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: the adapter

@@ -1,5 +1,5 @@
 # wrong: default id missing argument order
-# bug: -
+# bug: - (unlikely)
 
 import torch
 import torch.nn as nn

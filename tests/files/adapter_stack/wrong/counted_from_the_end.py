@@ -1,5 +1,5 @@
 # wrong: counted from the end
-# bug: -
+# bug: - (unlikely)
 
 import torch
 import torch.nn as nn

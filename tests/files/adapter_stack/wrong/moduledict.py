@@ -1,5 +1,5 @@
 # wrong: The adapters are in a ModuleDict.
-# bug: -
+# bug: other-container
 """Several adapters, one chosen at each call.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 1: one small adapter

@@ -1,5 +1,5 @@
 # wrong: An id of num_adapters passes the check.
-# bug: -
+# bug: id-check-off-by-one
 """Several adapters, one chosen at each call.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 1: one small adapter

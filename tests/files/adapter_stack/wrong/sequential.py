@@ -1,5 +1,5 @@
 # wrong: nn.Sequential
-# bug: -
+# bug: other-container
 
 import torch
 import torch.nn as nn

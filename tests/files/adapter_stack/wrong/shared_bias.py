@@ -1,5 +1,5 @@
 # wrong: shared up bias
-# bug: shared
+# bug: partly-shared
 
 import torch
 import torch.nn as nn

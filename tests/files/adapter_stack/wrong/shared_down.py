@@ -1,5 +1,5 @@
 # wrong: All adapters share one down_proj.
-# bug: shared
+# bug: partly-shared
 """Several adapters, one chosen at each call.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 1: one small adapter

@@ -1,5 +1,5 @@
 # wrong: num_adapters 0 is let through.
-# bug: number-unchecked
+# bug: number-zero-accepted
 """Several adapters, one chosen at each call.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 1: one small adapter

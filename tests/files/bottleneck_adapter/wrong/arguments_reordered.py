@@ -1,5 +1,5 @@
 # wrong: residual comes before activation.
-# bug: -
+# bug: - (unlikely)
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

@@ -1,5 +1,5 @@
 # wrong: bottleneck_dim defaults to 32.
-# bug: -
+# bug: - (unlikely)
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

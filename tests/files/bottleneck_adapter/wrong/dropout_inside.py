@@ -1,5 +1,5 @@
 # wrong: A dropout of 0.1 acts on the delta in training.
-# bug: -
+# bug: dropout-added
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

@@ -1,5 +1,5 @@
 # wrong: Only negative sizes are refused.
-# bug: dim-unchecked
+# bug: zero-accepted
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

@@ -1,5 +1,5 @@
 # wrong: A layer norm without parameters acts on the input.
-# bug: -
+# bug: input-normalised
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

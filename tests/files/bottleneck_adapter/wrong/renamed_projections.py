@@ -1,5 +1,5 @@
 # wrong: The projections are called down and up.
-# bug: -
+# bug: projections-renamed
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

@@ -1,5 +1,5 @@
 # wrong: CPU tensor in the forward
-# bug: -
+# bug: made-on-the-cpu
 
 import torch
 import torch.nn as nn

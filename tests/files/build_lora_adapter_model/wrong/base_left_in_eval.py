@@ -1,5 +1,5 @@
 # wrong: model left in eval mode with dropout off
-# bug: -
+# bug: base-in-eval
 """LoRA inside a model and an adapter behind it.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 4.6:

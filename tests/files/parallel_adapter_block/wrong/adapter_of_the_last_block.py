@@ -1,5 +1,5 @@
 # wrong: adapter on the class
-# bug: -
+# bug: - (unlikely)
 
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: delta += sublayer
-# bug: -
+# bug: needed-by-backward
 
 import torch.nn as nn
 

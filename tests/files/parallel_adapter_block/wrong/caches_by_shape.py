@@ -1,5 +1,5 @@
 # wrong: sublayer output cached by shape
-# bug: -
+# bug: - (unlikely)
 
 import torch.nn as nn
 

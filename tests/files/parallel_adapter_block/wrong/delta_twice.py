@@ -1,5 +1,5 @@
 # wrong: The delta is added twice.
-# bug: -
+# bug: delta-twice
 """An adapter beside a frozen sublayer.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 3.2:

@@ -1,5 +1,5 @@
 # wrong: The sublayer is frozen at the first forward.
-# bug: -
+# bug: frozen-too-late
 """An adapter beside a frozen sublayer.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 3.2:

@@ -1,5 +1,5 @@
 # wrong: A layer norm without parameters is applied to the adapter's input.
-# bug: -
+# bug: norm-added
 """An adapter beside a frozen sublayer.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 3.2:

@@ -1,5 +1,5 @@
 # wrong: In eval mode a residual is added.
-# bug: -
+# bug: - (unlikely)
 """An adapter beside a frozen sublayer.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 3.2:

@@ -1,5 +1,5 @@
 # wrong: The adapter stands in a list and is not registered.
-# bug: -
+# bug: module-not-registered
 """An adapter beside a frozen sublayer.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 3.2:

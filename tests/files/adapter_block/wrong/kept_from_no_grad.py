@@ -1,0 +1,28 @@
+# wrong: What was computed under no_grad is used again with gradients.
+# bug: - (unlikely)
+
+import torch
+import torch.nn as nn
+
+
+class AdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        self.sublayer = sublayer
+        self.adapter = adapter
+        self.sublayer.requires_grad_(False)
+        self._kept = (None, None)
+
+    def forward(self, x):
+        h = x + self._sub(x)
+        return h + self.adapter.forward_delta(h)
+
+    def _sub(self, x):
+        seen, value = self._kept
+        self._kept = (None, None)
+        if seen is x and torch.is_grad_enabled():
+            return value
+        value = self.sublayer(x)
+        if not torch.is_grad_enabled():
+            self._kept = (x, value)
+        return value

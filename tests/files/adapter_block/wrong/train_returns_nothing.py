@@ -1,0 +1,19 @@
+# wrong: train() keeps the sublayer's mode and returns nothing.
+# bug: train-returns-nothing
+
+import torch.nn as nn
+
+
+class AdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        self.sublayer = sublayer
+        self.adapter = adapter
+        self.sublayer.requires_grad_(False)
+
+    def forward(self, x):
+        h = x + self.sublayer(x)
+        return h + self.adapter.forward_delta(h)
+
+    def train(self, mode=True):
+        super().train(mode)

@@ -1,0 +1,47 @@
+# wrong: One down_proj is made and put into every adapter.
+# bug: partly-shared
+"""Several adapters, one chosen at each call.
+
+Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 1: one small adapter
+per task beside one shared model; and Pfeiffer et al. 2021, "AdapterFusion", section 2.2.1.
+"""
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+# Given
+class BottleneckAdapter(nn.Module):
+    """up_proj(gelu(down_proj(x))), with up_proj starting at zero."""
+
+    def __init__(self, d_model: int, bottleneck_dim: int) -> None:
+        super().__init__()
+        self.down_proj = nn.Linear(d_model, bottleneck_dim)
+        self.up_proj = nn.Linear(bottleneck_dim, d_model)
+        nn.init.zeros_(self.up_proj.weight)
+        nn.init.zeros_(self.up_proj.bias)
+
+    def forward_delta(self, x: torch.Tensor) -> torch.Tensor:
+        """The change alone, without a residual. (..., d_model)"""
+        return self.up_proj(F.gelu(self.down_proj(x)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x plus the change. (..., d_model)"""
+        return x + self.forward_delta(x)
+
+
+class AdapterStack(nn.Module):
+    def __init__(self, d_model, bottleneck_dim, num_adapters):
+        super().__init__()
+        if num_adapters < 1:
+            raise ValueError(f"num_adapters must be at least 1, got {num_adapters}")
+        down = nn.Linear(d_model, bottleneck_dim)
+        self.adapters = nn.ModuleList([BottleneckAdapter(d_model, bottleneck_dim) for _ in range(num_adapters)])
+        for a in self.adapters:
+            a.down_proj = down
+
+    def forward(self, x, adapter_id):
+        if not 0 <= adapter_id < len(self.adapters):
+            raise IndexError(f"adapter_id {adapter_id} is not in 0..{len(self.adapters) - 1}")
+        return x + self.adapters[adapter_id].forward_delta(x)

@@ -1,0 +1,26 @@
+# wrong: In eval mode forward_delta adds the residual.
+# bug: delta-with-residual
+
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class BottleneckAdapter(nn.Module):
+    def __init__(self, d_model, bottleneck_dim=64, activation=F.gelu, residual=True):
+        super().__init__()
+        if bottleneck_dim < 1:
+            raise ValueError(f"bottleneck_dim must be at least 1, not {bottleneck_dim}")
+        self.down_proj = nn.Linear(d_model, bottleneck_dim)
+        self.up_proj = nn.Linear(bottleneck_dim, d_model)
+        nn.init.zeros_(self.up_proj.weight)
+        nn.init.zeros_(self.up_proj.bias)
+        self.activation = activation
+        self.residual = residual
+
+    def forward_delta(self, x):
+        delta = self.up_proj(self.activation(self.down_proj(x)))
+        return delta if self.training or not self.residual else x + delta
+
+    def forward(self, x):
+        delta = self.up_proj(self.activation(self.down_proj(x)))
+        return x + delta if self.residual else delta

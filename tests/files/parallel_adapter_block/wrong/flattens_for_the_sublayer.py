@@ -1,0 +1,15 @@
+# wrong: The sublayer gets a flattened x.
+# bug: leading-dims-lost
+
+import torch.nn as nn
+
+
+class ParallelAdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        self.sublayer = sublayer
+        self.adapter = adapter
+        self.sublayer.requires_grad_(False)
+
+    def forward(self, x):
+        return self.sublayer(x.reshape(-1, x.shape[-1])).reshape(x.shape) + self.adapter.forward_delta(x)
