@@ -182,9 +182,11 @@ def hold_values(got, want, what, bug=None):
         require(name in got, f"{what} has no {name}")
         own = tensor(got[name], f"{name} in {what}")
         require(
-            own.dtype == value.dtype, f"{name} in {what} is {own.dtype}, not {value.dtype}", bug
+            own.dtype == value.dtype,
+            f"{name} in {what} is {str(own.dtype)[6:]}, expected {str(value.dtype)[6:]}",
+            bug,
         )
-        near(own, value, what=f"{name} in {what}", rtol=0.0, atol=0.0, bug=bug)
+        near(own, value, what=f"{name} in {what}", dtype=value.dtype, rtol=0.0, atol=0.0, bug=bug)
 
 
 def cast(got, want):

@@ -1,4 +1,5 @@
 """Written out for a batch of matrices; bmm and baddbmm; ids checked as Python numbers."""
+
 import math
 
 import torch

@@ -1,4 +1,5 @@
 """A row of zeros after the last adapter, which an index of -1 finds."""
+
 import torch
 import torch.nn as nn
 

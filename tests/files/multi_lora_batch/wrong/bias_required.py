@@ -1,5 +1,5 @@
 # wrong: a base without bias fails
-# bug: -
+# bug: bias-required
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -25,4 +25,8 @@ class MultiLoRALinear(nn.Module):
         rows = x.reshape(len(x), -1, x.shape[-1])
         update = rows @ down.mT @ up.mT
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
-        return F.linear(x, self.base.weight) + self.base.bias + self.scale * update.reshape(*x.shape[:-1], -1)
+        return (
+            F.linear(x, self.base.weight)
+            + self.base.bias
+            + self.scale * update.reshape(*x.shape[:-1], -1)
+        )

@@ -1,5 +1,5 @@
 # wrong: train() lets the base train
-# bug: base-not-frozen
+# bug: base-thawed
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -29,6 +29,6 @@ class MultiLoRALinear(nn.Module):
 
     def train(self, mode=True):
         super().train(mode)
-        if hasattr(self, 'scale'):
+        if hasattr(self, "scale"):
             self.base.requires_grad_(mode)
         return self
