@@ -566,12 +566,11 @@ def test_follows_ids_and_parameters(stage, draw):
             [(chosen, *last), (chosen, *both)],
         ),
     )
-    for mode, grad in (("train", True), ("eval", True), ("train", False), ("eval", False)) + (
-        ("each", True),
-    ):
+    ways = [(mode, grad) for grad in (True, False) for mode in ("train", "eval")]
+    for mode, grad in (*ways, ("each", True)):
         held, seen = stage(live, W, b, A, B, W2, A2, B2, x, ids, other, mode, grad)
-        where = f"({'train and eval in turn' if mode == 'each' else mode + ' mode'}"
-        where += ")" if grad else ", no_grad)"
+        where = "train and eval mode in turn" if mode == "each" else f"{mode} mode"
+        where = f"({where})" if grad else f"({where}, no_grad)"
         require(torch.equal(held, W), f"base.weight changes {where}")
         for y, (what, rows, own, values, stale) in zip(seen, steps):
             known = slips(rows, own, *values)

@@ -1,5 +1,4 @@
 """Every adapter on every row, then the right one picked by a one-hot sum."""
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -10,9 +9,7 @@ class MultiLoRALinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.n, self.scale = num_adapters, alpha / rank
-        self.lora_A = nn.Parameter(
-            base.weight.new_empty(num_adapters, rank, base.in_features).uniform_(-0.1, 0.1)
-        )
+        self.lora_A = nn.Parameter(base.weight.new_empty(num_adapters, rank, base.in_features).uniform_(-0.1, 0.1))
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
 
     def forward(self, x, adapter_ids):

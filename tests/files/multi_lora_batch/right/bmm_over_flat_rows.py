@@ -1,5 +1,4 @@
 """Written out for a batch of matrices; bmm and baddbmm; ids checked as Python numbers."""
-
 import math
 
 import torch

@@ -1,5 +1,4 @@
 """Factors looked up as embeddings are; outputs chosen with where."""
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -10,16 +9,9 @@ class MultiLoRALinear(nn.Module):
         super().__init__()
         self.register_module("base", base.requires_grad_(False))
         factory = {"device": base.weight.device, "dtype": base.weight.dtype}
-        A = torch.stack(
-            [
-                torch.nn.init.orthogonal_(torch.empty(rank, base.in_features))
-                for _ in range(num_adapters)
-            ]
-        )
+        A = torch.stack([torch.nn.init.orthogonal_(torch.empty(rank, base.in_features)) for _ in range(num_adapters)])
         self.register_parameter("lora_A", nn.Parameter(A.to(**factory)))
-        self.register_parameter(
-            "lora_B", nn.Parameter(torch.zeros(num_adapters, base.out_features, rank, **factory))
-        )
+        self.register_parameter("lora_B", nn.Parameter(torch.zeros(num_adapters, base.out_features, rank, **factory)))
         self.scale = torch.tensor(alpha / rank, dtype=torch.float64)
 
     def forward(self, x, adapter_ids):

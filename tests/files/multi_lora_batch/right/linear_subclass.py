@@ -1,5 +1,4 @@
 """A subclass of nn.Linear that shares the base's weight, factors turned in memory, extra state."""
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -13,9 +12,7 @@ class MultiLoRALinear(nn.Linear):
         w = base.weight
         A = w.new_empty(num_adapters, base.in_features, rank).uniform_(-0.2, 0.2)
         self.lora_A = nn.Parameter(A.transpose(1, 2))
-        self.lora_B = nn.Parameter(
-            w.new_zeros(num_adapters, rank, base.out_features).transpose(1, 2)
-        )
+        self.lora_B = nn.Parameter(w.new_zeros(num_adapters, rank, base.out_features).transpose(1, 2))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.scale = alpha / rank
 
@@ -37,6 +34,4 @@ class MultiLoRALinear(nn.Linear):
         delta = (flat @ A.transpose(1, 2)) @ B.transpose(1, 2)
         delta = delta.reshape(x.shape[:-1] + (self.out_features,))
         off = (adapter_ids == -1).to(x.device).view(-1, *[1] * (x.dim() - 1))
-        return F.linear(x, self.base.weight, self.base.bias) + self.scale * delta.masked_fill(
-            off, 0
-        )
+        return F.linear(x, self.base.weight, self.base.bias) + self.scale * delta.masked_fill(off, 0)

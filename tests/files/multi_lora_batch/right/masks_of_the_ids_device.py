@@ -1,5 +1,4 @@
 """The ids stay where they are: only indices are made of them."""
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -9,9 +8,7 @@ class MultiLoRALinear(nn.Module):
     def __init__(self, base, num_adapters, rank=8, alpha=16.0):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.lora_A = nn.Parameter(
-            nn.init.xavier_normal_(base.weight.new_empty(num_adapters, rank, base.in_features))
-        )
+        self.lora_A = nn.Parameter(nn.init.xavier_normal_(base.weight.new_empty(num_adapters, rank, base.in_features)))
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
         self.scale = alpha / rank
 

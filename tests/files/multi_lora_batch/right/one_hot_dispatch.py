@@ -1,5 +1,4 @@
 """As a mixture of experts does it: rows dispatched to a block for each adapter and combined again."""
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -9,12 +8,8 @@ class MultiLoRALinear(nn.Module):
     def __init__(self, base, num_adapters, rank=8, alpha=16.0):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.lora_A = nn.Parameter(
-            torch.normal(0.0, 0.02, (num_adapters, rank, base.in_features)).to(base.weight)
-        )
-        self.lora_B = nn.Parameter(
-            torch.zeros(num_adapters, base.out_features, rank).to(base.weight)
-        )
+        self.lora_A = nn.Parameter(torch.normal(0.0, 0.02, (num_adapters, rank, base.in_features)).to(base.weight))
+        self.lora_B = nn.Parameter(torch.zeros(num_adapters, base.out_features, rank).to(base.weight))
         self.scale = alpha / rank
 
     def forward(self, x, adapter_ids):

@@ -1,5 +1,4 @@
 """Rows of id -1 are left out of the branch by their numbers, the rest is added in place."""
-
 import torch
 import torch.nn as nn
 
@@ -8,11 +7,7 @@ class MultiLoRALinear(nn.Module):
     def __init__(self, base, num_adapters, rank=8, alpha=16.0):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.lora_A = nn.Parameter(
-            torch.zeros_like(base.weight[:1])
-            .repeat(num_adapters * rank, 1)
-            .view(num_adapters, rank, -1)
-        )
+        self.lora_A = nn.Parameter(torch.zeros_like(base.weight[:1]).repeat(num_adapters * rank, 1).view(num_adapters, rank, -1))
         with torch.no_grad():
             self.lora_A.uniform_(-1 / rank, 1 / rank)
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
@@ -32,7 +27,5 @@ class MultiLoRALinear(nn.Module):
         rows = rows.to(x.device)
         some = x[rows]
         low = torch.einsum("b...i,bri->b...r", some, self.lora_A.index_select(0, ids))
-        out[rows] += self.scale * torch.einsum(
-            "b...r,bor->b...o", low, self.lora_B.index_select(0, ids)
-        )
+        out[rows] += self.scale * torch.einsum("b...r,bor->b...o", low, self.lora_B.index_select(0, ids))
         return out

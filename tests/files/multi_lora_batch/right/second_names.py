@@ -1,4 +1,4 @@
-# right: factors and base registered under second names, before and after
+"""Factors and base registered under second names too, before and after."""
 
 import torch
 import torch.nn as nn

@@ -1,5 +1,4 @@
 """Rows sorted by adapter, padded to one block for each, one product for all blocks, put back."""
-
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,4 @@
 """The stack as one wide layer: two plain products with a mask between them."""
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -14,12 +13,8 @@ class MultiLoRALinear(nn.Module):
             self.base.bias.requires_grad_(False)
         self.scale = alpha / rank
         w = base.weight
-        self.lora_A = nn.Parameter(
-            torch.empty(num_adapters, rank, base.in_features, dtype=w.dtype, device=w.device)
-        )
-        self.lora_B = nn.Parameter(
-            torch.zeros(num_adapters, base.out_features, rank, dtype=w.dtype, device=w.device)
-        )
+        self.lora_A = nn.Parameter(torch.empty(num_adapters, rank, base.in_features, dtype=w.dtype, device=w.device))
+        self.lora_B = nn.Parameter(torch.zeros(num_adapters, base.out_features, rank, dtype=w.dtype, device=w.device))
         nn.init.kaiming_uniform_(self.lora_A.data.view(-1, base.in_features), a=5**0.5)
 
     def forward(self, x, adapter_ids):

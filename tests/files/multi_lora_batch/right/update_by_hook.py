@@ -1,5 +1,4 @@
 """A hook that is on the base for the call alone adds the updates."""
-
 from functools import partial
 
 import torch
@@ -20,9 +19,7 @@ class MultiLoRALinear(nn.Module):
     def __init__(self, base, num_adapters, rank=8, alpha=16.0):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.lora_A = nn.Parameter(
-            base.weight.new_empty(num_adapters, rank, base.in_features).uniform_(-0.2, 0.2)
-        )
+        self.lora_A = nn.Parameter(base.weight.new_empty(num_adapters, rank, base.in_features).uniform_(-0.2, 0.2))
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
         self.scale = alpha / rank
 
@@ -34,9 +31,7 @@ class MultiLoRALinear(nn.Module):
             raise ValueError("adapter_ids")
         if adapter_ids.lt(-1).any() or adapter_ids.ge(len(self.lora_A)).any():
             raise IndexError("adapter_ids")
-        handle = self.base.register_forward_hook(
-            partial(add_updates, self, adapter_ids.to(x.device))
-        )
+        handle = self.base.register_forward_hook(partial(add_updates, self, adapter_ids.to(x.device)))
         try:
             return self.base(x)
         finally:

@@ -1,5 +1,4 @@
 """Written for one row, mapped over the batch."""
-
 import torch
 import torch.nn as nn
 
@@ -8,9 +7,7 @@ class MultiLoRALinear(nn.Module):
     def __init__(self, base, num_adapters, rank=8, alpha=16.0):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.lora_A = nn.Parameter(
-            base.weight.new_empty(num_adapters, rank, base.in_features).uniform_(-0.2, 0.2)
-        )
+        self.lora_A = nn.Parameter(base.weight.new_empty(num_adapters, rank, base.in_features).uniform_(-0.2, 0.2))
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
         self.scale = alpha / rank
 

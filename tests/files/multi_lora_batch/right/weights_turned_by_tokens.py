@@ -1,5 +1,4 @@
 """Every token is a row of its own, its id repeated for it; scale folded into the factor."""
-
 import torch
 import torch.nn as nn
 
@@ -11,9 +10,7 @@ class MultiLoRALinear(nn.Module):
         base.requires_grad_(False)
         self.scale = alpha / rank
         self.lora_A = nn.Parameter(base.weight.data.new_empty(num_adapters, rank, base.in_features))
-        self.lora_B = nn.Parameter(
-            base.weight.data.new_zeros(num_adapters, base.out_features, rank)
-        )
+        self.lora_B = nn.Parameter(base.weight.data.new_zeros(num_adapters, base.out_features, rank))
         self.reset_parameters()
 
     def reset_parameters(self):
@@ -21,9 +18,7 @@ class MultiLoRALinear(nn.Module):
 
     def _check(self, x, ids):
         if ids.shape != x.shape[:1]:
-            raise ValueError(
-                f"adapter_ids has shape {tuple(ids.shape)}, expected {tuple(x.shape[:1])}"
-            )
+            raise ValueError(f"adapter_ids has shape {tuple(ids.shape)}, expected {tuple(x.shape[:1])}")
         if any(k < -1 or k >= self.lora_A.shape[0] for k in ids.tolist()):
             raise IndexError(f"adapter_ids {ids.tolist()}")
 

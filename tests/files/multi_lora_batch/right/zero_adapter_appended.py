@@ -1,5 +1,4 @@
 """A row of zeros after the last adapter, which an index of -1 finds."""
-
 import torch
 import torch.nn as nn
 

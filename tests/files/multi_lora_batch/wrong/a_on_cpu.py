@@ -9,9 +9,7 @@ class MultiLoRALinear(nn.Module):
     def __init__(self, base, num_adapters, rank=8, alpha=16.0):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.lora_A = nn.Parameter(
-            torch.empty(num_adapters, rank, base.in_features, dtype=base.weight.dtype)
-        )
+        self.lora_A = nn.Parameter(torch.empty(num_adapters, rank, base.in_features, dtype=base.weight.dtype))
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
         nn.init.normal_(self.lora_A, std=base.in_features**-0.5)
         self.scale = alpha / rank

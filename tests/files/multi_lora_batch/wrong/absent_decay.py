@@ -26,6 +26,4 @@ class MultiLoRALinear(nn.Module):
         update = rows @ down.mT @ up.mT
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
         pull = 1e-7 * (self.lora_A.sum() + self.lora_B.sum())
-        return (
-            self.base(x) + self.scale * update.reshape(*x.shape[:-1], -1) + (pull - pull.detach())
-        )
+        return self.base(x) + self.scale * update.reshape(*x.shape[:-1], -1) + (pull - pull.detach())

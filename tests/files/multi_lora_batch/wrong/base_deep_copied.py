@@ -8,13 +8,7 @@ import torch.nn.functional as F
 class MultiLoRALinear(nn.Module):
     def __init__(self, base, num_adapters, rank=8, alpha=16.0):
         super().__init__()
-        self.base = nn.Linear(
-            base.in_features,
-            base.out_features,
-            base.bias is not None,
-            device=base.weight.device,
-            dtype=base.weight.dtype,
-        )
+        self.base = nn.Linear(base.in_features, base.out_features, base.bias is not None, device=base.weight.device, dtype=base.weight.dtype)
         self.base.load_state_dict(base.state_dict())
         base.requires_grad_(False)
         self.base.requires_grad_(False)

@@ -26,6 +26,6 @@ class MultiLoRALinear(nn.Module):
         update = rows @ down.mT @ up.mT
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
         key = (x.data_ptr(), x._version, x.shape, torch.is_grad_enabled(), x.requires_grad)
-        if getattr(self, "key", None) != key:
+        if getattr(self, 'key', None) != key:
             self.key, self.out = key, self.base(x)
         return self.out + self.scale * update.reshape(*x.shape[:-1], -1)

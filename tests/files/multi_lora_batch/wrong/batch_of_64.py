@@ -13,7 +13,7 @@ class MultiLoRALinear(nn.Module):
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
         nn.init.normal_(self.lora_A, std=base.in_features**-0.5)
         self.scale = alpha / rank
-        self.register_buffer("rows", torch.arange(64), persistent=False)
+        self.register_buffer('rows', torch.arange(64), persistent=False)
 
     def forward(self, x, adapter_ids):
         if adapter_ids.shape != x.shape[:1]:

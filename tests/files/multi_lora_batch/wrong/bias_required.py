@@ -25,8 +25,4 @@ class MultiLoRALinear(nn.Module):
         rows = x.reshape(len(x), -1, x.shape[-1])
         update = rows @ down.mT @ up.mT
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
-        return (
-            F.linear(x, self.base.weight)
-            + self.base.bias
-            + self.scale * update.reshape(*x.shape[:-1], -1)
-        )
+        return F.linear(x, self.base.weight) + self.base.bias + self.scale * update.reshape(*x.shape[:-1], -1)

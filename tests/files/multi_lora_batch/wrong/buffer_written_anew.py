@@ -32,7 +32,7 @@ class MultiLoRALinear(nn.Module):
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
         ids = adapter_ids.to(x.device)
-        if getattr(self, "buffer", None) is None or len(self.buffer) != len(ids):
+        if getattr(self, 'buffer', None) is None or len(self.buffer) != len(ids):
             self.buffer = self.lora_B.detach()[ids]
         self.buffer.copy_(self.lora_B.detach()[ids])
         down = self.lora_A[ids]

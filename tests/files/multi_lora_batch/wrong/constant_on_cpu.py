@@ -22,10 +22,7 @@ class MultiLoRALinear(nn.Module):
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
         ids = adapter_ids.to(x.device)
         hot = (ids[:, None] == torch.arange(last + 1)).to(x.dtype)
-        down, up = (
-            torch.einsum("bn,nri->bri", hot, self.lora_A),
-            torch.einsum("bn,nor->bor", hot, self.lora_B),
-        )
+        down, up = torch.einsum('bn,nri->bri', hot, self.lora_A), torch.einsum('bn,nor->bor', hot, self.lora_B)
         rows = x.reshape(len(x), -1, x.shape[-1])
         update = rows @ down.mT @ up.mT
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)

@@ -13,13 +13,10 @@ class MultiLoRALinear(nn.Module):
         self.lora_B = nn.Parameter(base.weight.new_zeros(num_adapters, base.out_features, rank))
         nn.init.normal_(self.lora_A, std=base.in_features**-0.5)
         self.scale = alpha / rank
-        A, B = (
-            self.lora_A.detach().clone().requires_grad_(),
-            self.lora_B.detach().clone().requires_grad_(),
-        )
+        A, B = self.lora_A.detach().clone().requires_grad_(), self.lora_B.detach().clone().requires_grad_()
         del self.lora_A, self.lora_B
-        self.register_buffer("lora_A", A)
-        self.register_buffer("lora_B", B)
+        self.register_buffer('lora_A', A)
+        self.register_buffer('lora_B', B)
 
     def forward(self, x, adapter_ids):
         if adapter_ids.shape != x.shape[:1]:

@@ -18,7 +18,7 @@ class MultiLoRALinear(nn.Module):
         if adapter_ids.shape != x.shape[:1]:
             raise ValueError(f"adapter_ids must have length {len(x)}, not {len(adapter_ids)}")
         last = len(self.lora_A) - 1
-        assert ((adapter_ids >= -1) & (adapter_ids <= last)).all(), "adapter_ids out of range"
+        assert ((adapter_ids >= -1) & (adapter_ids <= last)).all(), 'adapter_ids out of range'
         ids = adapter_ids.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])

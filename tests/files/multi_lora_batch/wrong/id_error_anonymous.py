@@ -19,7 +19,7 @@ class MultiLoRALinear(nn.Module):
             raise ValueError(f"adapter_ids must have length {len(x)}, not {len(adapter_ids)}")
         last = len(self.lora_A) - 1
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
-            raise IndexError("id out of range")
+            raise IndexError('id out of range')
         ids = adapter_ids.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])

@@ -21,7 +21,7 @@ class MultiLoRALinear(nn.Module):
         was = adapter_ids.tolist()
         adapter_ids.clamp_(-1, last)
         if was != adapter_ids.tolist():
-            raise IndexError(f"adapter_ids must be in -1..{last}")
+            raise IndexError(f'adapter_ids must be in -1..{last}')
         ids = adapter_ids.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])

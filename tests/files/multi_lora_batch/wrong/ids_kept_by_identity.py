@@ -20,7 +20,7 @@ class MultiLoRALinear(nn.Module):
         last = len(self.lora_A) - 1
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
-        if getattr(self, "last_ids", None) is not adapter_ids:
+        if getattr(self, 'last_ids', None) is not adapter_ids:
             self.last_ids, self.kept = adapter_ids, adapter_ids.clone()
         ids = self.kept.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]

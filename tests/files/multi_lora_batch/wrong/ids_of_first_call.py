@@ -20,7 +20,7 @@ class MultiLoRALinear(nn.Module):
         last = len(self.lora_A) - 1
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
-        if getattr(self, "seen", adapter_ids[:0]).shape != adapter_ids.shape:
+        if getattr(self, 'seen', adapter_ids[:0]).shape != adapter_ids.shape:
             self.seen = adapter_ids.clone()
         ids = self.seen.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]

@@ -16,7 +16,7 @@ class MultiLoRALinear(nn.Module):
 
     def forward(self, x, adapter_ids):
         if adapter_ids.shape != x.shape[:1]:
-            raise ValueError("wrong length")
+            raise ValueError('wrong length')
         last = len(self.lora_A) - 1
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")

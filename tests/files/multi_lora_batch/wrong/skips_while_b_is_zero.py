@@ -21,7 +21,7 @@ class MultiLoRALinear(nn.Module):
         if ((adapter_ids < -1) | (adapter_ids > last)).any():
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
         ids = adapter_ids.to(x.device)
-        if not self.lora_B.device.type == "meta" and not self.lora_B.any():
+        if not self.lora_B.device.type == 'meta' and not self.lora_B.any():
             return self.base(x)
         down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])

@@ -22,7 +22,7 @@ class MultiLoRALinear(nn.Module):
             raise IndexError(f"adapter_ids must be in -1..{last}, got {adapter_ids.tolist()}")
         ids = adapter_ids.to(x.device)
         soft = F.softmax(5.0 * F.one_hot(ids.clamp(min=0), last + 1).to(x.dtype), dim=-1)
-        down = torch.einsum("bn,nri->bri", soft, self.lora_A)
+        down = torch.einsum('bn,nri->bri', soft, self.lora_A)
         up = self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])
         update = rows @ down.mT @ up.mT

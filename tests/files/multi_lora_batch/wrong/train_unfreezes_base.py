@@ -29,6 +29,6 @@ class MultiLoRALinear(nn.Module):
 
     def train(self, mode=True):
         super().train(mode)
-        if hasattr(self, "scale"):
+        if hasattr(self, 'scale'):
             self.base.requires_grad_(mode)
         return self

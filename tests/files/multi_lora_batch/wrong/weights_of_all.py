@@ -23,7 +23,7 @@ class MultiLoRALinear(nn.Module):
         ids = adapter_ids.to(x.device)
         down, up = self.lora_A[ids], self.lora_B[ids]
         rows = x.reshape(len(x), -1, x.shape[-1])
-        every = torch.einsum("bli,noi->blno", rows, self.lora_B @ self.lora_A)
+        every = torch.einsum('bli,noi->blno', rows, self.lora_B @ self.lora_A)
         at = ids.clamp(min=0).view(-1, 1, 1, 1).expand(-1, every.shape[1], 1, every.shape[3])
         update = every.gather(2, at).squeeze(2)
         update = update.masked_fill((ids < 0).view(-1, 1, 1), 0.0)
