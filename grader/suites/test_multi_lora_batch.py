@@ -940,6 +940,10 @@ def _judge(outcome, error, what, bug):
             said = outcome.text or "its message is empty"
             text = f"{what} raises {error}, but the message does not name adapter_ids: {said}"
             fail(text, "argument-not-named")
+        if not own and outcome.deliberate and f"builtins.{error}" not in outcome.types:
+            other = outcome.types[0].rpartition(".")[2]
+            text = f"{what} must raise {error}, not {other}: {outcome.text}"
+            fail(text, "other-exception")
     rejects(outcome, error, "adapter_ids", what=what, bug=bug)
 
 
