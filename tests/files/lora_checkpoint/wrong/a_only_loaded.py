@@ -1,5 +1,5 @@
 # wrong: only lora_A is loaded
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

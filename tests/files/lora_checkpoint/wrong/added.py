@@ -1,5 +1,5 @@
 # wrong: the factors are added to the old ones
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: assert in place of raise
-# bug: -
+# bug: assert-for-raise
 from pathlib import Path
 
 import torch

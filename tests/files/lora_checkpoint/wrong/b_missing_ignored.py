@@ -1,5 +1,5 @@
 # wrong: a missing lora_B stays as it was
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: a model without factors takes any file
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the base is kept in the metadata
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

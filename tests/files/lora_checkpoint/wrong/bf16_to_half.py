@@ -1,5 +1,5 @@
 # wrong: bfloat16 factors are saved in float16
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

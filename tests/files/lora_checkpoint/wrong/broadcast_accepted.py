@@ -1,5 +1,5 @@
 # wrong: a factor of one row is spread
-# bug: -
+# bug: broadcast-accepted
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: a file is read once per path
-# bug: -
+# bug: - (unlikely)
 import functools
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # wrong: values are written through contiguous(), a copy for some
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: only the numbers of tensors are compared
-# bug: -
+# bug: counts-compared
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: only factors one level down are found
-# bug: -
+# bug: direct-children-only
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: modules with factors are left in eval mode
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: tensors without lora in their name are dropped
-# bug: -
+# bug: extra-filtered
 from pathlib import Path
 
 import torch

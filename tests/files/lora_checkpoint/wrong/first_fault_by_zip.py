@@ -1,5 +1,5 @@
 # wrong: names are compared pairwise in sorted order
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: only the first layer is saved
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: factors of integers are left out
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the path is made a folder with the file inside
-# bug: -
+# bug: folder-at-path
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: saving freezes the model
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

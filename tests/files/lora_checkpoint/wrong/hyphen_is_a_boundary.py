@@ -1,5 +1,5 @@
 # wrong: a word boundary is taken for a dot
-# bug: -
+# bug: - (unlikely)
 import re
 from pathlib import Path
 

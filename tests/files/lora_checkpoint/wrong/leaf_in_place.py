@@ -1,5 +1,5 @@
 # wrong: parameters are copied into without no_grad
-# bug: -
+# bug: written-without-no-grad
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: only modules with a base are looked at
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: factors that are no matrices are left out
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: a factor without its partner is left out
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: looks for attributes on modules, not in the state dict
-# bug: -
+# bug: attributes-taken
 from pathlib import Path
 
 import torch

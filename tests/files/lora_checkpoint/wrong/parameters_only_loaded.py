@@ -1,5 +1,5 @@
 # wrong: buffers are not loaded
-# bug: -
+# bug: buffers-not-loaded
 from pathlib import Path
 
 import torch

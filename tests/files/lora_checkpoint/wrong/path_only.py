@@ -1,5 +1,5 @@
 # wrong: the path must be a Path
-# bug: -
+# bug: path-objects-only
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: an older file is not replaced
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: values are rounded
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

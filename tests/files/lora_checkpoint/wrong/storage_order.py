@@ -1,5 +1,5 @@
 # wrong: the storage is written in the order it lies in memory
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: a layer gets the factors of the last layer whose name ends alike
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

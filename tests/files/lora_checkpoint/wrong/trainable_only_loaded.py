@@ -1,5 +1,5 @@
 # wrong: frozen factors are not loaded
-# bug: -
+# bug: frozen-not-loaded
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: factors that are zero are left out
-# bug: -
+# bug: - (unlikely)
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: lora_B is gathered in reverse
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

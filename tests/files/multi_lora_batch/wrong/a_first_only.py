@@ -1,5 +1,5 @@
 # wrong: only the first adapter's lora_A is drawn
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: lora_A is (n, in, rank)
-# bug: -
+# bug: factor-transposed
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: all adapters get a little gradient
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: adapter 0 is taken for none, as -1 is
-# bug: -
+# bug: id-zero-is-none
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

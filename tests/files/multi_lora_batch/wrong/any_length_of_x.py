@@ -1,5 +1,5 @@
 # wrong: the length may be that of any dimension
-# bug: length-unchecked
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

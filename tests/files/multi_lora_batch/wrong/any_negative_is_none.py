@@ -1,5 +1,5 @@
 # wrong: every negative id means the base
-# bug: negative-id-wraps
+# bug: negative-id-is-none
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

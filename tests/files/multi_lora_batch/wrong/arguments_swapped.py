@@ -1,5 +1,5 @@
 # wrong: rank comes before num_adapters
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the base is frozen by the first forward
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the base is hidden in a list
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

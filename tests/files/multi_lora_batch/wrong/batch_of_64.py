@@ -1,5 +1,5 @@
 # wrong: a buffer of row numbers ends at 64
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

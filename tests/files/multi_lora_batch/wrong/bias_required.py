@@ -1,5 +1,5 @@
 # wrong: a base without bias fails
-# bug: -
+# bug: bias-required
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the branch is computed in float32
-# bug: -
+# bug: computed-in-float32
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

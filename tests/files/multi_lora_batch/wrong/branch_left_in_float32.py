@@ -1,5 +1,5 @@
 # wrong: the branch stays in float32
-# bug: output-in-float32
+# bug: computed-in-float32
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the gathered factors live in one buffer that every call writes to
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: no more than four rows for each adapter
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: rank defaults to 4
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

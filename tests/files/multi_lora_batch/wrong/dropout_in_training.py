@@ -1,5 +1,5 @@
 # wrong: a dropout that nobody asked for
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: in eval mode the factors get no gradient
-# bug: -
+# bug: eval-no-gradient
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

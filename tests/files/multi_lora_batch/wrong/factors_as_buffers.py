@@ -1,5 +1,5 @@
 # wrong: the factors are buffers that require gradients
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

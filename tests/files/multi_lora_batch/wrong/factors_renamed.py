@@ -1,5 +1,5 @@
 # wrong: the parameters are called A and B
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: rows of -1 give adapter 0 a gradient
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: ids are asserted
-# bug: -
+# bug: assert-for-raise
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

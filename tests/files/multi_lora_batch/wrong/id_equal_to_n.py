@@ -1,5 +1,5 @@
 # wrong: num_adapters itself is accepted
-# bug: id-unchecked
+# bug: id-bound-off-by-one
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the message does not name adapter_ids
-# bug: -
+# bug: argument-not-named
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

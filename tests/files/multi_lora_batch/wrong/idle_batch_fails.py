@@ -1,5 +1,5 @@
 # wrong: a batch of -1 alone fails
-# bug: -
+# bug: idle-batch-fails
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: ids are held in int8: adapters from 128 on are others
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

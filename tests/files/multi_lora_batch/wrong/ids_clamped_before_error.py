@@ -1,5 +1,5 @@
 # wrong: ids are clamped in place, then found to differ
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

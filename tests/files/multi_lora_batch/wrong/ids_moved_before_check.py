@@ -1,5 +1,5 @@
 # wrong: ids are moved to x.device and checked there
-# bug: -
+# bug: meta-value-asked
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

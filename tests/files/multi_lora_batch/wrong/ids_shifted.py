@@ -1,5 +1,5 @@
 # wrong: ids count from 1
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

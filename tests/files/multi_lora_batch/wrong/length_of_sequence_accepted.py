@@ -1,5 +1,5 @@
 # wrong: as many ids as positions are accepted
-# bug: length-unchecked
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: rows of -1 get no bias
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

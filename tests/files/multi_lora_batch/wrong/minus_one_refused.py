@@ -1,5 +1,5 @@
 # wrong: -1 raises IndexError
-# bug: -
+# bug: minus-one-refused
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

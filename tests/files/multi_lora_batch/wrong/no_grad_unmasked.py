@@ -1,5 +1,5 @@
 # wrong: under no_grad -1 is the last adapter
-# bug: -
+# bug: minus-one-is-last
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

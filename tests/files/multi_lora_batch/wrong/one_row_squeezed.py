@@ -1,5 +1,5 @@
 # wrong: a batch of one row loses its dimension
-# bug: -
+# bug: size-of-one
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

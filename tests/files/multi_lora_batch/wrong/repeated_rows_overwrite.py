@@ -1,5 +1,5 @@
 # wrong: of rows with the same adapter only one counts in the gradient
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

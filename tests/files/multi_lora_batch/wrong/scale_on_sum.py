@@ -1,5 +1,5 @@
 # wrong: base and update are both scaled
-# bug: -
+# bug: scale-on-sum
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

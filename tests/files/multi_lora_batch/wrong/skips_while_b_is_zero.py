@@ -1,5 +1,5 @@
 # wrong: the branch is left out while lora_B is zero
-# bug: -
+# bug: skipped-while-zero
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

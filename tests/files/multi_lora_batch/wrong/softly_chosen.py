@@ -1,5 +1,5 @@
 # wrong: adapters are mixed with soft weights
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

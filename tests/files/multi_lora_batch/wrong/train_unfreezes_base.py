@@ -1,5 +1,5 @@
 # wrong: train() lets the base train
-# bug: base-not-frozen
+# bug: base-thawed
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the base's weight is written to and restored for each call
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: x must be contiguous
-# bug: -
+# bug: contiguous-only
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: a weight for each row, half of the batch at a time
-# bug: -
+# bug: - (unlikely)
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

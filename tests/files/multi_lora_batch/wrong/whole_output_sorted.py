@@ -1,5 +1,5 @@
 # wrong: rows are sorted, computed, and returned sorted
-# bug: -
+# bug: output-stays-sorted
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: bincount, which knows no -1
-# bug: -
+# bug: no-adapter-fails
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
 Chen et al. 2023, "Punica: Multi-Tenant LoRA Serving", section 4: segmented gather matrix-vector

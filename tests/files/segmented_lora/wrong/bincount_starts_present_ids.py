@@ -1,5 +1,5 @@
 # wrong: a start for every id, ids only for those that occur
-# bug: -
+# bug: starts-for-absent-ids
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
 Chen et al. 2023, "Punica: Multi-Tenant LoRA Serving", section 4: segmented gather matrix-vector

@@ -1,5 +1,5 @@
 # wrong: lora_B is scaled in place
-# bug: input-changed-in-place
+# bug: changes-input-in-place
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
 Chen et al. 2023, "Punica: Multi-Tenant LoRA Serving", section 4: segmented gather matrix-vector

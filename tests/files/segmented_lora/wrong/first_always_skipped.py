@@ -1,5 +1,5 @@
 # wrong: the first segment is always left out
-# bug: -
+# bug: first-segment-skipped
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
 Chen et al. 2023, "Punica: Multi-Tenant LoRA Serving", section 4: segmented gather matrix-vector

@@ -1,5 +1,5 @@
 # wrong: a bfloat16 output comes back as float32
-# bug: -
+# bug: output-in-float32
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
 Chen et al. 2023, "Punica: Multi-Tenant LoRA Serving", section 4: segmented gather matrix-vector

@@ -1,5 +1,5 @@
 # wrong: out has in columns
-# bug: -
+# bug: out-equal-to-in
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
 Chen et al. 2023, "Punica: Multi-Tenant LoRA Serving", section 4: segmented gather matrix-vector

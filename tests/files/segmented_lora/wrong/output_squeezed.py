@@ -1,5 +1,5 @@
 # wrong: the output loses dimensions of one
-# bug: -
+# bug: size-of-one
 """Many adapters in one batch: sort the tokens, then one product per adapter.
 
 Chen et al. 2023, "Punica: Multi-Tenant LoRA Serving", section 4: segmented gather matrix-vector
