@@ -14,7 +14,7 @@ RANK, ALPHA = 3, 10.5  # alpha / rank = 3.5
 PLACES = ("heads.out", "blocks.1.mlp.2", "fc", "neck.q_proj", "heads.0", "blocks.0.attn.q_proj")
 PLACES += ("neck.o_proj",)  # that one has no bias
 # Parameters of the model's own that are called as if they were an adapter's.
-OWN = {"lora_gate", "lora_act.weight", "mix.lora_A"}
+OWN = {"lora_gate", "lora_act.weight", "mix.lora_A_gain"}
 
 
 # Models, built on the stage and here alike
@@ -54,7 +54,7 @@ def net():
             self.lora_gate = nn.Parameter(torch.ones(4))
             self.lora_act = nn.PReLU()
             self.mix = nn.Module()
-            self.mix.lora_A = nn.Parameter(torch.ones(4))
+            self.mix.lora_A_gain = nn.Parameter(torch.ones(4))
             self.register_buffer("offset", torch.ones(4))
 
         def forward(self, x):
@@ -62,7 +62,7 @@ def net():
             for block in self.blocks:
                 x = block(x)
             x = self.lora_act(self.heads["out"](x) + self.heads["0"](x))
-            return self.gain * x + self.lora_gate + self.mix.lora_A + self.offset
+            return self.gain * x + self.lora_gate + self.mix.lora_A_gain + self.offset
 
     return Net()
 

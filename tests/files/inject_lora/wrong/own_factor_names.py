@@ -1,4 +1,4 @@
-# wrong: what ends in lora_A or lora_B is spared by the freezing, the model's own too.
+# wrong: what has lora_A or lora_B in its name is spared by the freezing.
 # bug: own-names-taken
 """Putting LoRA into a model that is already built.
 
@@ -56,7 +56,7 @@ def inject_lora(
             raise TypeError(f"{name!r} is a {type(modules[name]).__name__}, no nn.Linear")
 
     for key, p in model.named_parameters():
-        p.requires_grad_(key.endswith((".lora_A", ".lora_B")))
+        p.requires_grad_("lora_A" in key or "lora_B" in key)
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name in names:
         base = modules[name]
