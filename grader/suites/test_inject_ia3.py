@@ -754,7 +754,7 @@ def _only(flags, want, frozen=()):
         bug = "own-scale-taken"
     elif extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif not inside:
+    elif not inside and not any(n.endswith(".scale") and n not in OWN for n in extra):
         bug = "others-not-frozen"
     elif len(inside) == len(extra):
         bug = "base-not-frozen"

@@ -813,7 +813,7 @@ def _only(flags, want, frozen=()):
         bug = "own-names-taken"
     elif extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif not inside:
+    elif not inside and not any(name.endswith((".lora_A", ".lora_B")) for name in extra):
         bug = "others-not-frozen"
     elif len(inside) == len(extra):
         bug = "base-not-frozen"
