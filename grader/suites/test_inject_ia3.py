@@ -763,7 +763,7 @@ def _only(flags, want, frozen=()):
 
 @part("freeze")
 def test_all_else_is_frozen(stage, draw):
-    """The scales train; every other parameter is frozen, biases and norms included."""
+    """The scales train; all else is frozen: biases, norms, a `scale` of the model's own."""
     for names in (["fc"], ["neck.q_proj"], list(PLACES)):
         flags, frozen, touched = stage(after_backward, names, draw(4, 5))
         _only(flags, scales_of(names), frozen)

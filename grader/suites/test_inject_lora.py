@@ -822,7 +822,7 @@ def _only(flags, want, frozen=()):
 
 @part("freeze")
 def test_all_else_is_frozen(stage, draw):
-    """lora_A and lora_B train; every other parameter is frozen, biases and norms included."""
+    """lora_A and lora_B train; all else is frozen: biases, norms, a `lora_gate` of the model's."""
     for names in (["fc"], ["neck.q_proj"], list(PLACES)):
         flags, frozen, touched = stage(after_backward, names, draw(4, 5))
         _only(flags, pairs_of(names), frozen)
@@ -1315,7 +1315,7 @@ def test_adapted_layers_are_refused(stage):
 
 @part("errors")
 def test_rank_below_one(stage):
-    """rank < 1 raises ValueError naming rank, before anything is changed."""
+    """rank < 1, where there is a layer to adapt, raises ValueError naming rank; nothing is changed."""
     cases = [(names, "rank") for names in (["fc"], ["neck.q_proj", "fc"])]
     for rank in (0, -1):
         _refused(stage, "ValueError", "rank-unchecked", cases, rank=rank)

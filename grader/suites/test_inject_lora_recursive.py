@@ -1027,7 +1027,7 @@ def _frozen(stage, draw, skip):
 
 @part("freeze")
 def test_all_else_is_frozen(stage, draw):
-    """lora_A and lora_B train; every other parameter is frozen, biases and norms included."""
+    """lora_A and lora_B train; all else is frozen: biases, norms, a `lora_gate` of the model's."""
     _frozen(stage, draw, [])
 
 
