@@ -1199,7 +1199,8 @@ def _unlike(outcome, error, named, what, bug, other):
     if isinstance(outcome, Raised) and not outcome.unwritten:
         if f"builtins.{error}" in outcome.types and named not in outcome.text:
             text = f"its message does not name `{named}`: {outcome.text or 'it is empty'}"
-            require(False, f"{what} raises {error}, but {text}", "error-without-name")
+            nameless = "error-without-name" if outcome.deliberate else None
+            require(False, f"{what} raises {error}, but {text}", nameless)
         kind = outcome.types[0].rpartition(".")[2]
         if f"builtins.{error}" not in outcome.types and not outcome.deliberate:
             require(False, f"{what} must raise {error}, not {kind}: {outcome.text}", bug)
