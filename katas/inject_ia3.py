@@ -44,7 +44,8 @@ def inject_ia3(
 
     Returns (model, ia3_params): the same model object, and the list of exactly the scales of the
     layers wrapped by this call, each once, in the order of linear_names.
-    Every other parameter of the model is frozen afterwards, also when linear_names is empty.
+    Every other parameter of the model is frozen afterwards, whatever it is called (`scale`, for
+    one), also when linear_names is empty.
 
     Raises, with the model left as it was:
         KeyError     naming a listed name that the model does not have

@@ -51,7 +51,8 @@ def inject_lora(
 
     Returns (model, lora_params): the same model object, and the list of exactly the lora_A and
     lora_B of the layers wrapped by this call, each once, in the order of linear_names, A before B.
-    Every other parameter of the model is frozen afterwards, also when linear_names is empty.
+    Every other parameter of the model is frozen afterwards, whatever it is called (`lora_gate`,
+    for one), also when linear_names is empty.
 
     Raises, with the model left as it was:
         KeyError      naming a listed name that the model does not have

@@ -56,8 +56,8 @@ def inject_lora_recursive(
     LoRALinear. Subclasses of nn.Linear do not occur.
 
     Returns (model, lora_params): the same model object, and a list of the new lora_A and lora_B,
-    each once, in any order. Every other parameter is frozen; whether factors that were there
-    before go on training is up to you.
+    each once, in any order. Every other parameter is frozen, whatever it is called (`lora_gate`,
+    for one); whether factors that were there before go on training is up to you.
     """
     # BEGIN SOLUTION
     # Without remove_duplicate=False a tied layer is found under the first of its names alone.

@@ -6,13 +6,15 @@ import torch
 from torch import nn
 
 from grader.exam.checks import Raised, blame, near, part, rejects, require, same
-from grader.exam.kit import CheapMeta, Missing, need, set_, trainable
+from grader.exam.kit import CheapMeta, Missing, need, set_
 
-STRANGE = "a tensor that is not in the model"
+STRANGE, EARLIER = "a tensor that is not in the model", "a factor of an earlier call"
 RANK, ALPHA = 3, 10.5  # alpha / rank = 3.5
 # One of every kind of place, in an order that is neither the model's nor the alphabet's.
 PLACES = ("heads.out", "blocks.1.mlp.2", "fc", "neck.q_proj", "heads.0", "blocks.0.attn.q_proj")
 PLACES += ("neck.o_proj",)  # that one has no bias
+# Parameters of the model's own that are called as if they were an adapter's.
+OWN = {"lora_gate", "lora_act.weight", "mix.lora_A_gain"}
 
 
 # Models, built on the stage and here alike
@@ -49,20 +51,25 @@ def net():
             self.blocks = nn.ModuleList([Block(), Block()])
             self.heads = nn.ModuleDict({"out": nn.Linear(6, 4), "0": nn.Linear(6, 4)})
             self.gain = nn.Parameter(torch.ones(4))
+            self.lora_gate = nn.Parameter(torch.ones(4))
+            self.lora_act = nn.PReLU()
+            self.mix = nn.Module()
+            self.mix.lora_A_gain = nn.Parameter(torch.ones(4))
             self.register_buffer("offset", torch.ones(4))
 
         def forward(self, x):
             x = self.neck(self.fc(x))
             for block in self.blocks:
                 x = block(x)
-            return self.gain * (self.heads["out"](x) + self.heads["0"](x)) + self.offset
+            x = self.lora_act(self.heads["out"](x) + self.heads["0"](x))
+            return self.gain * x + self.lora_gate + self.mix.lora_A_gain + self.offset
 
     return Net()
 
 
 def tied():
-    """`enc` is `dec` too; `stack.0` and `stack.1` are one module; `left` and `right` are two
-    layers with one weight, which is the embedding's."""
+    """`enc` is `dec` too, `side.1` is `out`, and `stack.0` and `stack.1` are one module; `left`
+    and `right` are two layers with one weight, which is the embedding's."""
 
     class Tied(nn.Module):
         def __init__(self):
@@ -72,6 +79,8 @@ def tied():
             self.dec = self.enc
             shared = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
             self.stack = nn.ModuleList([shared, shared])
+            self.side = nn.Sequential(nn.Tanh(), nn.Linear(6, 6))
+            self.out = self.side[1]
             self.embed = nn.Embedding(6, 6)
             self.left, self.right = nn.Linear(6, 6), nn.Linear(6, 6)
             self.left.weight = self.right.weight = self.embed.weight
@@ -80,20 +89,23 @@ def tied():
             x = self.dec(torch.tanh(self.mid(torch.tanh(self.enc(x)))))
             for layer in self.stack:
                 x = x + layer(x)
+            x = self.out(x + self.side(x))
             return self.left(x) + self.right(torch.tanh(x)) + self.embed.weight.sum(0)
 
     return Tied()
 
 
 def alike():
-    """Layers whose names hold each other."""
+    """Layers whose names hold each other, or are like those in an adapted layer."""
 
     class Alike(nn.Module):
         def __init__(self):
             super().__init__()
             for name in ("proj", "proj2", "proj_out", "q_proj", "k", "inner_proj", "other"):
                 self.add_module(name, nn.Linear(4, 4))
-            self.inner = nn.ModuleDict({"proj": nn.Linear(4, 4), "k": nn.Linear(4, 4)})
+            self.register_module("gap", None)
+            self.base = nn.Linear(1, 1)
+            self.inner = nn.ModuleDict({n: nn.Linear(4, 4) for n in ("proj", "k", "base")})
             self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(12)])
 
     return Alike()
@@ -162,6 +174,8 @@ def oracle(model, state, pairs, x, scale=ALPHA / RANK):
 def inject(kata, model, names, **options):
     """The model and the list, as inject_lora returns them."""
     result = kata.inject_lora(model, names, **options)
+    if isinstance(result, nn.Module):
+        raise Missing("inject_lora returns the model alone, not (model, lora_params)")
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         kind = type(result).__name__
         raise Missing(f"inject_lora should return (model, lora_params), not {kind}")
@@ -189,13 +203,22 @@ def adapt(kata, model, state, pairs, alpha=ALPHA):
     return put(model, pairs)
 
 
-def labels(model, names, params):
-    """What the entries of a list are called in the model."""
+def labels(model, params, names=()):
+    """What the parameters of a list are called in the model: the factors and the base of a layer
+    under its name, `names` before others, whatever else they are registered as."""
+    modules = dict(model.named_modules(remove_duplicate=False))
     known = {}
-    for name in names:
+    for name in (*names, *modules):
         layer = model.get_submodule(name)
-        for factor in ("lora_A", "lora_B"):
-            known.setdefault(id(need(layer, factor)), f"{name}.{factor}")
+        if name in names:
+            need(layer, "lora_A"), need(layer, "lora_B")
+        if not (name and hasattr(layer, "lora_A") and hasattr(layer, "lora_B")):
+            continue
+        known.setdefault(id(layer.lora_A), f"{name}.lora_A")
+        known.setdefault(id(layer.lora_B), f"{name}.lora_B")
+        base = getattr(layer, "base", None)
+        for key, p in base.named_parameters() if isinstance(base, nn.Module) else ():
+            known.setdefault(id(p), f"{name}.base.{key}")
     for name, p in model.named_parameters():
         known.setdefault(id(p), name)
     return [known.get(id(p), stranger(p)) for p in params]
@@ -203,6 +226,11 @@ def labels(model, names, params):
 
 def stranger(value):
     return STRANGE if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
+
+def training(model, names=()):
+    """What the parameters that train are called, each once."""
+    return labels(model, [p for p in model.parameters() if p.requires_grad], names)
 
 
 def kind_of(new, old):
@@ -237,7 +265,8 @@ def test_factor_shapes(stage):
 
 
 def _shapes(stage, names, sizes):
-    got = stage(factor_shapes, names)
+    with blame("parameters-not-returned", "the model alone"):
+        got = stage(factor_shapes, names)
     for name, (a_shape, b_shape), (out, wide) in zip(names, got, sizes):
         bug = "rank-not-passed" if (a_shape, b_shape) == ((8, wide), (out, 8)) else None
         require(a_shape == (3, wide), f"{name}.lora_A has shape {a_shape} at rank 3", bug)
@@ -254,7 +283,9 @@ def rank_one(kata):
 @part("shape")
 def test_rank_one(stage):
     """A rank of 1 is legal."""
-    shapes = stage(rank_one)
+    stage(factor_shapes, ["fc"])
+    with blame("rank-one-refused", "rank"):
+        shapes = stage(rank_one)
     require(tuple(shapes) == ((1, 5), (6, 1)), f"at rank 1 the factors of `fc` are {shapes}")
 
 
@@ -362,8 +393,11 @@ def heir(kata):
 def test_wraps_a_subclass_of_linear(stage, draw):
     """A layer of a class derived from nn.Linear is wrapped like any other."""
     _wrapped(stage, "net", states(draw, net()), "fc")
-    kind = stage(heir)
-    require(kind == "wrapped", f"a layer of a class derived from nn.Linear is {kind}, not wrapped")
+    bug = "subclass-refused"
+    with blame(bug):
+        kind = stage(heir)
+    left = bug if kind == "left" else None
+    require(kind == "wrapped", f"a layer of a class derived from nn.Linear is {kind}", left)
 
 
 @part("init")
@@ -430,21 +464,33 @@ def neighbours(kata, names):
 @part("init")
 def test_replaces_no_other_layer(stage):
     """Only the layers with exactly these names are replaced; all other modules stay as they are."""
-    for names in (["proj"], ["k"], ["q_proj", "layers.1"], ["layers.11"], ["inner.proj"]):
+    lists = (["proj"], ["k"], ["q_proj", "layers.1"], ["layers.11"], ["inner.proj"])
+    for names in (*lists, ["base"], ["inner.base"]):
         got = stage(neighbours, names)
         extra = [n for n, kind in got.items() if kind != "left" and n not in names]
         left = [n for n in names if got[n] == "left"]
         require(not left, f"for {names} not replaced: {', '.join(left)}")
+        akin = all(any(_alike(name, other) for name in names) for other in extra)
         bug = "all-linears-replaced" if "other" in extra else "part-of-a-name-matches"
+        bug = bug if akin or "other" in extra else None
         require(not extra, f"for {names} also replaced: {', '.join(extra)}", bug)
 
 
+def _alike(name, other):
+    """Whether one name holds the other, or they end alike, any character standing for a dot."""
+    name, other = name.replace(".", "_"), other.replace(".", "_")
+    return name in other or name.rpartition("_")[2] == other.rpartition("_")[2]
+
+
 def listed(kata, names):
+    before = list(inject(kata, net(), ["neck.o_proj"], rank=2)[1])
     model = net()
     _, params = inject(kata, model, names, rank=2)
     if not isinstance(params, list):
         return type(params).__name__, []
-    return "list", labels(model, dict.fromkeys(names), params)
+    earlier = {id(p) for p in before}
+    found = zip(params, labels(model, params, names))
+    return "list", [EARLIER if id(p) in earlier else name for p, name in found]
 
 
 @part("init")
@@ -457,16 +503,22 @@ def test_list_of_the_factors(stage):
 
 def _listed(got, names, *, order=None, doubled=None, otherwise=None):
     """`got` must be the factors of these layers. order: what another order than any known one
-    is called; doubled: what a list that holds a factor twice is; otherwise: what else is."""
+    is called; doubled: what a list that holds a factor twice is; otherwise: what one is that
+    holds a strange tensor."""
     want = pairs_of(names)
     if got == want:
         return
-    bug = otherwise
+    bug = otherwise if STRANGE in got else None
+    extra = set(got) - set(want)
     if otherwise is None and STRANGE in got and len(got) == len(want):
         bug = "factors-copied"
+    elif EARLIER in got:
+        bug = "earlier-factors-returned"
+    elif extra and extra <= OWN:
+        bug = "own-names-taken"
     elif otherwise is None and any(".base." in name for name in got):
         bug = "base-parameters-listed"
-    elif set(got) == set(want) and len(got) > len(want):
+    elif not extra and set(got) == set(want) and len(got) > len(want):
         bug = doubled
     elif sorted(got) == sorted(want):
         bug = _order(got, names) or order
@@ -492,7 +544,7 @@ def second_call(kata, first, second):
     inject(kata, model, first, rank=2)
     _, params = inject(kata, model, second, rank=2)
     layers = [model.get_submodule(name) for name in (*first, *second)]
-    return labels(model, (*first, *second), params), [hasattr(v, "lora_A") for v in layers]
+    return labels(model, params, (*first, *second)), [hasattr(v, "lora_A") for v in layers]
 
 
 @part("init")
@@ -523,6 +575,8 @@ def test_list_in_the_order_of_the_names(stage):
             order = "order-of-the-model"
         elif got == pairs_of(sorted(names)):
             order = "order-of-the-alphabet"
+        elif got == pairs_of(name.removesuffix(".lora_A") for name in got[::2]):
+            order = "order-not-kept"
         _listed(got, names, order=order)
 
 
@@ -536,7 +590,7 @@ def listed_from(kata, kind, names):
     model = net()
     _, params = inject(kata, model, made[kind](), rank=2)
     there = [hasattr(model.get_submodule(name), "lora_A") for name in names]
-    return there, labels(model, names, params) if all(there) else []
+    return there, labels(model, params, names) if all(there) else []
 
 
 @part("init")
@@ -545,8 +599,10 @@ def test_any_iterable_of_names(stage):
     names = ["neck.q_proj", "fc"]
     _listed(stage(listed, names)[1], names)
     for kind in ("tuple", "keys", "iterator", "generator"):
-        bug = "iterator-used-up" if kind in ("iterator", "generator") else None
-        there, got = stage(listed_from, kind, names)
+        once = kind in ("iterator", "generator")
+        bug = "iterator-used-up" if once else None
+        with blame("iterator-refused" if once else None):
+            there, got = stage(listed_from, kind, names)
         require(all(there), f"given a {kind} of names not every layer was replaced", bug)
         _listed(got, names)
 
@@ -556,7 +612,7 @@ def with_repeats(kata, names):
     before = {name: model.get_submodule(name) for name in names}
     _, params = inject(kata, model, names, rank=2)
     kinds = {name: kind_of(model.get_submodule(name), old) for name, old in before.items()}
-    return kinds, labels(model, before, params)
+    return kinds, labels(model, params, names)
 
 
 @part("init")
@@ -582,7 +638,7 @@ def tie(kata, state, names, pairs, x):
     if "left" in kinds:
         return kinds, False, [], None
     one = all(layer is layers[0] for layer in layers)
-    found = labels(model, names, params)
+    found = labels(model, params, names)
     put(model, {name: pair for name, pair in pairs.items() if name in names})
     return kinds, one, found, model(x)
 
@@ -591,7 +647,7 @@ def tie(kata, state, names, pairs, x):
 def test_second_name_of_a_layer(stage, draw):
     """A layer that the model has under two names can be given by either."""
     state, x = states(draw, tied()), draw(3, 6)
-    for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
+    for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0"), ("side.1", "out")):
         require(stage(tie, state, [first], {}, x)[0] != ["left"], f"`{first}` was not replaced")
         with blame("second-name-unknown"):
             kinds, *_ = stage(tie, state, [second], {}, x)
@@ -602,7 +658,8 @@ def test_second_name_of_a_layer(stage, draw):
 def test_tied_layer_is_wrapped_once(stage, draw):
     """A layer reached under two listed names is wrapped once and stays tied."""
     state, x = states(draw, tied()), draw(3, 6)
-    for first, second in (("enc", "dec"), ("stack.0.0", "stack.1.0")):
+    ties = (("enc", "dec"), ("stack.0.0", "stack.1.0"), ("side.1", "out"))
+    for first, second in (*ties, *(pair[::-1] for pair in ties)):
         pairs = updates(draw, tied(), [first])
         for alone in (first, second):
             kinds, _, got, _ = stage(tie, state, [alone], {alone: pairs[first]}, x)
@@ -623,8 +680,11 @@ def test_layers_that_share_a_weight(stage, draw):
     state, x = states(draw, tied()), draw(3, 6)
     pairs = updates(draw, tied(), ["left", "right"])
     kinds, one, got, y = stage(tie, state, ["left", "right"], pairs, x)
-    require(kinds == ["wrapped"] * 2, "two layers that share a weight are not both wrapped")
-    require(not one, "two layers that share a weight became one")
+    require(kinds != ["left"] * 2, "two layers that share a weight were not replaced")
+    text, merged = "two layers that share a weight", "layers-merged-by-weight"
+    require("left" not in kinds, f"of {text} only one is wrapped", merged)
+    require(not one, f"{text} became one", merged)
+    require(kinds == ["wrapped"] * 2, f"{text} are not both wrapped")
     _listed(got, ["left", "right"])
     near(y, oracle(tied(), state, pairs, x)[0], what="the output with a shared weight")
 
@@ -650,7 +710,7 @@ def test_starts_as_it_was(stage, draw):
         near(y, want, what="the output right after the call")
         for name, value in kept.items():
             if value is not None:
-                same(value, state[name], f"`{name}`", "weights-lost")
+                same(value, state[name], f"`{name}`")
 
 
 def called(kata, state, pairs, x, args, options):
@@ -733,13 +793,13 @@ def test_modes_stay(stage):
 def after_backward(kata, names, x):
     model = net()
     inject(kata, model, names, rank=5)  # a rank that nothing before has used
-    flags = trainable(model)
+    flags = training(model, names)
     if flags:
         model(x).square().sum().backward()
     layers = [model.get_submodule(name) for name in names]
     frozen = [not p.requires_grad for v in layers for p in (need(v, "lora_A"), need(v, "lora_B"))]
-    touched = [n for n, p in model.named_parameters() if p.grad is not None]
-    return flags, frozen, touched
+    touched = [p for p in model.parameters() if p.grad is not None]
+    return flags, frozen, labels(model, touched, names)
 
 
 def _only(flags, want, frozen=()):
@@ -749,9 +809,11 @@ def _only(flags, want, frozen=()):
     bug = "factors-frozen" if all(frozen) and len(missing) == len(frozen) > 0 else None
     require(not missing, f"not among what trains: {', '.join(sorted(missing))}", bug)
     inside = [name for name in extra if ".base." in name]
-    if extra and all(name.endswith(".bias") for name in extra):
+    if extra and OWN.issuperset(extra):
+        bug = "own-names-taken"
+    elif extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif not inside:
+    elif not inside and not any(name.endswith((".lora_A", ".lora_B")) for name in extra):
         bug = "others-not-frozen"
     elif len(inside) == len(extra):
         bug = "base-not-frozen"
@@ -760,7 +822,7 @@ def _only(flags, want, frozen=()):
 
 @part("freeze")
 def test_all_else_is_frozen(stage, draw):
-    """lora_A and lora_B train; every other parameter is frozen, biases and norms included."""
+    """lora_A and lora_B train; all else is frozen: biases, norms, a `lora_gate` of the model's."""
     for names in (["fc"], ["neck.q_proj"], list(PLACES)):
         flags, frozen, touched = stage(after_backward, names, draw(4, 5))
         _only(flags, pairs_of(names), frozen)
@@ -775,7 +837,7 @@ def empty(kata, how):
     before = dict(model.named_modules())
     got, params = inject(kata, model, {"list": [], "iterator": iter(())}[how])
     changed = [n for n, m in before.items() if dict(model.named_modules()).get(n) is not m]
-    return trainable(model), len(list(params)), got is model, changed
+    return training(model), len(list(params)), got is model, changed
 
 
 @part("freeze")
@@ -794,7 +856,7 @@ def test_empty_list_freezes_all(stage):
 def tied_flags(kata, names):
     model = tied()
     inject(kata, model, names, rank=2)
-    return trainable(model), model.left.weight is model.embed.weight
+    return training(model), model.left.weight is model.embed.weight
 
 
 @part("freeze")
@@ -810,7 +872,7 @@ def partly(kata, names):
     for number, p in enumerate(model.parameters()):
         p.requires_grad_(number % 2 == 0)
     inject(kata, model, names, rank=2)
-    return trainable(model)
+    return training(model)
 
 
 @part("freeze")
@@ -832,26 +894,31 @@ def test_output_with_updates(stage, draw):
         _right(stage, state, pairs, x, f"the output with updates in {', '.join(names)}")
 
 
-def moves(kata, state, pairs, more, x):
-    model = adapt(kata, net(), state, pairs)
-    seen = [model(x), model.eval()(x), model.train()(x)]
-    put(model, more)
-    return [*seen, model(x), model.eval()(x)]
+def moves(kata, state, steps, x):
+    """For train, eval and train mode: after each step the output with a graph and without."""
+    model = adapt(kata, net(), state, steps[0])
+    seen = []
+    for mode in (True, False, True):
+        model.train(mode)
+        for pairs in steps:
+            put(model, pairs)
+            seen.append(model(x))
+            with torch.no_grad():
+                seen.append(model(x))
+    return seen
 
 
 @part("forward")
 def test_follows_the_factors(stage, draw):
     """Outputs follow the factors of the moment, and are the same in train and eval mode."""
     state, x = states(draw, net()), draw(4, 5)
-    pairs, more = (updates(draw, net(), PLACES) for _ in range(2))
-    first, second = (oracle(net(), state, p, x)[0] for p in (pairs, more))
-    got = stage(moves, state, pairs, more, x)
-    for y, want, what in zip(
-        got,
-        (first, first, first, second, second),
-        ("", " in eval mode", " in train mode again", " with new factors", " and in eval mode"),
-    ):
-        near(y, want, what=f"the output{what}")
+    steps = [updates(draw, net(), PLACES) for _ in range(2)]
+    wanted = [oracle(net(), state, pairs, x)[0] for pairs in steps for _ in range(2)]
+    got = stage(moves, state, steps, x)
+    for at, (y, want) in enumerate(zip(got, wanted * 3)):
+        mode = "train" if at // 4 != 1 else "eval"
+        what = f"the output in {mode} mode{' under no_grad' * (at % 2)}"
+        near(y, want, what=f"{what}{' with new factors' * (at > 1)}")
 
 
 def listed_step(kata, state, names, steps, x):
@@ -928,10 +995,12 @@ def test_input_is_left_unchanged(stage, draw):
 # gradient
 
 
-def gradients(kata, which, state, pairs, x):
+def gradients(kata, which, state, pairs, x, mode):
     model = adapt(kata, net() if which == "net" else tied(), state, pairs)
+    with torch.no_grad():
+        model.eval()(x)
     x = x.requires_grad_()
-    model(x).square().sum().backward()
+    model.train(mode)(x).square().sum().backward()
     found = {"x": x.grad}
     for name in pairs:
         layer = model.get_submodule(name)
@@ -940,12 +1009,14 @@ def gradients(kata, which, state, pairs, x):
 
 
 def _gradients(stage, which, made, state, pairs, x):
-    got = stage(gradients, which, state, pairs, x)
     _, want = oracle(made, state, pairs, x)
-    for name, value in want.items():
-        what = "the gradient to the input" if name == "x" else f"the gradient of {name}"
-        require(got[name] is not None, f"{what} is missing")
-        near(got[name], value, what=what, rtol=5e-4)
+    for mode in (True, False):
+        got = stage(gradients, which, state, pairs, x, mode)
+        for name, value in want.items():
+            what = "the gradient to the input" if name == "x" else f"the gradient of {name}"
+            what += "" if mode else " in eval mode"
+            require(got[name] is not None, f"{what} is missing")
+            near(got[name], value, what=what, rtol=5e-4)
 
 
 @part("gradient")
@@ -986,8 +1057,10 @@ def round_trip(kata, state, other, pairs, x):
     second = filled(net(), other)
     inject(kata, second, list(pairs), rank=RANK, alpha=ALPHA)
     second(x)
+    with torch.no_grad():
+        second.eval()(x)
     second.load_state_dict(first.state_dict())
-    return second(x)
+    return second(x), second.train()(x)
 
 
 @part("state")
@@ -995,8 +1068,9 @@ def test_state_round_trip(stage, draw):
     """load_state_dict of another adapted model's state reproduces its outputs."""
     state, other, x = states(draw, net()), states(draw, net()), draw(4, 5)
     pairs = updates(draw, net(), PLACES)
-    y = stage(round_trip, state, other, pairs, x)
-    near(y, oracle(net(), state, pairs, x)[0], what="the output after load_state_dict")
+    want = oracle(net(), state, pairs, x)[0]
+    for y in stage(round_trip, state, other, pairs, x):
+        near(y, want, what="the output after load_state_dict")
 
 
 # dtype and device
@@ -1021,9 +1095,15 @@ def mixed(kata):
 def test_factors_have_the_dtype_of_their_layer(stage):
     """New factors have the dtype of the layer they adapt, in a model of several dtypes too."""
     for name, dtype, a_kind, b_kind, base in stage(mixed):
-        require(base == dtype, f"{name} was {dtype}, its base is now {base}", "model-cast")
+        text = f"{name} was {_short(dtype)}, its base is now {_short(base)}"
+        require(base == dtype, text, "model-cast")
         for factor, kind in (("lora_A", a_kind), ("lora_B", b_kind)):
-            require(kind == dtype, f"{name}.{factor} is {kind}, the layer is {dtype}")
+            text = f"{name}.{factor} is {_short(kind)}, the layer is {_short(dtype)}"
+            require(kind == dtype, text)
+
+
+def _short(dtype):
+    return str(dtype).removeprefix("torch.")
 
 
 @part("dtype")
@@ -1073,7 +1153,7 @@ def test_meta_device(stage):
     places = {*devices, *inside}
     require(places == {"meta"}, f"factors are on {', '.join(sorted(places))}; the model is on meta")
     require(len(devices) == 4, f"the list holds {len(devices)} parameters, expected 4")
-    require(dtype == torch.bfloat16, f"lora_A is {dtype}; the layer is bfloat16")
+    require(dtype == torch.bfloat16, f"lora_A is {_short(dtype)}; the layer is bfloat16")
     require(tuple(y.shape) == (2, 3, 4), f"the output has shape {tuple(y.shape)}")
     require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
 
@@ -1084,7 +1164,11 @@ def test_meta_device(stage):
 def model_of(kata, first):
     """The model for bad arguments: some parameters frozen, some layers adapted before."""
     model = net()
-    model.odd = nn.Module()
+
+    class Linear(nn.Module):  # in name and attributes alone
+        pass
+
+    model.odd = Linear()
     model.odd.weight, model.odd.bias = nn.Parameter(torch.zeros(6, 6)), None
     model.odd.in_features = model.odd.out_features = 6
     model.conv, model.embed = nn.Conv1d(6, 6, 1), nn.Embedding(6, 6)
@@ -1097,7 +1181,7 @@ def model_of(kata, first):
 
 
 def prepared(kata, first):
-    known = [name for name, _ in model_of(kata, first).named_parameters()]
+    known = dict(model_of(kata, first).named_parameters(remove_duplicate=False))
     for name in first:
         if f"{name}.lora_A" not in known:
             raise Missing(f"`{name}.lora_A` is no parameter of the adapted model")
@@ -1135,6 +1219,21 @@ def refused(kata, cases, options, first):
     return seen
 
 
+def adopted(kata, name):
+    """Which modules are replaced where this name does not raise."""
+    model = net()
+    before = dict(model.named_modules())
+    try:
+        kata.inject_lora(model, [name])
+    except Exception:
+        return []
+    return [n for n, old in before.items() if model.get_submodule(n) is not old]
+
+
+def refuse(kata, names, options, first):
+    kata.inject_lora(model_of(kata, first), names, **options)
+
+
 _CHANGES = {
     "modules": ("replaced-before-check", "modules were replaced"),
     "order": (None, "the order was changed of"),
@@ -1142,37 +1241,59 @@ _CHANGES = {
     "flags": ("frozen-before-check", "requires_grad was changed"),
     "values": (None, "values were changed"),
 }
-# What a call raises that has looked at its arguments, if not always as it should.
-_CHECKED = {"KeyError", "TypeError", "ValueError", "AssertionError", "NotImplementedError"}
 
 
-def _refused(stage, error, bug, cases, first=(), **options):
-    """Each case, (names, what the message names), must raise `error` and change nothing."""
+def _refused(stage, error, bug, cases, first=(), other=None, **options):
+    """Each case, (names, what the message names), must raise `error` and change nothing.
+    other: (another error, the mistake of raising that one)."""
     if first:
         stage(prepared, list(first))
     lists = [names for names, _ in cases]
     found = stage(refused, lists, options, list(first))
     for (names, named), got in zip(cases, found):
         what = f"linear_names {names}" + "".join(f", {k}={v}" for k, v in options.items())
-        outcome = got and Raised(*got[:2])
-        if got and not {name.rpartition(".")[2] for name in got[0]} & _CHECKED:
-            kind = got[0][0].rpartition(".")[2]
-            require(False, f"{what} must raise {error}, not {kind}: {got[1]}", bug)
-        rejects(outcome, error, named, what=what, bug=bug)
+        if not (got and f"builtins.{error}" in got[0] and named in got[1]):
+            _unlike(
+                stage.attempt(refuse, names, options, list(first)), error, named, what, bug, other
+            )
         for key, (early, text) in _CHANGES.items():
             changed = got[2][key]
             require(not changed, f"{what}: before the error {text}: {', '.join(changed)}", early)
 
 
+def _unlike(outcome, error, named, what, bug, other):
+    """Say what is wrong with an outcome that is not `error` with `named` in its message."""
+    if isinstance(outcome, Raised) and not outcome.unwritten:
+        if f"builtins.{error}" in outcome.types and named not in outcome.text:
+            text = f"its message does not name `{named}`: {outcome.text or 'it is empty'}"
+            nameless = "error-without-name" if outcome.deliberate else None
+            require(False, f"{what} raises {error}, but {text}", nameless)
+        kind = outcome.types[0].rpartition(".")[2]
+        if f"builtins.{error}" not in outcome.types and not outcome.deliberate:
+            require(False, f"{what} must raise {error}, not {kind}: {outcome.text}", bug)
+        if other and f"builtins.{other[0]}" in outcome.types:
+            require(False, f"{what} must raise {error}, not {kind}: {outcome.text}", other[1])
+    rejects(outcome, error, named, what=what, bug=bug)
+    require(False, f"{what} is refused in a new model, but not after other calls that failed")
+
+
 @part("errors")
 def test_unknown_names(stage):
     """A name that the model does not have raises KeyError with that name; nothing is changed."""
+    unknown, other = "unknown-name-unchecked", ("TypeError", "unknown-is-type-error")
     cases = [(["nope"], "nope"), (["fc", "neck.q_proj", "nope"], "nope")]
+    cases += [(["fc", "fc", "nope"], "nope")]
     for name in ("neck.nope", "fc.nope", "blocks.7.attn.q_proj", "heads.nope", "blocks.first.mlp"):
         cases += [(names, name) for names in ([name], ["fc", name], [name, "fc"])]
-    _refused(stage, "KeyError", "unknown-name-unchecked", cases)
-    cases = [(["fc", name], name) for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc")]
-    _refused(stage, "KeyError", "part-of-a-name-matches", cases)
+    _refused(stage, "KeyError", unknown, cases, other=other)
+    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc"):
+        new = stage(adopted, name)
+        akin = new and all(_alike(name, other) for other in new)
+        text = f"linear_names {[name]} must raise KeyError; {_words(new)} was replaced"
+        require(not new, text, "part-of-a-name-matches" if akin else None)
+        _refused(stage, "KeyError", unknown, [(["fc", name], name)], other=other)
+    for name in ("blocks.-1.attn.q_proj", "blocks.01.attn.q_proj", "heads.1"):
+        _refused(stage, "KeyError", None, [([name], name)], other=other)
 
 
 @part("errors")
@@ -1180,7 +1301,8 @@ def test_modules_that_are_no_linears(stage):
     """The name of a module that is no nn.Linear raises TypeError with that name."""
     others = ("odd", "conv", "embed", "blocks.0.norm", "blocks", "blocks.1.mlp", "heads")
     cases = [(names, name) for name in others for names in ([name], ["fc", "heads.0", name])]
-    _refused(stage, "TypeError", "type-unchecked", cases)
+    other = ("KeyError", "other-modules-unknown")
+    _refused(stage, "TypeError", "type-unchecked", cases, other=other)
 
 
 @part("errors")
@@ -1194,8 +1316,8 @@ def test_adapted_layers_are_refused(stage):
 
 @part("errors")
 def test_rank_below_one(stage):
-    """rank < 1 raises ValueError naming rank, before anything is changed."""
-    cases = [(names, "rank") for names in (["fc"], ["neck.q_proj", "fc"], [])]
+    """rank < 1 raises ValueError naming rank if there are names, before anything is changed."""
+    cases = [(names, "rank") for names in (["fc"], ["neck.q_proj", "fc"])]
     for rank in (0, -1):
         _refused(stage, "ValueError", "rank-unchecked", cases, rank=rank)
 

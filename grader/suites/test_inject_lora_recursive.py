@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from grader.exam.checks import blame, near, part, require, same
-from grader.exam.kit import CheapMeta, Missing, need, set_, trainable
+from grader.exam.kit import CheapMeta, Missing, need, set_
 
-STRANGE = "a tensor that is not in the model"
+STRANGE, EARLIER = "a tensor that is not in the model", "a factor of an earlier call"
 RANK, ALPHA = 3, 10.5  # alpha / rank = 3.5
+# Parameters of the model's own that are called as if they were an adapter's.
+OWN = {"lora_gate", "lora_act.weight", "mix.lora_A_gain"}
 
 
 # Models, built on the stage and here alike
@@ -47,19 +49,25 @@ def net():
             self.blocks = nn.ModuleList([Block(), Block()])
             self.exits = nn.ModuleDict({"out": nn.Linear(6, 4), "0": nn.Linear(6, 4)})
             self.gain = nn.Parameter(torch.ones(4))
+            self.lora_gate = nn.Parameter(torch.ones(4))
+            self.lora_act = nn.PReLU()
+            self.mix = nn.Module()
+            self.mix.lora_A_gain = nn.Parameter(torch.ones(4))
             self.register_buffer("offset", torch.ones(4))
 
         def forward(self, x):
             x = self.neck(self.fc(x))
             for block in self.blocks:
                 x = block(x)
-            return self.gain * (self.exits["out"](x) + self.exits["0"](x)) + self.offset
+            x = self.lora_act(self.exits["out"](x) + self.exits["0"](x))
+            return self.gain * x + self.lora_gate + self.mix.lora_A_gain + self.offset
 
     return Net()
 
 
 def tied():
-    """`enc` is `dec` too; `stack.0` and `stack.1` are one module; `mid` is like `enc`, untied."""
+    """`enc` is `dec` too, `side.1` is `out` and `top` is `box.0`; `stack.0` and `stack.1` are one
+    module; `mid` is like `enc`, untied."""
 
     class Tied(nn.Module):
         def __init__(self):
@@ -69,12 +77,16 @@ def tied():
             self.dec = self.enc
             shared = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
             self.stack = nn.ModuleList([shared, shared])
+            self.side = nn.Sequential(nn.Tanh(), nn.Linear(6, 6))
+            self.out = self.side[1]
+            self.top = nn.Linear(6, 6)
+            self.box = nn.ModuleList([self.top])
 
         def forward(self, x):
             x = self.dec(torch.tanh(self.mid(torch.tanh(self.enc(x)))))
             for layer in self.stack:
                 x = x + layer(x)
-            return x
+            return self.top(self.out(x + self.side(x))) + self.box[0](x)
 
     return Tied()
 
@@ -104,6 +116,7 @@ def alike():
             super().__init__()
             for name in ("proj", "proj2", "proj_out", "q_proj", "k", "inner_proj", "other"):
                 self.add_module(name, nn.Linear(4, 4))
+            self.other = nn.Linear(1, 1)
             self.inner = nn.ModuleDict({"proj": nn.Linear(4, 4), "k": nn.Linear(4, 4)})
             self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(12)])
 
@@ -137,6 +150,20 @@ def plain():
     return Plain()
 
 
+def nested():
+    """All linears are below a child of the root."""
+
+    class Nested(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = plain()
+
+        def forward(self, x):
+            return self.inner(x)
+
+    return Nested()
+
+
 def called_base():
     """Linears that are called `base` where no adapter is."""
 
@@ -152,7 +179,11 @@ def called_base():
 
 def others():
     """Modules with weights that are no linears, some of them much like one."""
-    odd = nn.Module()
+
+    class Linear(nn.Module):  # in name and attributes alone
+        pass
+
+    odd = Linear()
     odd.weight, odd.bias = nn.Parameter(torch.zeros(6, 6)), None
     odd.in_features = odd.out_features = 6
     kinds = {"embed": nn.Embedding(6, 6), "conv": nn.Conv1d(6, 6, 1), "norm": nn.LayerNorm(6)}
@@ -163,6 +194,7 @@ def others():
 def built(which):
     """The model of this name. (A probe knows the functions that it names.)"""
     makers = {"net": net, "tied": tied, "sharing": sharing, "alike": alike, "deep": deep}
+    makers |= {"nested": nested}
     return {**makers, "plain": plain, "called_base": called_base, "others": others}[which]()
 
 
@@ -221,6 +253,8 @@ def oracle(model, state, pairs, x, scale=ALPHA / RANK):
 def inject(kata, model, **options):
     """The model and the list, as inject_lora_recursive returns them."""
     result = kata.inject_lora_recursive(model, **options)
+    if isinstance(result, nn.Module):
+        raise Missing("inject_lora_recursive returns the model alone, not (model, lora_params)")
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         kind = type(result).__name__
         raise Missing(f"inject_lora_recursive should return (model, lora_params), not {kind}")
@@ -250,13 +284,29 @@ def adapt(kata, model, state, pairs, **options):
 
 
 def labels(model, params):
-    """What the entries of a list are called in the model."""
-    known = {id(p): name for name, p in model.named_parameters()}
+    """What the parameters of a list are called in the model: the factors and the base of a layer
+    under its name, whatever else they are registered as."""
+    known = {}
+    for name, layer in model.named_modules(remove_duplicate=False):
+        if not (name and hasattr(layer, "lora_A") and hasattr(layer, "lora_B")):
+            continue
+        known.setdefault(id(layer.lora_A), f"{name}.lora_A")
+        known.setdefault(id(layer.lora_B), f"{name}.lora_B")
+        base = getattr(layer, "base", None)
+        for key, p in base.named_parameters() if isinstance(base, nn.Module) else ():
+            known.setdefault(id(p), f"{name}.base.{key}")
+    for name, p in model.named_parameters():
+        known.setdefault(id(p), name)
     return [known.get(id(p), stranger(p)) for p in params]
 
 
 def stranger(value):
     return STRANGE if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+
+
+def training(model):
+    """What the parameters that train are called, each once."""
+    return labels(model, [p for p in model.parameters() if p.requires_grad])
 
 
 def kind_of(new, old):
@@ -276,18 +326,22 @@ def pairs_of(names):
 # shape
 
 
-def factor_shapes(kata, rank):
-    model = plain()
+def factor_shapes(kata, rank, inside=False):
+    model = nested() if inside else plain()
     inject(kata, model, rank=rank, alpha=10.5)
-    layers = model.first, model.second
+    within = model.inner if inside else model
+    layers = within.first, within.second
     return [(tuple(need(v, "lora_A").shape), tuple(need(v, "lora_B").shape)) for v in layers]
 
 
 @part("shape")
 def test_factor_shapes(stage):
     """Every wrapped layer has lora_A (rank, in_features) and lora_B (out_features, rank)."""
-    sizes = ((7, 5), (4, 7))
-    for name, got, (out, wide) in zip(("first", "second"), stage(factor_shapes, 3), sizes):
+    with blame("parameters-not-returned", "the model alone"):
+        shapes = stage(factor_shapes, 3)
+    shapes = [*shapes, *stage(factor_shapes, 3, True)]
+    names, sizes = ("first", "second", "inner.first", "inner.second"), ((7, 5), (4, 7)) * 2
+    for name, got, (out, wide) in zip(names, shapes, sizes):
         bug = "rank-not-passed" if got == ((8, wide), (out, 8)) else None
         require(got[0] == (3, wide), f"{name}.lora_A has shape {got[0]} at rank 3", bug)
         require(got[1] == (out, 3), f"{name}.lora_B has shape {got[1]} at rank 3", bug)
@@ -401,9 +455,22 @@ def _head(missed, names):
     return "head-left-plain" if missed == names[-1:] and len(names) > 1 else None
 
 
+def endless(kata):
+    """Whether the call has wrapped the base of what it had wrapped itself."""
+    model = plain()
+    try:
+        kata.inject_lora_recursive(model)
+    except RecursionError:
+        return hasattr(model.first, "lora_A")
+    inner = getattr(getattr(model.first, "base", None), "base", None)
+    return hasattr(model.first, "lora_A") and isinstance(inner, nn.Module)
+
+
 @part("init")
 def test_wraps_every_layer(stage, draw):
     """Every nn.Linear becomes a LoRALinear; its `base` is that very layer, its values untouched."""
+    text = "the base of a layer that the call has wrapped itself is wrapped again"
+    require(not stage(endless), text, "bases-wrapped-again")
     _wrapped(stage, "plain", states(draw, plain()), left=_head)
 
 
@@ -506,11 +573,14 @@ def test_children_keep_their_order(stage, draw):
 
 
 def listed(kata, which, skip):
+    before = list(inject(kata, plain(), rank=2)[1])
     model = built(which)
     _, params = inject(kata, model, rank=2, skip=skip)
     if not isinstance(params, list):
         return type(params).__name__, []
-    return "list", labels(model, params)
+    earlier = {id(p) for p in before}
+    found = zip(params, labels(model, params))
+    return "list", [EARLIER if id(p) in earlier else name for p, name in found]
 
 
 @part("init")
@@ -531,9 +601,13 @@ def _listed(got, names, *, doubled=None, missing=None):
     want = pairs_of(names)
     if sorted(got) == sorted(want):
         return
-    bug = None
+    bug, extra = None, set(got) - set(want)
     if STRANGE in got and len(got) == len(want):
         bug = "factors-copied"
+    elif EARLIER in got:
+        bug = "earlier-factors-returned"
+    elif extra and extra <= OWN:
+        bug = "own-names-taken"
     elif any(".base." in name for name in got):
         bug = "base-parameters-listed"
     elif set(got) == set(want):
@@ -568,7 +642,17 @@ def _skips(stage, which, names, left, bug, kind="list"):
     require(not missing, f"{what} replaced all the same: {_words(missing)}", ignored)
     akin = {"skip-matches-part": _alike, "skip-covers-containers": _inside}.get(bug)
     known = bug if akin and all(any(akin(e, name) for name in names) for e in extra) else None
+    if extra and _cut_off(linears(built(which)), left, got):
+        known = "skip-stops-the-walk"
     require(not extra, f"{what} not replaced: {_words(extra)}", known)
+
+
+def _cut_off(names, skipped, left):
+    """Whether what is left is all that follows a skipped layer, in the model or in its parent."""
+    after = [name for at, name in enumerate(names) if set(names[: at + 1]) & set(skipped)]
+    parents = {name.rpartition(".")[0] for name in skipped}
+    beside = [name for name in after if name.rpartition(".")[0] in parents]
+    return any(len(gone) > 1 and set(left) == set(gone) for gone in (after, beside))
 
 
 def _alike(name, skipped):
@@ -645,7 +729,8 @@ def test_tied_layer_is_wrapped_once(stage, draw):
     _factors_fit(stage, draw)
     state, x = states(draw, tied()), draw(3, 6)
     pairs = updates(draw, tied(), linears(tied()))
-    for names in (["enc", "dec"], ["stack.0.0", "stack.1.0"]):
+    ties = (["enc", "dec"], ["stack.0.0", "stack.1.0"], ["side.1", "out"], ["top", "box.0"])
+    for names in ties:
         with blame("tied-not-kept"):
             kinds, one, got, y, mid = stage(tie, "tied", state, names, [], pairs, x)
         both = f"`{names[0]}` and `{names[1]}`, one layer,"
@@ -653,8 +738,8 @@ def test_tied_layer_is_wrapped_once(stage, draw):
         left = "second-name-left" if kinds == ["wrapped", "left"] else "tied-not-kept"
         require(kinds == ["wrapped"] * 2, f"{both} are not both wrapped", left)
         require(one, f"{both} are two afterwards", "tied-not-kept")
-        _listed(got, linears(tied()), doubled="factors-listed-twice")
-        near(y, oracle(tied(), state, pairs, x)[0], what="the output of a model with ties")
+    _listed(got, linears(tied()), doubled="factors-listed-twice")
+    near(y, oracle(tied(), state, pairs, x)[0], what="the output of a model with ties")
 
 
 @part("init")
@@ -701,8 +786,8 @@ def test_layers_that_share_a_weight(stage, draw):
     require(shared, "the weight that two layers and an embedding share is not shared any more")
 
 
-def again(kata, state, pairs, x, rank):
-    model = adapt(kata, net(), state, pairs)
+def again(kata, which, state, pairs, x, rank):
+    model = adapt(kata, built(which), state, pairs)
     before = dict(model.named_modules(remove_duplicate=False))
     y = model(x)
     _, params = inject(kata, model, rank=rank)
@@ -711,46 +796,56 @@ def again(kata, state, pairs, x, rank):
     return changed, labels(model, params), y, model(x)
 
 
-def partly(kata, state, pairs, x):
-    """Some layers are adapted first. The last evidence: which old parameters are in the list."""
-    model = filled(net(), state)
-    inject(kata, model.neck, rank=RANK, alpha=ALPHA)
-    inject(kata, model.blocks[1], rank=RANK, alpha=ALPHA, skip=["mlp.0"])
-    before = dict(model.named_parameters())
-    _, params = inject(kata, model, rank=RANK, alpha=ALPHA)
-    old = [name for name, p in before.items() if any(p is q for q in params)]
-    return labels(model, params), put(model, pairs)(x), old
-
-
 @part("init")
 def test_adapted_layers_are_left_alone(stage, draw):
     """A LoRALinear that is there is left alone: a second call returns [] and changes no output."""
     _wrapped(stage, "net", states(draw, net()))
-    state, x = states(draw, net()), draw(4, 5)
-    pairs = updates(draw, net(), linears(net()))
-    for rank in (RANK, 2):
-        changed, got, before, after = stage(again, state, pairs, x, rank)
-        bases = [name for name in changed if ".base" in name]
+    for which, rank in (("net", RANK), ("net", 2), ("tied", RANK)):
+        state, x = states(draw, built(which)), draw(4, 5 if which == "net" else 6)
+        pairs = updates(draw, built(which), linears(built(which)))
+        changed, got, before, after = stage(again, which, state, pairs, x, rank)
+        highest = [name for name in changed if name.rpartition(".")[0] not in changed]
+        bases = all(name.endswith(".base") for name in highest)
         text = f"a second call replaced {_words(changed)}"
         require(not changed, text, "bases-wrapped-again" if bases else None)
-        earlier = set(got) <= set(pairs_of(linears(net())))
+        earlier = set(got) <= set(pairs_of(linears(built(which))))
         bug = "earlier-factors-returned" if earlier else None
         require(not got, f"a second call returned {_words(got)}; expected nothing", bug)
         near(after, before.double(), what="the output after a second call")
+
+
+def partly(kata, state, pairs, x):
+    """Some layers are adapted first: which stay plain, the list, which old parameters are in it,
+    and the output."""
+    model = filled(net(), state)
+    inject(kata, model.neck, rank=RANK, alpha=ALPHA)
+    inject(kata, model.blocks[1], rank=RANK, alpha=ALPHA, skip=["mlp.0"])
+    before = list(model.parameters())
+    _, params = inject(kata, model, rank=RANK, alpha=ALPHA)
+    old = labels(model, [p for p in before if any(p is q for q in params)])
+    left = [name for name in pairs if not hasattr(model.get_submodule(name), "lora_A")]
+    return left, labels(model, params), old, None if left else put(model, pairs)(x)
 
 
 @part("init")
 def test_partly_adapted_model(stage, draw):
     """In a model that is adapted in part, the layers that are still plain are wrapped."""
     state, x = states(draw, net()), draw(4, 5)
+    _wrapped(stage, "net", state)
     pairs = updates(draw, net(), linears(net()))
-    got, y, old = stage(partly, state, pairs, x)
+    left, got, old, y = stage(partly, state, pairs, x)
+    rest = [n for n in linears(net()) if not n.startswith(("neck.", "blocks.1.")) or "mlp.0" in n]
+    stopped = "stops-when-adapted" if left == rest and not got else None
+    require(not left, f"in a model with adapted layers not replaced: {_words(left)}", stopped)
     factors = old and all(name.endswith(("lora_A", "lora_B")) for name in old)
     bug = "earlier-factors-returned" if factors else None
     require(not old, f"parameters that were there before are in the list: {_words(old)}", bug)
-    rest = [n for n in linears(net()) if not n.startswith(("neck.", "blocks.1.")) or "mlp.0" in n]
     _listed(got, rest)
     near(y, oracle(net(), state, pairs, x)[0], what="the output of a model adapted in two calls")
+
+
+def single(kata, state):
+    inject(kata, filled(plain(), state).first, rank=2)
 
 
 def roots(kata, state, x):
@@ -774,6 +869,9 @@ def test_root(stage, draw):
     state, x = states(draw, plain()), draw(4, 5)
     want = x.double() @ state["first.weight"].double().T + state["first.bias"].double()
     bugs = ("root-replaced", "bases-wrapped-again")
+    _wrapped(stage, "plain", state)
+    with blame("root-refused"):
+        stage(single, state)
     found = stage(roots, state, x)
     for what, bug, (kept, changed, count, y) in zip(("an nn.Linear", "a LoRALinear"), bugs, found):
         require(kept, f"for a root that is {what} another module is returned", bug)
@@ -785,7 +883,7 @@ def test_root(stage, draw):
 def without_linears(kata):
     model = nn.Sequential(nn.LayerNorm(6), nn.Conv1d(6, 6, 1))
     got, params = inject(kata, model)
-    return got is model, len(list(params)), trainable(model)
+    return got is model, len(list(params)), training(model)
 
 
 def start(kata, state, x):
@@ -807,7 +905,7 @@ def test_starts_as_it_was(stage, draw):
     near(y, oracle(net(), state, {}, x)[0], what="the output right after the call")
     for name, value in kept.items():
         if value is not None:
-            same(value, state[name], f"`{name}`", "weights-lost")
+            same(value, state[name], f"`{name}`")
 
 
 def called(kata, state, pairs, x, args, options):
@@ -889,12 +987,12 @@ def test_modes_stay(stage):
 def after_backward(kata, skip, x):
     model = net()
     inject(kata, model, rank=5, skip=skip)  # a rank that nothing before has used
-    flags = trainable(model)
+    flags = training(model)
     if flags:
         model(x).square().sum().backward()
     layers = [m for m in model.modules() if hasattr(m, "lora_A") and hasattr(m, "lora_B")]
     frozen = [not p.requires_grad for v in layers for p in (v.lora_A, v.lora_B)]
-    touched = [n for n, p in model.named_parameters() if p.grad is not None]
+    touched = labels(model, [p for p in model.parameters() if p.grad is not None])
     return flags, frozen, touched
 
 
@@ -907,9 +1005,11 @@ def _only(flags, want, frozen=(), skip=()):
     inside = [name for name in extra if ".base." in name]
     if extra and all(name.rpartition(".")[0] in skip for name in extra):
         bug = "skipped-not-frozen"
+    elif extra and OWN.issuperset(extra):
+        bug = "own-names-taken"
     elif extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif not inside:
+    elif not inside and not any(name.endswith((".lora_A", ".lora_B")) for name in extra):
         bug = "others-not-frozen"
     elif len(inside) == len(extra):
         bug = "base-not-frozen"
@@ -927,7 +1027,7 @@ def _frozen(stage, draw, skip):
 
 @part("freeze")
 def test_all_else_is_frozen(stage, draw):
-    """lora_A and lora_B train; every other parameter is frozen, biases and norms included."""
+    """lora_A and lora_B train; all else is frozen: biases, norms, a `lora_gate` of the model's."""
     _frozen(stage, draw, [])
 
 
@@ -943,7 +1043,7 @@ def flags_of(kata, which):
         for number, p in enumerate(model.parameters()):
             p.requires_grad_(number % 2 == 0)
     inject(kata, model, rank=2)
-    return trainable(model)
+    return training(model)
 
 
 @part("freeze")
@@ -967,13 +1067,13 @@ def second_flags(kata):
     model = net()
     inject(kata, model, rank=2)
     inject(kata, model, rank=2)
-    return [n for n in trainable(model) if not n.endswith((".lora_A", ".lora_B"))]
+    return training(model)
 
 
 @part("freeze")
 def test_frozen_after_a_second_call(stage):
     """After a second call all but factors is still frozen."""
-    flags = stage(second_flags)
+    flags = [n for n in stage(second_flags) if not n.endswith((".lora_A", ".lora_B"))]
     require(not flags, f"not frozen after a second call: {', '.join(flags)}")
 
 
@@ -983,7 +1083,10 @@ def test_frozen_after_a_second_call(stage):
 @part("forward")
 def test_output_with_updates(stage, draw):
     """Every wrapped layer computes base(x) + alpha / rank * (x @ lora_A.T @ lora_B.T)."""
-    state, x = states(draw, net()), draw(3, 4, 5)
+    state, x = states(draw, nested()), draw(3, 4, 5)
+    pairs = updates(draw, nested(), linears(nested()))
+    _right(stage, "nested", state, pairs, x, "the output of a nested model with updates")
+    state = states(draw, net())
     for skip in ([], ["exits.out", "blocks.0.attn.q_proj", "fc"]):
         names = [name for name in linears(net()) if name not in skip]
         pairs = updates(draw, net(), names)
@@ -991,26 +1094,31 @@ def test_output_with_updates(stage, draw):
         _right(stage, "net", state, pairs, x, what, skip)
 
 
-def moves(kata, state, pairs, more, x):
-    model = adapt(kata, net(), state, pairs)
-    seen = [model(x), model.eval()(x), model.train()(x)]
-    put(model, more)
-    return [*seen, model(x), model.eval()(x)]
+def moves(kata, state, steps, x):
+    """For train, eval and train mode: after each step the output with a graph and without."""
+    model = adapt(kata, net(), state, steps[0])
+    seen = []
+    for mode in (True, False, True):
+        model.train(mode)
+        for pairs in steps:
+            put(model, pairs)
+            seen.append(model(x))
+            with torch.no_grad():
+                seen.append(model(x))
+    return seen
 
 
 @part("forward")
 def test_follows_the_factors(stage, draw):
     """Outputs follow the factors of the moment, and are the same in train and eval mode."""
     state, x = states(draw, net()), draw(4, 5)
-    pairs, more = (updates(draw, net(), linears(net())) for _ in range(2))
-    first, second = (oracle(net(), state, p, x)[0] for p in (pairs, more))
-    got = stage(moves, state, pairs, more, x)
-    for y, want, what in zip(
-        got,
-        (first, first, first, second, second),
-        ("", " in eval mode", " in train mode again", " with new factors", " and in eval mode"),
-    ):
-        near(y, want, what=f"the output{what}")
+    steps = [updates(draw, net(), linears(net())) for _ in range(2)]
+    wanted = [oracle(net(), state, pairs, x)[0] for pairs in steps for _ in range(2)]
+    got = stage(moves, state, steps, x)
+    for at, (y, want) in enumerate(zip(got, wanted * 3)):
+        mode = "train" if at // 4 != 1 else "eval"
+        what = f"the output in {mode} mode{' under no_grad' * (at % 2)}"
+        near(y, want, what=f"{what}{' with new factors' * (at > 1)}")
 
 
 def listed_step(kata, state, steps, x):
@@ -1070,10 +1178,12 @@ def test_input_is_left_unchanged(stage, draw):
 # gradient
 
 
-def gradients(kata, which, state, pairs, x):
+def gradients(kata, which, state, pairs, x, mode):
     model = adapt(kata, net() if which == "net" else tied(), state, pairs)
+    with torch.no_grad():
+        model.eval()(x)
     x = x.requires_grad_()
-    model(x).square().sum().backward()
+    model.train(mode)(x).square().sum().backward()
     found = {"x": x.grad}
     for name in pairs:
         layer = model.get_submodule(name)
@@ -1082,12 +1192,14 @@ def gradients(kata, which, state, pairs, x):
 
 
 def _gradients(stage, which, made, state, pairs, x):
-    got = stage(gradients, which, state, pairs, x)
     _, want = oracle(made, state, pairs, x)
-    for name, value in want.items():
-        what = "the gradient to the input" if name == "x" else f"the gradient of {name}"
-        require(got[name] is not None, f"{what} is missing")
-        near(got[name], value, what=what, rtol=5e-4)
+    for mode in (True, False):
+        got = stage(gradients, which, state, pairs, x, mode)
+        for name, value in want.items():
+            what = "the gradient to the input" if name == "x" else f"the gradient of {name}"
+            what += "" if mode else " in eval mode"
+            require(got[name] is not None, f"{what} is missing")
+            near(got[name], value, what=what, rtol=5e-4)
 
 
 @part("gradient")
@@ -1126,8 +1238,10 @@ def round_trip(kata, state, other, pairs, x):
     second = filled(net(), other)
     inject(kata, second, rank=RANK, alpha=ALPHA)
     second(x)
+    with torch.no_grad():
+        second.eval()(x)
     second.load_state_dict(first.state_dict())
-    return second(x)
+    return second(x), second.train()(x)
 
 
 @part("state")
@@ -1135,8 +1249,9 @@ def test_state_round_trip(stage, draw):
     """load_state_dict of another adapted model's state reproduces its outputs."""
     state, other, x = states(draw, net()), states(draw, net()), draw(4, 5)
     pairs = updates(draw, net(), linears(net()))
-    y = stage(round_trip, state, other, pairs, x)
-    near(y, oracle(net(), state, pairs, x)[0], what="the output after load_state_dict")
+    want = oracle(net(), state, pairs, x)[0]
+    for y in stage(round_trip, state, other, pairs, x):
+        near(y, want, what="the output after load_state_dict")
 
 
 # dtype and device
@@ -1164,9 +1279,15 @@ def test_factors_have_the_dtype_of_their_layer(stage):
     single = all(kind == torch.float32 for item in found for kind in item[2:4])
     bug = "float32-factors" if single else None
     for name, dtype, a_kind, b_kind, base in found:
-        require(base == dtype, f"{name} was {dtype}, its base is now {base}", "model-cast")
+        text = f"{name} was {_short(dtype)}, its base is now {_short(base)}"
+        require(base == dtype, text, "model-cast")
         for factor, kind in (("lora_A", a_kind), ("lora_B", b_kind)):
-            require(kind == dtype, f"{name}.{factor} is {kind}, the layer is {dtype}", bug)
+            text = f"{name}.{factor} is {_short(kind)}, the layer is {_short(dtype)}"
+            require(kind == dtype, text, bug)
+
+
+def _short(dtype):
+    return str(dtype).removeprefix("torch.")
 
 
 @part("dtype")
@@ -1217,7 +1338,7 @@ def test_meta_device(stage):
     text = f"factors are on {', '.join(sorted(places))}; the model is on meta"
     require(places == {"meta"}, text, "cpu-factors" if set(inside) == {"cpu"} else None)
     require(len(devices) == 4, f"the list holds {len(devices)} parameters, expected 4")
-    require(dtype == torch.bfloat16, f"lora_A is {dtype}; the layer is bfloat16")
+    require(dtype == torch.bfloat16, f"lora_A is {_short(dtype)}; the layer is bfloat16")
     require(tuple(y.shape) == (2, 3, 4), f"the output has shape {tuple(y.shape)}")
     require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
 

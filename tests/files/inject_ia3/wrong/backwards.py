@@ -1,5 +1,5 @@
 # wrong: the list runs backwards.
-# bug: -
+# bug: order-not-kept
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the base is not registered.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the wrapped layer gets a new weight Parameter.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the layer scales the product and adds the bias after.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

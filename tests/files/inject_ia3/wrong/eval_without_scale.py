@@ -1,5 +1,5 @@
 # wrong: in eval mode the scale is left out.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

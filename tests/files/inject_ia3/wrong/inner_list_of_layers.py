@@ -1,5 +1,5 @@
 # wrong: layers are put into a list beside the model.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

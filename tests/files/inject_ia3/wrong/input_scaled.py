@@ -1,5 +1,5 @@
 # wrong: the scale is applied to the input, as for down-projections elsewhere.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the list of an earlier call goes on growing.
-# bug: -
+# bug: earlier-scales-returned
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: only one digit of an index is read
-# bug: -
+# bug: - (unlikely)
 """Putting IA3 into a model that is already built.
 
 Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context

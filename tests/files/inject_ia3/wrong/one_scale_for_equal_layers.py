@@ -1,5 +1,5 @@
 # wrong: layers of one size share a scale.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

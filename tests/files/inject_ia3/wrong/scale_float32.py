@@ -1,5 +1,5 @@
 # wrong: the scale is always float32.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the scale trains only where the weight did.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

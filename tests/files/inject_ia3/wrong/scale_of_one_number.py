@@ -1,5 +1,5 @@
 # wrong: one number scales the whole layer.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

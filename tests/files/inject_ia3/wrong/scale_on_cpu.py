@@ -1,5 +1,5 @@
 # wrong: the scale is always on the CPU.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the scale is a plain attribute.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

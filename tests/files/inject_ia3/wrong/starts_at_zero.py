@@ -1,5 +1,5 @@
 # wrong: the scales start at zero.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the layers take matrices only.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

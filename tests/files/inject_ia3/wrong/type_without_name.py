@@ -1,5 +1,5 @@
 # wrong: the TypeError does not name the module.
-# bug: -
+# bug: error-without-name
 from collections.abc import Iterable
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: an unknown name raises TypeError like a wrong module.
-# bug: -
+# bug: unknown-is-type-error
 from collections.abc import Iterable
 
 import torch

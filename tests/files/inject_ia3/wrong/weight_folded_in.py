@@ -1,5 +1,5 @@
 # wrong: the weight is rescaled in place at every forward.
-# bug: -
+# bug: - (unlikely)
 from collections.abc import Iterable
 
 import torch

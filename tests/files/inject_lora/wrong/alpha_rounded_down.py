@@ -1,5 +1,5 @@
 # wrong: the scale is a whole number.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the arguments have other names.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

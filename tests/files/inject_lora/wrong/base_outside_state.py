@@ -1,5 +1,5 @@
 # wrong: the base is not in the state dict.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

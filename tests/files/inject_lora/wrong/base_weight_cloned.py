@@ -1,5 +1,5 @@
 # wrong: the wrapped layer gets a new weight Parameter: ties are cut.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

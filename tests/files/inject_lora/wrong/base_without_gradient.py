@@ -1,5 +1,5 @@
 # wrong: no gradient flows through the wrapped layers' bases.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: layers without a bias are not handled.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: layers are remembered by name between calls.
-# bug: -
+# bug: earlier-factors-returned
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: all factors have the dtype of the model's first parameter.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the update is left out in eval mode.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

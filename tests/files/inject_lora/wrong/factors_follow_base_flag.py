@@ -1,5 +1,5 @@
 # wrong: the factors train only where the base did.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

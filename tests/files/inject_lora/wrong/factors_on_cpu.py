@@ -1,5 +1,5 @@
 # wrong: the factors are always on the CPU.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the layer stays and a hook adds the update.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the layer stays and its forward is replaced.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the new layer is put into the parent's __dict__.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

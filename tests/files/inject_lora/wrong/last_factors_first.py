@@ -1,5 +1,5 @@
 # wrong: the list runs backwards.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

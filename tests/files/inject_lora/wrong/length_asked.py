@@ -1,5 +1,5 @@
 # wrong: the names must have a length.
-# bug: -
+# bug: iterator-refused
 import math
 from collections.abc import Iterable
 

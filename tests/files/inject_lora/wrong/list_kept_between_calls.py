@@ -1,5 +1,5 @@
 # wrong: a mutable default keeps the factors of earlier calls.
-# bug: -
+# bug: earlier-factors-returned
 import math
 from collections.abc import Iterable
 

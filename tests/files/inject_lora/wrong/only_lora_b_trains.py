@@ -1,5 +1,5 @@
 # wrong: lora_A is frozen.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the ValueError does not name rank.
-# bug: -
+# bug: error-without-name
 import math
 from collections.abc import Iterable
 

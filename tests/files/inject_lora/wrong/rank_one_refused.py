@@ -1,5 +1,5 @@
 # wrong: rank 1 is refused.
-# bug: -
+# bug: rank-one-refused
 import math
 from collections.abc import Iterable
 

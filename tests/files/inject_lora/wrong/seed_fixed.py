@@ -1,5 +1,5 @@
 # wrong: the random state is reset, so that all layers start alike.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: two layers that share a weight become one.
-# bug: -
+# bug: layers-merged-by-weight
 import math
 from collections.abc import Iterable
 

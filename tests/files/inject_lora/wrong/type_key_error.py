@@ -1,5 +1,5 @@
 # wrong: a module that is no linear raises KeyError, for only linears are searched.
-# bug: -
+# bug: other-modules-unknown
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the TypeError does not name the module.
-# bug: -
+# bug: error-without-name
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: the KeyError holds only the last part of the path.
-# bug: -
+# bug: error-without-name
 import math
 from collections.abc import Iterable
 

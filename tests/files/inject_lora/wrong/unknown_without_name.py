@@ -1,5 +1,5 @@
 # wrong: the KeyError holds no name.
-# bug: -
+# bug: error-without-name
 import math
 from collections.abc import Iterable
 

@@ -1,5 +1,5 @@
 # wrong: skip is called exclude.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

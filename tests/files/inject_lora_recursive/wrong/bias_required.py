@@ -1,5 +1,5 @@
 # wrong: layers without a bias are left.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: layers of one shape share their factors.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

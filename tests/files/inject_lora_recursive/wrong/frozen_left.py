@@ -1,5 +1,5 @@
 # wrong: layers that are frozen already are left.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

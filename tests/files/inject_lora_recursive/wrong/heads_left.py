@@ -1,5 +1,5 @@
 # wrong: what is called head is left.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

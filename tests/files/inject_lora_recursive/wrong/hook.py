@@ -1,5 +1,5 @@
 # wrong: the layers stay and hooks add the updates.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

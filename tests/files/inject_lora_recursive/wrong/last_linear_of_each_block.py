@@ -1,5 +1,5 @@
 # wrong: the last linear of every parent is left.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: the walk goes on into what it has put there.
-# bug: -
+# bug: bases-wrapped-again
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: the model alone is returned.
-# bug: -
+# bug: parameters-not-returned
 import math
 from collections.abc import Collection
 

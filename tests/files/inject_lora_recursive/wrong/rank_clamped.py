@@ -1,5 +1,5 @@
 # wrong: the rank never exceeds the layer's smaller side.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

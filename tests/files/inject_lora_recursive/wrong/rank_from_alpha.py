@@ -1,5 +1,5 @@
 # wrong: the rank is half of alpha.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

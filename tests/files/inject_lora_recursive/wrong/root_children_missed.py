@@ -1,5 +1,5 @@
 # wrong: linears right below the root are left.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: a root that is a linear is an error.
-# bug: -
+# bug: root-refused
 import math
 from collections.abc import Collection
 

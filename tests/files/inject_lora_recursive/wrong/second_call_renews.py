@@ -1,5 +1,5 @@
 # wrong: a second call puts new factors in place of the old.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

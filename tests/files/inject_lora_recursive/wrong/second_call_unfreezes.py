@@ -1,5 +1,5 @@
 # wrong: a second call sets everything to train.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: after a skipped layer the walk ends.
-# bug: -
+# bug: skip-stops-the-walk
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: skip is joined to a list.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

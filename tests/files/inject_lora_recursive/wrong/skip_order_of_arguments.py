@@ -1,5 +1,5 @@
 # wrong: skip comes before alpha.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

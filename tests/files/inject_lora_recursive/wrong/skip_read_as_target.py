@@ -1,5 +1,5 @@
 # wrong: skip is taken for the layers to wrap.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

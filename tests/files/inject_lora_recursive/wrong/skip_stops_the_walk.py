@@ -1,5 +1,5 @@
 # wrong: in a block with a skipped layer nothing more is wrapped.
-# bug: -
+# bug: skip-stops-the-walk
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: layers smaller than the rank are left.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

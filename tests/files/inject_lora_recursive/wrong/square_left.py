@@ -1,5 +1,5 @@
 # wrong: square layers are left.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

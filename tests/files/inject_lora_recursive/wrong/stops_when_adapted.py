@@ -1,5 +1,5 @@
 # wrong: a model that holds one adapted layer is left as it is.
-# bug: -
+# bug: stops-when-adapted
 import math
 from collections.abc import Collection
 

@@ -1,5 +1,5 @@
 # wrong: each class of module is walked once.
-# bug: -
+# bug: - (unlikely)
 import math
 from collections.abc import Collection
 

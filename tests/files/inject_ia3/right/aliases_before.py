@@ -1,0 +1,57 @@
+"""Putting IA3 into a model that is already built.
+
+Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
+Learning", section 3.3: keys, values and the inner activations of the feed-forward network are
+rescaled by learned vectors; all the rest is frozen.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn as nn
+
+# Given
+
+
+class IA3Linear(nn.Module):
+    """A frozen `nn.Linear` whose outputs are rescaled by a trainable vector.
+
+    Attributes:
+        base     the very layer passed in
+        scale    Parameter (out_features,): starts at ones
+
+    The scale has the device and dtype of base.weight. Arguments are not checked.
+    """
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([base])
+        self.base = base.requires_grad_(False)
+        self.ia3 = nn.Parameter(base.weight.new_ones(base.out_features))
+        self.scale = self.ia3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """base(x) * scale: (..., in) -> (..., out)"""
+        return self.base(x) * self.scale
+
+
+def inject_ia3(
+    model: nn.Module, linear_names: Iterable[str]
+) -> tuple[nn.Module, list[nn.Parameter]]:
+    # Without remove_duplicate=False a layer is found under the first of its names alone.
+    modules = dict(model.named_modules(remove_duplicate=False))
+    bases: dict[str, nn.Linear] = {}  # a name that comes again changes nothing
+    for name in linear_names:
+        if name not in modules:
+            raise KeyError(f"the model has no module {name!r}")
+        base = modules[name]
+        if not isinstance(base, nn.Linear):
+            raise TypeError(f"{name!r} is a {type(base).__name__}, no nn.Linear")
+        bases[name] = base
+
+    model.requires_grad_(False)  # before there are scales that must train
+    wrapped = {base: IA3Linear(base) for base in bases.values()}  # one for each layer, not name
+    for name, base in bases.items():
+        parent, _, child = name.rpartition(".")  # the root is called ""
+        setattr(modules[parent], child, wrapped[base])
+    return model, [layer.scale for layer in wrapped.values()]
