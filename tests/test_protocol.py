@@ -45,6 +45,70 @@ def test_replies_come_through() -> None:
     assert raised.deliberate
 
 
+def _numbers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(3)) * 3).to(dtype)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        "float64",
+        "bfloat16",
+        "float16",
+        "int8",
+        "int64",
+        "uint8",
+        "bool",
+        "complex64",
+        "complex128",
+        "int32",
+    ],
+)
+def test_tensors_come_through(dtype: str) -> None:
+    """Values, shape and dtype are kept: also of single values, empty ones, views and ones that
+    require a gradient; each is a copy of its own."""
+    kind = getattr(torch, dtype)
+    whole = _numbers(kind, 4, 3)
+    for sent in (whole, whole.T, whole[::2, 1:], whole[0, 0], whole[:0], _numbers(kind, 1)):
+        got = _sent({"id": 1, "evidence": [sent, sent]}).evidence
+        for tensor in got:
+            assert tensor.dtype == kind
+            assert tensor.shape == sent.shape
+            assert torch.equal(tensor, sent)
+        assert not got[0].numel() or got[0].data_ptr() != got[1].data_ptr()
+    if kind.is_floating_point:
+        learned = torch.nn.Parameter(whole)
+        assert torch.equal(_sent({"id": 1, "evidence": learned}).evidence, whole)
+
+
+TENSOR = {"$": "tensor", "dtype": "float32", "shape": [2], "at": 0}
+BAD_TENSORS: dict[str, dict[str, Any]] = {
+    "longer than the body": {"shape": [3]},
+    "beyond the body": {"at": 4},
+    "before the body": {"at": -4},
+    "of negative size": {"shape": [-1, -2]},
+    "larger than any memory": {"shape": [1 << 62, 1 << 62]},
+    "empty and larger than any memory": {"shape": [0, 1 << 70]},
+    "of no whole size": {"shape": [1.5]},
+    "of true size": {"shape": [True, 2]},
+    "of unknown dtype": {"dtype": "float33"},
+    "of quantized dtype": {"dtype": "quint4x2"},
+    "of too many dimensions": {"shape": [1] * 200},
+    "without a place": {"at": None},
+    "at half a place": {"at": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", BAD_TENSORS)
+def test_bad_tensors_are_no_frames(name: str) -> None:
+    """A tensor that its frame does not hold is malformed, whatever its numbers say."""
+    good, body = json.dumps(TENSOR).encode(), bytes(8)
+    assert wire.decode(good, body).tolist() == [0.0, 0.0]
+    with pytest.raises(wire.WireError):
+        wire.decode(json.dumps({**TENSOR, **BAD_TENSORS[name]}).encode(), body)
+
+
 WRONG: dict[str, Any] = {
     "a list": [1, 2],
     "a text": "passed",
@@ -70,6 +134,10 @@ def test_what_is_no_reply(name: str) -> None:
 
 def _tree(draw: random.Random, depth: int = 0) -> Any:
     """A random JSON tree, rich in the words that the wire and the replies use."""
+    if draw.random() < 0.1:
+        shape = [draw.choice([0, 1, 2, 3, -1, 1 << 40]) for _ in range(draw.randrange(4))]
+        dtype = draw.choice(["float32", "bool", "complex64", "quint8", "float8_e4m3fn", "bits16"])
+        return {**TENSOR, "dtype": dtype, "shape": shape, "at": draw.randrange(-2, 30)}
     words = ["$", "v", "tensor", "dict", "tuple", "meta", "bytes", "foreign", "dtype", "array"]
     words += ["id", "raised", "trouble", "kind", "evidence", "threads", "t0", "float32", "shape"]
     leaves: list[Callable[[], Any]] = [

@@ -1,10 +1,14 @@
-"""What crosses between examiner and stage: a JSON tree, with tensors as safetensors bytes.
+"""What crosses between examiner and stage: a JSON tree, and behind it the bytes of its tensors.
 
-Nothing here can run code when it is decoded, and every length is bounded before it is read.
+Nothing here can run code when it is decoded, and every length is bounded before it is read. A
+tensor is written with its dtype, shape and place among the bytes; decoded, each is a copy.
 """
 
 import base64
+import ctypes
 import json
+import math
+import re
 import socket
 import struct
 from collections.abc import Mapping
@@ -12,14 +16,20 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
-from safetensors.torch import load, save
 
 LIMIT_BYTES = 64 << 20
 _MAX_NODES = 200_000
 _MAX_DEPTH = 24
+_MAX_DIMENSIONS = 64
 _HEADER = struct.Struct("!II")
 _TAG = "$"
 _DTYPES = {str(v)[6:]: v for v in vars(torch).values() if isinstance(v, torch.dtype)}
+# Those of which a tensor may cross; of quantized ones torch makes no plain tensor from bytes.
+_CROSSING = {
+    name: dtype
+    for name, dtype in _DTYPES.items()
+    if re.fullmatch(r"bool|(u?int|b?float|complex)(8|16|32|64|128)(_e\w+)?", name)
+}
 
 
 class WireError(Exception):
@@ -35,7 +45,7 @@ class Foreign:
 
 class _Encoder:
     def __init__(self) -> None:
-        self.tensors: dict[str, torch.Tensor] = {}
+        self.body = bytearray()
         self.nodes = 0
 
     def tree(self, value: Any, depth: int = 0) -> Any:
@@ -74,25 +84,35 @@ class _Encoder:
             if plain.device.type == "meta":
                 name = str(plain.dtype)[6:]
                 return {_TAG: "meta", "shape": list(plain.shape), "dtype": name}
-            if plain.layout != torch.strided or plain.is_quantized:
+            if plain.layout != torch.strided:
                 return {_TAG: "foreign", "v": f"{plain.layout} tensor"}
+            if str(plain.dtype)[6:] not in _CROSSING:
+                return {_TAG: "foreign", "v": f"{plain.dtype} tensor"}
             if plain.numel() * plain.element_size() > LIMIT_BYTES:
                 raise WireError("evidence too large")
-            name = f"t{len(self.tensors)}"
-            self.tensors[name] = plain.resolve_conj().resolve_neg().cpu().contiguous().clone()
-            return {_TAG: "tensor", "v": name}
+            plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
+            at, size = len(self.body), plain.numel() * plain.element_size()
+            if at + size > LIMIT_BYTES:
+                raise WireError("evidence too large")
+            self.body += ctypes.string_at(plain.data_ptr(), size)
+            return {
+                _TAG: "tensor",
+                "dtype": str(plain.dtype)[6:],
+                "shape": list(plain.shape),
+                "at": at,
+            }
 
     def _numpy(self, value: Any) -> Any:
         try:
             tensor = torch.as_tensor(value)
         except TypeError:
             return {_TAG: "foreign", "v": f"{type(value).__name__} of {value.dtype}"}
-        return {_TAG: "array", "v": self._tensor(tensor)["v"]}
+        return {**self._tensor(tensor), _TAG: "array"}
 
 
 class _Decoder:
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
-        self.tensors = tensors
+    def __init__(self, body: bytes) -> None:
+        self.body = body
 
     def tree(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -100,10 +120,10 @@ class _Decoder:
         if not isinstance(value, dict):
             return value
         match value:
-            case {"$": "tensor", "v": str(name)}:
-                return self.tensors[name]
-            case {"$": "array", "v": str(name)}:
-                return self.tensors[name].numpy()
+            case {"$": "tensor", "dtype": str(dtype), "shape": list(shape), "at": int(at)}:
+                return self._tensor(_CROSSING[dtype], shape, at)
+            case {"$": "array", "dtype": str(dtype), "shape": list(shape), "at": int(at)}:
+                return self._tensor(_CROSSING[dtype], shape, at).numpy()
             case {"$": "meta", "shape": list(shape), "dtype": str(dtype)}:
                 return torch.empty(shape, dtype=_DTYPES[dtype], device="meta")
             case {"$": "dtype", "v": str(dtype)}:
@@ -118,6 +138,20 @@ class _Decoder:
                 return Foreign(name)
         raise WireError("malformed evidence")
 
+    def _tensor(self, dtype: torch.dtype, shape: list[Any], at: int) -> torch.Tensor:
+        sizes = len(shape) <= _MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
+        if not sizes or at < 0:
+            raise WireError("malformed evidence: a tensor's shape")
+        end = at + math.prod(shape) * dtype.itemsize
+        if end > len(self.body):
+            raise WireError("malformed evidence: a tensor's size")
+        if end == at:
+            return torch.empty(shape, dtype=dtype)
+        own = bytearray(self.body[at:end])
+        if dtype is torch.bool:  # whatever the byte
+            return torch.frombuffer(own, dtype=torch.uint8).ne(0).reshape(shape)
+        return torch.frombuffer(own, dtype=dtype).reshape(shape)
+
 
 def encode(value: Any) -> bytes:
     """One frame. Raises WireError when the value is larger than a message may be."""
@@ -126,10 +160,9 @@ def encode(value: Any) -> bytes:
         head = json.dumps(encoder.tree(value)).encode()
     except RecursionError as error:
         raise WireError("evidence too large") from error
-    body = save(encoder.tensors) if encoder.tensors else b""
-    if len(head) + len(body) > LIMIT_BYTES:
+    if len(head) + len(encoder.body) > LIMIT_BYTES:
         raise WireError("evidence too large")
-    return _HEADER.pack(len(head), len(body)) + head + body
+    return _HEADER.pack(len(head), len(encoder.body)) + head + encoder.body
 
 
 def lengths(header: bytes) -> tuple[int, int]:
@@ -151,10 +184,10 @@ def decode(head: bytes, body: bytes) -> Any:
 
     try:
         tree = json.loads(head)
-        return _Decoder(load(body) if body else {}).tree(tree)
+        return _Decoder(body).tree(tree)
     except WireError:
         raise
-    except Exception as error:  # whatever a hostile frame provokes in json, safetensors or torch
+    except Exception as error:  # whatever a hostile frame provokes in json or torch
         refuse(type(error).__name__)
 
 
