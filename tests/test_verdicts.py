@@ -30,6 +30,7 @@ def examiner() -> Iterator[Examiner]:
         yield examiner
 
 
+@pytest.mark.corpus
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/right/*.py")), ids=_named)
 def test_right_files_pass(examiner: Examiner, path: Path) -> None:
     """A correct file passes in whatever style it is written."""
@@ -37,6 +38,7 @@ def test_right_files_pass(examiner: Examiner, path: Path) -> None:
     assert verdict.passed, [c for c in verdict.checks if c.outcome is not Outcome.PASSED]
 
 
+@pytest.mark.corpus
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/wrong/*.py")), ids=_named)
 def test_wrong_files_fail(examiner: Examiner, path: Path) -> None:
     """A wrong file fails; the first mistake named is that of its second line, or none: "-", with
