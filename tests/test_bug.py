@@ -76,9 +76,9 @@ def test_rating() -> None:
 def test_a_hunt_from_planting_to_schedule(kata: Kata, tmp_path: Path) -> None:
     """Plant, look, fail, take hints, mend, judge: graded, revealed after passing, scheduled."""
     home = tmp_path / "home"
-    began = kata("bug", "lora_linear", "--seed", "3")
+    began = kata("bug", "lora_linear", "--seed", "4")
     assert began.returncode == 0, began.stderr
-    bug = hunt.chosen_bug("lora_linear", 3)
+    bug = hunt.chosen_bug("lora_linear", 4)
     file = home / "hunts" / "1" / "lora_linear.py"
     assert str(file) in began.stdout
     assert file.read_text() == hunt.planted("lora_linear", bug)
