@@ -96,12 +96,12 @@ class StageHandle:
     def _look_around(self, reply: protocol.Reply) -> None:
         """What a call must leave as it found it: the caller's tensors, and torch's own state."""
         if reply.changed:
-            names = " and ".join(f"`{name}`" for name in reply.changed)
+            names = " and ".join(f"its argument `{n}`" if n else "an input" for n in reply.changed)
             first = "changes-input" if reply.changed == ["x"] else f"{reply.changed[0]}-changed"
             bug = self._run.known(f"{first}-in-place")
             raise checks.CheckFailed(
-                f"The call changed its argument {names} in place: values, shape and strides of "
-                "what is passed in belong to the caller.",
+                f"The call changed {names} in place: values, shape and strides of what is passed in "
+                "belong to the caller.",
                 bug,
             )
         if reply.left:

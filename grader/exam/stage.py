@@ -311,14 +311,15 @@ class _Given:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self.kept = [
-            (name, value, value.shape, value.stride(), value.clone())
+            (name if value is argument else "", value, value.shape, value.stride(), value.clone())
             for name, argument in arguments.items()
             for value in tree_leaves(argument)
             if isinstance(value, torch.Tensor) and value.device.type == "cpu"
         ]
 
     def changed(self) -> list[str]:
-        """Names of the arguments whose values, shape or strides are others now."""
+        """Names of the arguments whose values, shape or strides are others now; "" for one that
+        was among others in a list."""
         with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
             return list(
                 dict.fromkeys(
