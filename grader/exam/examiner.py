@@ -51,9 +51,12 @@ class StageHandle:
     def __call__(self, probe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Evidence of a probe. Raises LearnerRaised if it raised, StageDied if it ended so."""
         reply = self._ask(probe, args, kwargs)
-        if reply.raised is not None:
-            raise _raised(reply.raised)
-        self._look_around(reply)
+        raised = reply.raised
+        # An operation that fails may do so because an input was changed in an earlier call.
+        if raised is None or (reply.changed and not raised.deliberate and not raised.missing):
+            self._look_around(reply)
+        if raised is not None:
+            raise _raised(raised)
         return reply.evidence
 
     def attempt(self, probe: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -100,8 +103,8 @@ class StageHandle:
             first = "changes-input" if reply.changed == ["x"] else f"{reply.changed[0]}-changed"
             bug = self._run.known(f"{first}-in-place")
             raise checks.CheckFailed(
-                f"The call changed {names} in place: values, shape and strides of what is passed in "
-                "belong to the caller.",
+                f"The call changed {names} in place: values, shape and strides of what is "
+                "passed in belong to the caller.",
                 bug,
             )
         if reply.left:
