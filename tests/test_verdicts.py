@@ -380,7 +380,8 @@ def test_exception_shows_frames_and_call(examiner: Examiner) -> None:
     verdict = examiner.grade("lora_linear", source.encode(), part=Part.SHAPE)
     message = next(c.message for c in verdict.checks if c.name == "single_vector")
     assert "in forward: low = x @ self.lora_A" in message
-    assert "called as: return layer(x)" in message
+    assert "called as: " in message
+    assert "layer(x)" in message
     assert "x: (5, 18) float32" in message
     assert "grader/" not in message
 
