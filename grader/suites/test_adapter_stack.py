@@ -90,26 +90,30 @@ def right(stage, values, x, chosen, dtype=torch.float32, bug=None):
 
 @part("shape")
 def test_any_leading_dimensions(stage, draw):
-    """Inputs are (..., d_model): none, one, two or three leading dimensions."""
+    """Inputs are (..., d_model): none, one or several leading dimensions."""
     values = pieces(draw)
     right(stage, values, draw(5, D), CHOSEN)
-    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (), (D,), (N, N)]:
+    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (), (D,), (N, N), (2, 1, 3, 2)]:
         right(stage, values, draw(*lead, D), CHOSEN, bug="leading-dims-lost")
 
 
 @part("shape")
 def test_non_contiguous_input(stage, draw):
     """Inputs need not be contiguous."""
-    values, x = pieces(draw), draw(4, 6, D)
+    values, x = pieces(draw), draw(4, 6, 2, D)
     got = stage(run_strided, values, x)
-    for (y, change), v in zip(got, (x.transpose(0, 1), x[:, ::2])):
+    for (y, change), v in zip(got, turned(x)):
         near(y, v.double() + change.double(), what="the output for a non-contiguous x")
+
+
+def turned(x):
+    """Three views of x (4, 6, 2, D) that are not contiguous."""
+    return x[:, :, 0].transpose(0, 1), x[:, ::2, 0], x.transpose(0, 1)
 
 
 def run_strided(kata, values, x):
     stack = make(kata, values)
-    views = x.transpose(0, 1), x[:, ::2]
-    return [(stack(v, 2), stack.adapters[2].forward_delta(v.contiguous())) for v in views]
+    return [(stack(v, 2), stack.adapters[2].forward_delta(v.contiguous())) for v in turned(x)]
 
 
 def common(stack):
@@ -159,6 +163,23 @@ def test_stack_of_one(stage, draw):
     with blame("number-one-refused", "num_adapters"):
         y, deltas = stage(run, values, x := draw(5, D), 0)
     near(y, x.double() + deltas[0].double(), what="the output of a stack of one")
+
+
+def sized(kata, values, x):
+    wide, low = x.shape[-1], values[0][1].shape[0]
+    stack = fill(kata.AdapterStack(wide, low, len(values)), values)
+    return stack(x, 1), stack.adapters[1].forward_delta(x)
+
+
+@part("shape")
+def test_any_size(stage, draw):
+    """bottleneck_dim may be larger than d_model; d_model may be 1."""
+    for wide, low in ((1, 3), (4, 9)):
+        values = [(draw(low, wide), draw(low), draw(wide, low), draw(wide)) for _ in range(2)]
+        x = draw(5, wide)
+        y, change = stage(sized, values, x)
+        what = f"the output at d_model {wide} and bottleneck_dim {low}"
+        near(y, x.double() + change.double(), what=what)
 
 
 # init
@@ -321,6 +342,8 @@ def test_only_the_chosen_adapter_runs(stage, draw):
     others' values do not matter."""
     x = draw(5, D)
     for mode, chosen, few, many in stage(work, x):
+        idle = few["flops"] == 0 < many["flops"]
+        require(not idle, f"adapter 0 does no matrix product at all ({mode} mode): it does not run")
         known = "all-adapters-run" if many["flops"] > few["flops"] else None
         text = (
             f"a forward takes {few['ops']} operators with 1 adapter and {many['ops']} with 9 and "
@@ -336,47 +359,59 @@ def test_only_the_chosen_adapter_runs(stage, draw):
 
 
 def keeps_input(kata, values, x):
-    make(kata, values)(x, 1)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            make(kata, values)(x, 1)
     return x
 
 
 @part("forward")
 def test_input_unchanged(stage, draw):
     """The input is not changed in place."""
-    x = draw(5, D)
-    same(stage(keeps_input, pieces(draw), x), x, "the input", "changes-input-in-place")
+    for x in (draw(5, D), draw(D)):
+        same(
+            stage(keeps_input, pieces(draw, number=2), x), x, "the input", "changes-input-in-place"
+        )
 
 
 def switching(kata, values, values2, x, mode):
-    stack = make(kata, values)
-    stack.train(mode == "train")
-    with torch.set_grad_enabled("no_grad" not in mode):
+    grad = "no_grad" not in mode
+    with torch.set_grad_enabled(grad):
+        stack = make(kata, values)
+        stack.train(mode == "train")
         for chosen in (2, 0):
             stack(x, chosen)
         fill(stack, values2)
-        return [(stack(x, i), stack.adapters[i].forward_delta(x)) for i in (1, 0, 2, 1)]
+        pairs = [(stack(x, i), stack.adapters[i].forward_delta(x)) for i in (1, 0, 2, 1)]
+        return pairs, torch.is_grad_enabled() == grad
 
 
 @part("forward")
 def test_calls_are_independent(stage, draw):
     """Each call uses the id and the values of the moment, in either mode, also under no_grad."""
     values, values2, x = pieces(draw), pieces(draw), draw(5, D)
-    for mode in ("train", "eval", "eval, no_grad"):
-        for y, change in stage(switching, values, values2, x, mode):
+    bare = [(w1, b1, 0 * w2, b2) for w1, b1, w2, b2 in values2[:3]]  # up_proj's bias alone is left
+    cases = [(mode, values2) for mode in ("train", "eval", "eval, no_grad")]
+    for mode, later in (*cases, ("eval, no_grad", bare)):
+        pairs, kept = stage(switching, values[: len(later)], later, x, mode)
+        require(kept, "a call under no_grad leaves gradients switched on")
+        for y, change in pairs:
             near(
                 y,
                 x.double() + change.double(),
                 what=f"the output after other ids and values ({mode} mode)",
-                unless={} if mode == "train" else {"eval-skips-adapter": x},
+                unless={} if mode == "train" or later is bare else {"eval-skips-adapter": x},
             )
 
 
 # gradient
 
 
-def gradients(kata, values, x, g, chosen, direct, mode="train", before=False):
+def gradients(kata, values, x, g, chosen, direct, mode="train", before=False, frozen=False):
     stack = make(kata, values)
     stack.train(mode == "train")
+    if frozen:
+        stack.requires_grad_(False)
     x = x.clone().requires_grad_()
     if before:
         with torch.no_grad():
@@ -393,7 +428,10 @@ def test_gradients_of_the_chosen_adapter(stage, draw):
     """The chosen adapter gets the exact gradients; the .grad of the others stays None."""
     values = pieces(draw)
     x, g = draw(2, 3, D), draw(2, 3, D)
-    for chosen, mode in ((0, "train"), (CHOSEN, "eval"), (N - 1, "train")):
+    fresh = [(w1, b1, 0 * w2, 0 * b2) for w1, b1, w2, b2 in values[:3]]
+    cases = [(0, "train", values), (CHOSEN, "eval", values), (N - 1, "train", values)]
+    for chosen, mode, values in (*cases, (1, "train", fresh)):
+        where = " while up_proj is zero, as at the start" if values is fresh else ""
         _, got, alone = stage(gradients, values, x, g, chosen, False, mode)
         _, want, _ = stage(gradients, values, x, g, chosen, True, mode)
         trained = [any(grad is not None for grad in grads) for grads in got]
@@ -406,9 +444,13 @@ def test_gradients_of_the_chosen_adapter(stage, draw):
                 require(not some, text, "others-get-gradients" if alone else None)
                 continue
             for name, grad, exact in zip(NAMES, grads, want[number]):
-                text = f"{name} of the chosen adapter gets no gradient"
+                text = f"{name} of the chosen adapter gets no gradient{where}"
                 require(grad is not None, text, none)
-                near(grad, exact.double(), what=f"the gradient of {name} of the chosen adapter")
+                near(
+                    grad,
+                    exact.double(),
+                    what=f"the gradient of {name} of the chosen adapter{where}",
+                )
         bias = got[chosen][3]
         near(bias, g.double().sum((0, 1)), what="the gradient of up_proj.bias")
 
@@ -430,26 +472,28 @@ def test_gradients_after_no_grad(stage, draw):
 
 
 def two_at_once(kata, values, x, g, direct):
-    """Gradients of adapters 0 and 2: both are called, then each goes backward, and 1 between."""
+    """Gradients of adapters 0 and 2: both are called, then each goes backward, and all are
+    called in between."""
     stack = make(kata, values)
     ids = (0, 2)
     outputs = [x + stack.adapters[i].forward_delta(x) if direct else stack(x, i) for i in ids]
     for y in outputs:
         if y.requires_grad:
             (y * g).sum().backward()
-        stack(x, 1)
+        for other in (1, *ids):
+            stack(x, other)
     return [[p.grad for p in four(stack.adapters[i])] for i in ids]
 
 
 @part("gradient")
 def test_several_tasks_in_one_step(stage, draw):
-    """Calls with other ids in between take nothing from an adapter's gradients."""
+    """Further calls, with any id, take nothing from an adapter's gradients."""
     values = pieces(draw)
     x, g = draw(2, 3, D), draw(2, 3, D)
     pairs = zip(stage(two_at_once, values, x, g, False), stage(two_at_once, values, x, g, True))
     for number, (got, want) in zip((0, 2), pairs):
         for name, grad, exact in zip(NAMES, got, want):
-            what = f"the gradient of {name} of adapter {number}, others called in between"
+            what = f"the gradient of {name} of adapter {number}, after further calls"
             require(grad is not None, f"{what}, is None")
             near(grad, exact.double(), what=what)
 
@@ -457,10 +501,10 @@ def test_several_tasks_in_one_step(stage, draw):
 @part("gradient")
 def test_gradient_to_the_input(stage, draw):
     """The gradient flows to the input, past the adapter and through it."""
-    values = pieces(draw)
-    x, g = draw(2, 3, D), draw(2, 3, D)
-    want, *_ = stage(gradients, values, x, g, 1, True)
-    for mode in ("train", "eval"):
+    values = pieces(draw, number=3)
+    for lead, mode in (((2, 3), "train"), ((2, 3), "eval"), ((), "train")):
+        x, g = draw(*lead, D), draw(*lead, D)
+        want, *_ = stage(gradients, values, x, g, 1, True)
         got, own, _ = stage(gradients, values, x, g, 1, False, mode)
         known = "input-gradient-cut" if any(grad is not None for grad in own[1]) else None
         require(got is not None, f"no gradient reaches the input ({mode} mode)", known)
@@ -470,6 +514,19 @@ def test_gradient_to_the_input(stage, draw):
             what=f"the gradient to the input ({mode} mode)",
             unless={"input-gradient-cut": g.double()},
         )
+
+
+@part("gradient")
+def test_frozen_adapter(stage, draw):
+    """An adapter that the caller froze stays frozen; the gradient flows through it to the input."""
+    values = pieces(draw, number=2)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    want, *_ = stage(gradients, values, x, g, 1, True)
+    got, own, _ = stage(gradients, values, x, g, 1, False, "train", True, True)
+    some = any(grad is not None for grads in own for grad in grads)
+    require(not some, "all adapters were frozen, and after a forward some get gradients")
+    require(got is not None, "no gradient reaches the input through a frozen adapter")
+    near(got, want.double(), what="the gradient to the input through a frozen adapter")
 
 
 # state
@@ -493,7 +550,7 @@ def test_state_names(stage):
 
 def round_trip(kata, values, values2, x):
     first, second = make(kata, values), make(kata, values2)
-    second(x, 0)
+    second(x, 0), first(x, 1)
     second.load_state_dict(first.state_dict())
     return [(second(x, i), first(x, i)) for i in range(3)]
 
@@ -540,10 +597,12 @@ def test_meta_device(stage):
 # errors
 
 
-def bad_id(kata, values, x, chosen):
+def bad_id(kata, values, x, chosen, mode="train"):
     """What such an id gives, and what it would give if it counted from the end."""
     stack = make(kata, values)
-    y = stack(x, chosen)
+    stack.train(mode == "train")
+    with torch.set_grad_enabled("no_grad" not in mode):
+        y = stack(x, chosen)
     return y, x + stack.adapters[chosen].forward_delta(x) if -N <= chosen < 0 else None
 
 
@@ -584,6 +643,17 @@ def test_negative_id(stage, draw):
         _refused(outcome, "IndexError", "adapter_id", f"adapter_id={chosen}", known)
 
 
+@part("errors")
+def test_ids_are_always_checked(stage, draw):
+    """Ids are checked in a stack of one too, for a single vector, in eval mode, under no_grad."""
+    values, x = pieces(draw, number=3), draw(5, D)
+    for number, v, mode in ((1, x, "train"), (3, x[0], "eval"), (3, x, "eval, no_grad")):
+        for chosen in (number, -1):
+            outcome = stage.attempt(bad_id, values[:number], v, chosen, mode)
+            where = f"a stack of {number} (x {tuple(v.shape)}, {mode} mode)"
+            _refused(outcome, "IndexError", "adapter_id", f"adapter_id={chosen} in {where}", None)
+
+
 def bad_number(kata, number):
     kata.AdapterStack(10, 4, number)
 
@@ -596,6 +666,8 @@ def test_num_adapters_below_one(stage):
     known = "number-zero-accepted" if checked else "number-unchecked"
     _refused(zero, "ValueError", "num_adapters", "num_adapters=0", known)
     _refused(below, "ValueError", "num_adapters", "num_adapters=-1", "number-unchecked")
+    lower = stage.attempt(bad_number, -N)
+    _refused(lower, "ValueError", "num_adapters", f"num_adapters={-N}", "number-unchecked")
 
 
 # gpu

@@ -24,6 +24,12 @@ def pick(name):
     """The activation of that name, for the stage and for the examiner."""
     if name == "prelu":
         return nn.PReLU(init=0.3)
+    if name == "nested":
+        return nn.Sequential(nn.Tanh(), nn.Sequential(nn.PReLU(init=0.3)))
+    if name == "partial":
+        from functools import partial  # a probe finds nothing that was imported above
+
+        return partial(F.leaky_relu, negative_slope=0.3)  # has no __name__
     return {"gelu": F.gelu, "tanh": torch.tanh, "square": lambda h: h * h, "silu": nn.SiLU()}[name]
 
 
@@ -134,10 +140,10 @@ def _right(stage, values, x, bug=None):
 
 @part("shape")
 def test_any_leading_dimensions(stage, draw):
-    """Inputs are (..., d_model): two, three and four dimensions, batches of one too."""
+    """Inputs are (..., d_model): two to five dimensions, batches of one too."""
     values = pieces(draw)
     _right(stage, values, draw(5, D))
-    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,)]:
+    for lead in [(2, 7), (2, 3, 4), (1, 1), (1,), (2, 1, 3, 2)]:
         _right(stage, values, draw(*lead, D), "leading-dims-lost")
 
 
@@ -151,16 +157,22 @@ def test_single_vector(stage, draw):
 
 def run_strided(kata, values, x):
     module = make(kata, values)
-    return module(x.transpose(0, 1)), module(x[:, ::2])
+    return [(module(v), module.forward_delta(v)) for v in turned(x)]
+
+
+def turned(x):
+    """Three views of x (4, 6, 2, D) that are not contiguous."""
+    return x[:, :, 0].transpose(0, 1), x[:, ::2, 0], x.transpose(0, 1)
 
 
 @part("shape")
 def test_non_contiguous_input(stage, draw):
     """Inputs need not be contiguous."""
-    values, x = pieces(draw), draw(4, 6, D)
-    turned, skipped = stage(run_strided, values, x)
-    for y, v in ((turned, x.transpose(0, 1)), (skipped, x[:, ::2])):
-        near(y, v.double() + delta(v, values), unless=wholes(v, values))
+    values, x = pieces(draw), draw(4, 6, 2, D)
+    for (y, change), v in zip(stage(run_strided, values, x), turned(x)):
+        want = delta(v, values)
+        near(y, v.double() + want, unless=wholes(v, values))
+        near(change, want, what="forward_delta(x)", unless=slips(v, values))
 
 
 def sizes(kata):
@@ -199,11 +211,11 @@ def sized(kata, values, x):
 def _sized(stage, draw, wide, low):
     values = (
         draw(low, wide, std=0.4),
-        draw(low, std=0.8),
+        draw(low, std=0.3),
         draw(wide, low, std=0.8),
         draw(wide, std=1.0),
     )
-    x = draw(5, wide)
+    x = draw(12, wide)  # hidden values of both signs: else relu is no activation at all
     y, change = stage(sized, values, x)
     where = f"at d_model {wide} and bottleneck_dim {low}"
     near(change, delta(x, values), what=f"forward_delta(x) {where}", unless=slips(x, values))
@@ -219,8 +231,8 @@ def test_bottleneck_of_one(stage, draw):
 
 @part("shape")
 def test_any_bottleneck_dim(stage, draw):
-    """bottleneck_dim may be as large as d_model, or larger."""
-    for wide, low in ((6, 6), (5, 5), (4, 9)):  # x is (5, wide)
+    """bottleneck_dim may be as large as d_model, or larger; d_model may be 1."""
+    for wide, low in ((6, 6), (5, 5), (4, 9), (1, 3)):  # x is (5, wide)
         with blame("wide-refused", "bottleneck_dim"):
             _sized(stage, draw, wide, low)
 
@@ -281,17 +293,18 @@ def by_name(kata, values, x):
     module = kata.BottleneckAdapter(
         residual=False, activation=torch.tanh, bottleneck_dim=4, d_model=10
     )
-    return fill(module, values)(x)
+    return fill(module, values)(x=x), module.forward_delta(x=x)
 
 
 @part("init")
 def test_arguments(stage, draw):
     """d_model, bottleneck_dim, activation and residual, by place or by name."""
     values, x = pieces(draw), draw(5, D)
-    y = stage(by_name, values, x)
+    y, change = stage(by_name, values, x)
     want = delta(x, values, "tanh")
     known = {"residual-always": x + want, "activation-hard-coded": delta(x, values)}
     near(y, want, what="the output with arguments given by name", unless=known)
+    near(change, want, what="forward_delta(x=x)")
 
 
 # freeze
@@ -337,13 +350,15 @@ def test_both_projections_train(stage, draw):
 @part("freeze")
 def test_parameters_of_an_activation_train(stage, draw):
     """An activation that is a module is registered: its parameters train too."""
-    got = stage(training, pieces(draw), draw(5, D), "prelu")
-    text = "the slope of nn.PReLU has requires_grad False"
-    require(all(got["slopes"]), text, "activation-frozen")
-    known, count = None if got["slopes"] else "activation-not-registered", len(got["extra"])
-    require(count > 0, "the slope of nn.PReLU is not among the trainable parameters", known)
-    require(count == 1, f"besides nn.PReLU's, other parameters train: {', '.join(got['extra'])}")
-    require(all(got["moved"]), "the slope of nn.PReLU gets no gradient")
+    for name in ("prelu", "nested"):
+        got = stage(training, pieces(draw), draw(5, D), name)
+        slope = f"the slope of nn.PReLU{'' if name == 'prelu' else ' in an nn.Sequential'}"
+        require(all(got["slopes"]), f"{slope} has requires_grad False", "activation-frozen")
+        known, count = None if got["slopes"] else "activation-not-registered", len(got["extra"])
+        require(count > 0, f"{slope} is not among the trainable parameters", known)
+        extra = ", ".join(got["extra"])
+        require(count == 1, f"besides {slope}, other parameters train: {extra}")
+        require(all(got["moved"]), f"{slope} gets no gradient")
 
 
 # forward
@@ -380,17 +395,31 @@ def test_adapters_are_independent(stage, draw):
     near(stage(beside_another, values, x), want, what="the output after another adapter was made")
 
 
+def in_modes(kata, values, x, activation):
+    """Output and delta in training mode, in eval mode, and there under no_grad."""
+    module, outputs = make(kata, values, activation), []
+    for mode, grad in ((True, True), (False, True), (False, False)):
+        module.train(mode)
+        with torch.set_grad_enabled(grad):
+            outputs.append((module(x), module.forward_delta(x)))
+    return outputs
+
+
 @part("forward")
 def test_any_activation(stage, draw):
-    """The activation is the one passed in: a function, a lambda or a module."""
+    """The activation is the one passed in, whatever the mode: a function, a lambda or a module."""
     values, x = pieces(draw), draw(5, D)
-    for name in ("tanh", "square", "silu", "prelu"):
-        y, change = stage(run, values, x, name)
+    for name in ("tanh", "square", "silu", "prelu", "partial"):
+        (y, change), *others = stage(in_modes, values, x, name)
         want = delta(x, values, name)
         known = {**slips(x, values, "tanh"), "activation-hard-coded": delta(x, values)}
         known = known if name == "tanh" else {"activation-hard-coded": delta(x, values)}
         near(change, want, what=f"forward_delta(x) with {name} as activation", unless=known)
         near(y, x.double() + want, what=f"the output with {name} as activation")
+        for (y, change), mode in zip(others, ("eval mode", "eval mode, no_grad")):
+            where = f"with {name} as activation ({mode})"
+            near(change, want, what=f"forward_delta(x) {where}")
+            near(y, x.double() + want, what=f"the output {where}", unless={"eval-skips-adapter": x})
 
 
 def default_activation(kata, values, x):
@@ -416,38 +445,47 @@ def test_default_activation(stage, draw):
 
 def keeps_input(kata, values, x, residual):
     module = make(kata, values, residual=residual)
-    module(x)
-    module.forward_delta(x)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            module(x)
+            module.forward_delta(x)
     return x
 
 
 @part("forward")
 def test_input_unchanged(stage, draw):
     """The input is not changed in place."""
-    values, x = pieces(draw), draw(5, D)
-    for residual in (True, False):
+    values = pieces(draw)
+    for x, residual in ((draw(5, D), True), (draw(5, D), False), (draw(D), True)):
         same(stage(keeps_input, values, x, residual), x, "the input", "changes-input-in-place")
 
 
 def live(kata, values, values2, x, mode, residual):
-    module = make(kata, values, residual=residual)
-    module.train(mode == "train")
-    with torch.set_grad_enabled("no_grad" not in mode):
+    grad = "no_grad" not in mode
+    with torch.set_grad_enabled(grad):
+        module = make(kata, values, residual=residual)
+        module.train(mode == "train")
         module(x), module.forward_delta(x)
         fill(module, values2)
-        return module(x), module(x), module.forward_delta(x)
+        outputs = [module(x), module(x), module.forward_delta(x)]
+        return torch.is_grad_enabled() == grad, *outputs
 
 
 @part("forward")
 def test_follows_its_parameters(stage, draw):
     """Each forward uses the values of the moment, in either mode, also under no_grad."""
-    values, values2, x = pieces(draw), pieces(draw), draw(5, D)
-    change = delta(x, values2)
-    for mode in ("train", "eval", "eval, no_grad"):
+    values, values2, x = pieces(draw), pieces(draw), draw(2, 3, D)
+    w1, b1, w2, b2 = values2
+    bare = w1, b1, 0 * w2, b2  # nothing but up_proj's bias is left
+    cases = [(mode, values2) for mode in ("train", "eval", "eval, no_grad")]
+    for mode, later in (*cases, ("eval, no_grad", bare)):
+        change = delta(x, later)
         for residual in (True, False):
-            *outputs, alone = stage(live, values, values2, x, mode, residual)
+            kept, *outputs, alone = stage(live, values, later, x, mode, residual)
+            require(kept, "a call under no_grad leaves gradients switched on")
             want = x.double() + change if residual else change
-            known = {} if mode == "train" else {"eval-skips-adapter": x if residual else 0 * x}
+            skips = {"eval-skips-adapter": x if residual else 0 * x}
+            known = {} if mode == "train" or later is bare else skips
             known["residual-missing" if residual else "residual-always"] = (
                 change if residual else x.double() + change
             )
@@ -476,16 +514,17 @@ def modes(kata, x):
             module.train(mode)
         module(x)
         all_seen.append(sorted(noting.seen))
-    return all_seen
+    return all_seen, any(part is noting for part in module.modules())
 
 
 @part("forward")
 def test_activation_follows_the_mode_of_the_adapter(stage, draw):
     """An activation that is a module runs in each forward and follows train() and eval()."""
-    arrived, *seen = [list(modes) for modes in stage(modes, draw(5, D))]
+    all_seen, registered = stage(modes, draw(5, D))
+    arrived, *seen = [list(modes) for modes in all_seen]
     text = "a forward did not run the activation that was passed in"
     require(all([arrived, *seen]), text)
-    known = "activation-not-registered" if seen == [[True]] * 3 else None
+    known = None if registered or seen != [[True]] * 3 else "activation-not-registered"
     text = f"under train, eval, train the activation ran with training = {seen}"
     require(seen == [[True], [False], [True]], text, known)
     text = "the activation came in training mode, and the new adapter runs it in eval mode"
@@ -495,9 +534,11 @@ def test_activation_follows_the_mode_of_the_adapter(stage, draw):
 # gradient
 
 
-def gradients(kata, values, x, g, mode, residual=True, alone=False, before=False):
+def gradients(
+    kata, values, x, g, mode, residual=True, alone=False, before=False, activation="gelu"
+):
     """Gradients to x and the projections; `alone`: through forward_delta."""
-    module = make(kata, values, residual=residual)
+    module = make(kata, values, activation, residual)
     module.train(mode == "train")
     x = x.clone().requires_grad_()
     call = module.forward_delta if alone else module
@@ -511,10 +552,10 @@ def gradients(kata, values, x, g, mode, residual=True, alone=False, before=False
     return x.grad, down.weight.grad, down.bias.grad, above.weight.grad, above.bias.grad
 
 
-def exact(x, values, g, detach=False, alone=False):
+def exact(x, values, g, detach=False, alone=False, activation="gelu"):
     x = x.double().requires_grad_()
     values = [v.double().clone().requires_grad_() for v in values]
-    y = delta(x.detach() if detach else x, values)
+    y = delta(x.detach() if detach else x, values, activation)
     y = y if alone else x + y
     (y * g.double()).sum().backward()
     return x.grad, *(v.grad for v in values)
@@ -528,14 +569,18 @@ def test_gradients_of_the_projections(stage, draw):
     """Both projections get the exact gradients, in training and in eval mode."""
     values = pieces(draw)
     x, g = draw(2, 3, D), draw(2, 3, D)
-    for mode in ("train", "eval"):
-        got = stage(gradients, values, x, g, mode)[1:]
+    cases = [("train", "gelu", True), ("eval", "gelu", True)]
+    more = [("train", "partial", True), ("eval", "gelu", False), ("eval", "prelu", True)]
+    for mode, activation, residual in (*cases, *more):
+        got = stage(gradients, values, x, g, mode, residual, activation=activation)[1:]
         none = [value is None for value in got]
         below = none == [True, True, False, False]
         known = "delta-detached" if all(none) else "hidden-detached" if below else None
-        for name, value, want in zip(NAMES, got, exact(x, values, g)[1:]):
-            require(value is not None, f"{name} gets no gradient ({mode} mode)", known)
-            near(value, want, what=f"the gradient of {name}")
+        where = f"({activation} as activation, residual={residual}, {mode} mode)"
+        wants = exact(x, values, g, alone=not residual, activation=activation)[1:]
+        for name, value, want in zip(NAMES, got, wants):
+            require(value is not None, f"{name} gets no gradient {where}", known)
+            near(value, want, what=f"the gradient of {name} {where}")
 
 
 @part("gradient")

@@ -35,12 +35,17 @@ def net(values):
             self.out = nn.Linear(11, 8)
             self.lora_A_gain = nn.Parameter(torch.ones(8))
             self.adapter_gain = nn.Parameter(torch.ones(8))
+            self.lora_A = nn.Parameter(torch.ones(8))
+            self.aside = nn.Sequential(nn.LayerNorm(8), nn.Dropout(0.5))  # not run
+            self.d_model = self.in_features = 8
 
         def forward(self, x):
             h = self.blocks[0](torch.tanh(self.fc(x)))
-            return self.out(torch.tanh(self.blocks[1](h))) * self.lora_A_gain * self.adapter_gain
+            y = self.out(torch.tanh(self.blocks[1](h))) * self.lora_A
+            return y * self.lora_A_gain * self.adapter_gain
 
     made = Base().to(gain.device, gain.dtype)
+    made.register_buffer("seen", torch.zeros((), dtype=torch.float64))
     for layer, (weight, bias) in zip((made.fc, made.blocks[0].proj, made.out), (fc, proj, out)):
         set_(layer, weight=weight, bias=bias)
     set_(made.blocks[1], weight=last)
@@ -192,19 +197,23 @@ def test_sizes(stage, draw):
     require(tuple(got["B"]) == (8, 3), f"lora_B has shape {tuple(got['B'])} at rank 3", known)
 
 
-def smallest(kata, values, x):
-    _, model, _ = build(kata, values, 1, rank=1)
-    inside = need(model, "adapter")
-    return need(inside, "down_proj").out_features, model(x)
+def smallest(kata, values, pairs, adapter, x, alpha):
+    base, model, _ = build(kata, values, 1, rank=1, alpha=alpha)
+    size = need(need(model, "adapter"), "down_proj").out_features
+    return size, fill(base, model, pairs, adapter)(x) if size == 1 else None
 
 
 @part("shape")
 def test_smallest_sizes(stage, draw):
-    """A rank of 1 and a bottleneck_dim of 1 are legal."""
+    """A rank of 1, a bottleneck_dim of 1 and a negative alpha are legal."""
     values, x = pieces(draw), draw(5, D)
-    size, y = stage(smallest, values, x)
+    pairs = [(A[:1], B[:, :1]) for A, B in factors(draw)]
+    w1, b1, w2, b2 = bottleneck(draw)
+    adapter = w1[:1], b1[:1], w2[:, :1], b2
+    size, y = stage(smallest, values, pairs, adapter, x, -2.0)
     require(size == 1, f"the bottleneck has {size} features, expected 1")
-    near(y, x.double() + base_of(x, values), what="the output at the start")
+    h = x.double() + base_of(x, values, pairs, -2.0)
+    near(y, h + delta_of(h, adapter), what="the output at rank 1, bottleneck_dim 1 and alpha -2")
 
 
 # init
@@ -276,6 +285,34 @@ def start(kata, values, x):
     return model(x), block(x), params, modes, alive
 
 
+def modes(kata, values, low):
+    """Which modules of base, partly in eval mode, have another mode afterwards; whether all
+    follow train() and eval(); how base's dropout is set."""
+    base = net(values)
+    base.eval().blocks.train()
+    before = {id(m): (n, m.training) for n, m in base.named_modules()}
+    options = {} if low is None else {"d_model": 8, "bottleneck_dim": low}
+    model, _ = kata.build_lora_adapter_model(base, ["out"], **options)
+    now = {id(m): m.training for m in base.modules()}
+    changed = [n for i, (n, mode) in before.items() if now.get(i, mode) != mode]
+    follows = [
+        all(m.training == mode for m in model.train(mode).modules()) for mode in (True, False)
+    ]
+    return changed, all(follows), base.aside[1].p
+
+
+@part("init")
+def test_modes(stage, draw):
+    """Every module of base has the mode and the dropout it came with, and follows train()."""
+    for low in (None, 5):
+        changed, follows, p = stage(modes, pieces(draw), low)
+        where = "without an adapter" if low is None else "with an adapter"
+        names = ", ".join(n or "base itself" for n in changed[:3])
+        require(not changed, f"training is not as it was in: {names} ({where})")
+        require(follows, f"train() or eval() of the model does not reach all of it ({where})")
+        require(p == 0.5, f"the p of base's dropout was 0.5 and is {p} now ({where})")
+
+
 @part("init")
 def test_starts_as_the_base(stage, draw):
     """At the start the output is base(x), or x + base(x) with the adapter, which can learn."""
@@ -291,15 +328,21 @@ def test_starts_as_the_base(stage, draw):
     require(alive, "down_proj starts at zero like up_proj: the adapter can never learn")
 
 
-def listed(kata, values, low, names, tied):
+def listed(kata, values, low, names, tied, quiet):
     """What trains and what is listed. Parameters are told apart by identity: base's own have the
-    names they had before, LoRA's that of their layer, all others those in the model."""
+    names they had before, LoRA's that of their layer, all others those in the model. `quiet`: base
+    is in eval mode, and the model is built under no_grad."""
     base = net(values)
     if tied:
         base.again = base.out
     own = {id(p): n for n, p in base.named_parameters()}
     extra = {} if low is None else {"d_model": 8, "bottleneck_dim": low}
-    model, params = kata.build_lora_adapter_model(base, iter(names), 3, 10.5, **extra)
+    base.train(not quiet)
+    with torch.set_grad_enabled(not quiet):
+        model, params = kata.build_lora_adapter_model(base, iter(names), 3, 10.5, **extra)
+        kept = torch.is_grad_enabled() != quiet
+    kind = type(params).__name__
+    params = params if isinstance(params, list) else []
     layers = {name: base.get_submodule(name) for name in names}
     factors = {
         id(p): f"{name}.lora_{which}"
@@ -321,6 +364,8 @@ def listed(kata, values, low, names, tied):
         "trains": [known[id(p)] for p in inside.values() if p.requires_grad],
         "listed": [known.get(id(p), "a tensor that is not in the model") for p in params],
         "tied": bool(tied) and base.again is base.out,
+        "kept": kept,
+        "kind": kind,
     }
 
 
@@ -331,11 +376,15 @@ def expected(low, names):
     return factors, [] if low is None else parts
 
 
-def _parameters(stage, values, low, names, tied=False):
-    got = stage(listed, values, low, names, tied)
+def _parameters(stage, values, low, names, tied=False, quiet=False):
+    got = stage(listed, values, low, names, tied, quiet)
+    require(got["kept"], "a call under no_grad leaves gradients switched on")
     factors, parts = expected(low, ["out"] if tied else names)
     want = [*factors, *parts]
     where = "without an adapter" if low is None else "with an adapter"
+    where += ", base in eval mode, built under no_grad" if quiet else ""
+    text = f"trainable_params should be a list, not {got['kind']} ({where})"
+    require(got["kind"] == "list", text, "params-no-list")
     absent = [n for n in want if n not in got["held"]]
     require(not absent, f"{', '.join(absent[:3])} is not a parameter of the model ({where})")
     still = [n for n in want if n not in got["trains"]]
@@ -365,8 +414,9 @@ def _parameters(stage, values, low, names, tied=False):
 def test_what_trains(stage, draw):
     """LoRA's factors and the adapter train; every parameter of base's own is frozen."""
     values = pieces(draw)
-    _parameters(stage, values, None, NAMES)
-    _parameters(stage, values, 5, NAMES)
+    for quiet in (False, True):
+        _parameters(stage, values, None, NAMES, quiet=quiet)
+        _parameters(stage, values, 5, NAMES, quiet=quiet)
 
 
 @part("freeze")
@@ -398,7 +448,10 @@ def test_tied_layers_are_listed_once(stage, draw):
 
 def run(kata, values, pairs, adapter, x, mode="train"):
     base, block, _ = build(kata, values, adapter[0].shape[0])
-    return getattr(fill(base, block, pairs, adapter), mode)()(x), x
+    block.train(mode == "train")
+    with torch.set_grad_enabled("no_grad" not in mode):
+        block(x)
+        return fill(base, block, pairs, adapter)(x), x
 
 
 @part("forward")
@@ -406,18 +459,59 @@ def test_output_with_lora_and_adapter(stage, draw):
     """The output is h + adapter.forward_delta(h), h = x + base(x), LoRA at work in base."""
     values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
     x = draw(3, 4, D)
-    y, kept = stage(run, values, pairs, adapter, x)
     want, known = wholes(x, values, pairs, adapter)
-    near(y, want, unless=known)
-    same(kept, x, "the input")
-    y, _ = stage(run, values, pairs, adapter, x, "eval")
-    near(y, want, what="the output in eval mode")
+    for mode in ("train", "eval", "eval, no_grad"):
+        y, kept = stage(run, values, pairs, adapter, x, mode)
+        same(kept, x, "the input")
+        near(y, want, what=f"the output ({mode} mode)", unless=known if mode == "train" else {})
+
+
+def other_base(kata, weight, bias, adapter, x, g):
+    """Output and gradient to the input around a base that looks across positions and ends in an
+    activation, and how often it ran."""
+
+    class Across(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(8, 8)
+            self.runs = 0
+
+        def forward(self, x):
+            self.runs += 1
+            return torch.tanh(self.fc(x.cumsum(-2)))
+
+    base = Across()
+    set_(base.fc, weight=weight, bias=bias)
+    model, _ = kata.build_lora_adapter_model(base, ["fc"], 3, 10.5, 8, adapter[0].shape[0])
+    x = x.clone().requires_grad_()
+    set_(model.adapter.down_proj, weight=adapter[0], bias=adapter[1])
+    set_(model.adapter.up_proj, weight=adapter[2], bias=adapter[3])
+    y = model(x)
+    runs = base.runs
+    (y * g).sum().backward()
+    return y, x.grad, runs
+
+
+@part("forward")
+def test_base_across_positions(stage, draw):
+    """The base gets x as it is, runs once, and its output is not changed in place."""
+    weight, bias, adapter = draw(D, D, std=0.4), draw(D, std=0.4), bottleneck(draw)
+    x, g = draw(2, 3, D), draw(2, 3, D)
+    y, to_x, runs = stage(other_base, weight, bias, adapter, x, g)
+    xd = x.double().requires_grad_()
+    h = xd + torch.tanh(xd.cumsum(-2) @ weight.double().T + bias.double())
+    want = h + delta_of(h, adapter)
+    (want * g.double()).sum().backward()
+    what = "where base looks across positions"
+    near(y, want.detach(), what=f"the output {what}")
+    require(runs == 1, f"the base runs {runs} times in a forward")
+    near(to_x, xd.grad, what=f"the gradient to the input {what}")
 
 
 def other_size(kata, values):
     base = net(values)
     model, _params = kata.build_lora_adapter_model(
-        base=base, lora_names=["out"], rank=2, alpha=1.0, d_model=8, bottleneck_dim=1
+        base=base, lora_names=["out"], rank=13, alpha=1.0, d_model=8, bottleneck_dim=12
     )
     layer = base.get_submodule("out")
     return tuple(layer.lora_A.shape), tuple(need(model, "adapter").down_proj.weight.shape)
@@ -425,11 +519,12 @@ def other_size(kata, values):
 
 @part("forward")
 def test_arguments_by_name(stage, draw):
-    """All arguments can be given by name."""
+    """All arguments can be given by name; rank and bottleneck_dim may be larger than the layers."""
     A, down = stage(other_size, pieces(draw))
     known = "rank-ignored" if A[0] == 8 else None
-    require(tuple(A) == (2, 11), f"lora_A has shape {tuple(A)} at rank 2", known)
-    require(tuple(down) == (1, 8), f"down_proj.weight has shape {tuple(down)} at bottleneck_dim 1")
+    require(tuple(A) == (13, 11), f"lora_A has shape {tuple(A)} at rank 13", known)
+    text = f"down_proj.weight has shape {tuple(down)} at bottleneck_dim 12"
+    require(tuple(down) == (12, 8), text)
 
 
 def default_scale(kata, values, pairs, x):
@@ -477,9 +572,13 @@ def gradients(kata, values, pairs, adapter, x, g, mode):
     }
 
 
-def _gradients(stage, draw, with_adapter, mode):
+def _gradients(stage, draw, with_adapter, mode, fresh=False):
     values, pairs = pieces(draw), factors(draw)
     adapter = bottleneck(draw) if with_adapter else None
+    if fresh:
+        pairs = [(A, 0 * B) for A, B in pairs]
+        adapter = adapter and (*adapter[:2], 0 * adapter[2], 0 * adapter[3])
+    where = f"({mode} mode{', lora_B and up_proj at zero' if fresh else ''})"
     x, g = draw(2, 3, D), draw(2, 3, D)
     got = stage(gradients, values, pairs, adapter, x, g, mode)
     stray = ", ".join(got["stray"][:3])
@@ -495,15 +594,15 @@ def _gradients(stage, draw, with_adapter, mode):
     names = [f"lora_{which} of {name}" for name in NAMES for which in "AB"]
     known = None if got["lora_trains"] or not with_adapter else "lora-frozen-by-the-block"
     for name, value, leaf in zip(names, got["lora"], [leaf for pair in leaves for leaf in pair]):
-        require(value is not None, f"{name} gets no gradient ({mode} mode)", known)
-        near(value, leaf.grad, what=f"the gradient of {name} ({mode} mode)")
+        require(value is not None, f"{name} gets no gradient {where}", known)
+        near(value, leaf.grad, what=f"the gradient of {name} {where}")
     known = None if got["adapter_trains"] else "adapter-frozen"
     names = [f"{n}_proj.{t}" for n in ("down", "up") for t in ("weight", "bias")]
     for name, value, leaf in zip(names, got["adapter"], own):
-        require(value is not None, f"{name} of the adapter gets no gradient ({mode} mode)", known)
-        near(value, leaf.grad, what=f"the gradient of {name} ({mode} mode)")
-    require(got["x"] is not None, f"no gradient reaches the input ({mode} mode)")
-    near(got["x"], xd.grad, what=f"the gradient to the input ({mode} mode)")
+        require(value is not None, f"{name} of the adapter gets no gradient {where}", known)
+        near(value, leaf.grad, what=f"the gradient of {name} {where}")
+    require(got["x"] is not None, f"no gradient reaches the input {where}")
+    near(got["x"], xd.grad, what=f"the gradient to the input {where}")
 
 
 @part("gradient")
@@ -511,6 +610,7 @@ def test_gradients(stage, draw):
     """Factors, adapter and input get the exact gradients; base's own parameters get none."""
     for mode in ("train", "eval"):
         _gradients(stage, draw, True, mode)
+    _gradients(stage, draw, True, "train", fresh=True)
 
 
 @part("gradient")
@@ -543,8 +643,8 @@ def test_state_round_trip(stage, draw):
 # dtype and device
 
 
-def kinds(kata, values):
-    base, model, _params = build(kata, values, 5)
+def kinds(kata, values, names):
+    base, model, _params = build(kata, values, 5, names)
     return {
         "adapter": sorted({str(p.dtype)[6:] for p in need(model, "adapter").parameters()}),
         "base": sorted({str(p.dtype)[6:] for p in base.parameters()}),
@@ -553,11 +653,14 @@ def kinds(kata, values):
 
 def _dtype(stage, draw, dtype):
     values, pairs, adapter = pieces(draw, dtype), factors(draw, dtype), bottleneck(draw, dtype)
-    got, name = stage(kinds, values), str(dtype).removeprefix("torch.")
-    text = f"the adapter is {', '.join(got['adapter'])}, the base is {name}"
-    require(got["base"] == [name], f"base was {name} and is now {', '.join(got['base'])}")
-    known = "adapter-float32" if got["adapter"] == ["float32"] else None
-    require(got["adapter"] == [name], text, known)
+    name = str(dtype).removeprefix("torch.")
+    for names in (NAMES, ()):
+        got = stage(kinds, values, names)
+        require(got["base"] == [name], f"base was {name} and is now {', '.join(got['base'])}")
+        known = "adapter-float32" if got["adapter"] == ["float32"] else None
+        where = "" if names else " (no lora_names)"
+        text = f"the adapter is {', '.join(got['adapter'])}, the base's parameters are {name}"
+        require(got["adapter"] == [name], f"{text}{where}", known)
     x = draw(4, D, dtype=dtype)
     y, _ = stage(run, values, pairs, adapter, x)
     near(y, wholes(x, values, pairs, adapter)[0], dtype=dtype)
@@ -656,9 +759,9 @@ def _rejected(stage, values, names, d_model, low, error, name, bug):
 
 @part("errors")
 def test_bottleneck_dim_needs_d_model(stage, draw):
-    """bottleneck_dim without d_model raises ValueError naming one of them, base as it was."""
-    values, names = pieces(draw), ("d_model", "bottleneck_dim")
-    _rejected(stage, values, ["out"], None, 5, "ValueError", names, "d-model-unchecked")
+    """bottleneck_dim without d_model raises ValueError naming d_model, base as it was."""
+    values, bug = pieces(draw), "d-model-unchecked"
+    _rejected(stage, values, ["out"], None, 5, "ValueError", "d_model", bug)
 
 
 @part("errors")

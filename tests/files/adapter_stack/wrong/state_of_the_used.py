@@ -1,0 +1,46 @@
+# wrong: the state dict holds only the adapters used so far
+# bug: -
+import math
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class BottleneckAdapter(nn.Module):
+    def __init__(self, d_model, bottleneck_dim):
+        super().__init__()
+        self.down_proj = nn.Linear(d_model, bottleneck_dim)
+        self.up_proj = nn.Linear(bottleneck_dim, d_model)
+        nn.init.zeros_(self.up_proj.weight)
+        nn.init.zeros_(self.up_proj.bias)
+
+    def forward_delta(self, x):
+        return self.up_proj(F.gelu(self.down_proj(x)))
+
+    def forward(self, x):
+        return x + self.forward_delta(x)
+
+
+class AdapterStack(nn.Module):
+    def __init__(self, d_model, bottleneck_dim, num_adapters):
+        super().__init__()
+        if num_adapters < 1:
+            raise ValueError(f"num_adapters must be at least 1, not {num_adapters}")
+        self.adapters = nn.ModuleList(BottleneckAdapter(d_model, bottleneck_dim) for _ in range(num_adapters))
+        self._used = set()
+
+    def forward(self, x, adapter_id):
+        if not 0 <= adapter_id < len(self.adapters):
+            raise IndexError(f"adapter_id {adapter_id} not in range")
+        self._used.add(adapter_id)
+        return x + self.adapters[adapter_id].forward_delta(x)
+
+    def state_dict(self, *a, **k):
+        d = super().state_dict(*a, **k)
+        if self._used:
+            for n in list(d):
+                if int(n.split("adapters.")[1].split(".")[0]) not in self._used:
+                    del d[n]
+        return d
+    def load_state_dict(self, sd, strict=True, assign=False):
+        return super().load_state_dict(sd, strict=False, assign=assign)
