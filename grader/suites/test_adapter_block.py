@@ -13,10 +13,18 @@ IN_PLACE = "modified by an inplace operation"  # what autograd says of a tensor 
 # What the examiner passes in, built on the stage
 
 
-def mode(module):
-    """Which parts of it train, by name, and whether its dropout acts."""
-    found = {name or "it": part.training for name, part in module.named_modules()}
-    return found | {"dropout": bool((module.drop(torch.ones(64)) == 0).any())}
+def noted(module):
+    """The module, with dropout and a norm inside it, in whose `modes` its calls are noted."""
+    module.drop, module.norm, module.modes = nn.Dropout(0.5), nn.BatchNorm1d(3), []
+    return module
+
+
+def note(module):
+    """Note which parts of it train, by name, and whether its dropout acts."""
+    if hasattr(module, "modes"):
+        found = {name or "it": part.training for name, part in module.named_modules()}
+        found["dropout"] = bool((module.drop(torch.ones(64)) == 0).any())
+        module.modes.append(found)
 
 
 def sublayer(values):
@@ -37,13 +45,11 @@ def sublayer(values):
             super().__init__()
             self.layers = nn.Sequential(Inner(), nn.Linear(*w2.T.shape, dtype=w2.dtype))
             self.lora_A = nn.Parameter(torch.zeros_like(b2[0]))
-            self.drop, self.norm = nn.Dropout(0.5), nn.BatchNorm1d(3, dtype=b2.dtype)
-            self.calls, self.modes = 0, None
+            self.calls = 0
 
         def forward(self, x):
             self.calls += 1
-            if self.modes is not None:
-                self.modes.append(mode(self))
+            note(self)
             return self.layers(x) + self.lora_A
 
     made = Sublayer().to(w1.device)
@@ -66,11 +72,9 @@ def adapter(values, residual):
             self.up = nn.Parameter(w2.clone())
             self.bias = nn.Parameter(torch.zeros_like(w1[:, 0]))
             self.offset = nn.Parameter(torch.zeros_like(w2[:, 0]), requires_grad=False)
-            self.drop, self.modes = nn.Dropout(0.5), None
 
         def forward_delta(self, x):
-            if self.modes is not None:
-                self.modes.append(mode(self))
+            note(self)
             return torch.tanh(x @ self.down.T + self.bias) @ self.up.T + self.offset
 
         def forward(self, x):
@@ -416,7 +420,7 @@ def modes(kata, below, beside, x):
         block(x)
         return first.modes, second.modes
 
-    first, second = sublayer(below).eval(), adapter(beside, True).eval()
+    first, second = noted(sublayer(below)).eval(), noted(adapter(beside, True)).eval()
     seen = {"eval": ran(kata.AdapterBlock(first, second))}
     block = kata.AdapterBlock(first.train(), second.train())
     seen["training"], returned = ran(block), []
@@ -459,13 +463,13 @@ def test_both_follow_train_and_eval(stage, draw):
 
 
 def keeps_input(kata, below, beside, x):
-    for inner in (sublayer(below), nn.Identity()):
-        block = kata.AdapterBlock(inner, adapter(beside, True))
-        y = block(x)
-        for training, grad in ((True, False), (False, True), (False, False)):
-            block.train(training)
-            with torch.set_grad_enabled(grad):
-                block(x)
+    make(kata, below, beside)(x)
+    block = kata.AdapterBlock(nn.Identity(), adapter(beside, True))
+    y = block(x)
+    for training, grad in ((True, False), (False, True), (False, False)):
+        block.train(training)
+        with torch.set_grad_enabled(grad):
+            block(x)
     return x, y
 
 
@@ -627,7 +631,7 @@ def test_gradient_through_saved_outputs(stage, draw):
 
 
 def state_names(kata, below, beside):
-    return list(make(kata, below, beside).state_dict())
+    return list(kata.AdapterBlock(noted(sublayer(below)), adapter(beside, True)).state_dict())
 
 
 @part("state")
