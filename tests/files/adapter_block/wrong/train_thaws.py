@@ -1,5 +1,5 @@
 # wrong: train() makes everything trainable.
-# bug: sublayer-not-frozen
+# bug: sublayer-thawed-again
 """A serial adapter behind a frozen sublayer.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: the adapter

@@ -1,5 +1,5 @@
 # wrong: train() makes everything trainable.
-# bug: sublayer-not-frozen
+# bug: sublayer-thawed-again
 """An adapter beside a frozen sublayer.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 3.2:

@@ -1,0 +1,17 @@
+# wrong: 0-dimensional parameters of the sublayer are not frozen
+# bug: sublayer-partly-frozen
+
+import torch.nn as nn
+
+
+class ParallelAdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        for n, p in sublayer.named_parameters():
+            if p.dim() > 0:
+                p.requires_grad_(False)
+        self.sublayer = sublayer
+        self.adapter = adapter
+
+    def forward(self, x):
+        return self.sublayer(x) + self.adapter.forward_delta(x)
