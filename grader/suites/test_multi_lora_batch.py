@@ -497,7 +497,7 @@ def test_alpha_below_rank(stage, draw):
     """Also where alpha is smaller than rank, 0 or negative."""
     values, ids = pieces(draw), mixed(draw)
     x = draw(ROWS, IN)
-    for alpha in (2.0, 0.0, -5.0):
+    for alpha in (2, 0, -5):
         want = sum(oracle(x, ids, *values, alpha / RANK))
         what = f"the output with rank 3, alpha {alpha:g}"
         near(stage(run, *values, x, ids, alpha), want, what=what)
@@ -933,16 +933,16 @@ def test_meta_device(stage, draw):
         require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
         want = ROWS, *between, OUT
         require(tuple(y.shape) == want, f"the output has shape {tuple(y.shape)}, expected {want}")
-    for ids, rows, error in (
+    for ids, rows, kind in (
         ([0, N, 1], 3, "IndexError"),
         ([0, -2, 1], 3, "IndexError"),
         ([0, 1], 3, "ValueError"),
     ):
         plain = stage.attempt(with_ids, *pieces(draw), draw(rows, IN), torch.tensor(ids), "train")
-        if not _named(plain, error):
+        if not _named(plain, kind):
             continue  # not a matter of the device: the part `errors` reports it
         outcome = stage.attempt(on_meta, torch.tensor(ids), (), rows)
-        rejects(outcome, error, "adapter_ids", what=f"on meta, ids {ids} for {rows} rows")
+        rejects(outcome, kind, "adapter_ids", what=f"on meta, ids {ids} for {rows} rows")
 
 
 def _explain(error):
@@ -1003,7 +1003,7 @@ def _bad_ids(stage, draw, bad, name):
         for id_, place in itertools.product(bad, places):
             ids = mixed(draw)
             ids[place] = id_
-            outcome = stage.attempt(with_ids, *given, x, ids, mode, mixed(draw))
+            outcome = stage.attempt(with_ids, *given, x, ids, mode)
             how = f"{mode} mode{' under no_grad' * (mode == 'eval')}, x of {x.ndim} dimensions"
             how += ", no bias" * (bias is None)
             tried.append((id_, x, ids, given, outcome, f"an id {id_} of {N} adapters ({how})"))
@@ -1024,6 +1024,7 @@ def _bad_ids(stage, draw, bad, name):
         what = (
             f"an id {int(ids[0])} of {counted(n, 'adapter')} in a batch of {counted(rows, 'row')}"
         )
+        what += ", written into ids that were right"
         _judge(outcome, "IndexError", what, None)
 
 
