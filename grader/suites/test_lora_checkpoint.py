@@ -27,7 +27,8 @@ FILE = "adapter.safetensors"
 # A model is a list of (name, kind, value); `build` says what the kinds are.
 
 
-def build(entries):
+def build(entries, first=True):
+    """first: whether the root is in training mode."""
     root = nn.Module()
     for name, kind, value in entries:
         *path, last = name.split(".")
@@ -38,7 +39,7 @@ def build(entries):
             at = at._modules[step]
         put(at, last, kind, value)
     for number, module in enumerate(root.modules()):
-        module.training = number % 2 == 0
+        module.training = (number % 2 == 0) == first
     for p in root.parameters():
         p.grad = torch.full_like(p, 0.5)
     return root
@@ -55,6 +56,12 @@ def put(module, name, kind, value):
         module.factor = nn.Parameter(value.clone())
         bases = {name: property(lambda self: self.factor)}
         module.__class__ = type("Computed", (nn.Module,), bases)
+    elif kind == "extra":
+        told = {
+            "get_extra_state": lambda self: {"rank": 3},
+            "set_extra_state": lambda self, _: None,
+        }
+        module.__class__ = type("Noted", (nn.Module,), told)
     elif kind == "listed":
         module[name] = nn.Parameter(value.clone())
     else:
@@ -75,7 +82,12 @@ def laid_out(kind, value):
 def picture(model):
     """All that saving must leave alone, and loading too but for the factors."""
     return {
-        "values": {name: value.clone() for name, value in model.state_dict().items()},
+        "values": {
+            name: value.clone()
+            for name, value in model.state_dict().items()
+            if isinstance(value, torch.Tensor)
+        },
+        "strides": {name: p.stride() for name, p in model.named_parameters()},
         "trains": {name: p.requires_grad for name, p in model.named_parameters()},
         "grads": {
             name: p.grad is not None and bool((p.grad == 0.5).all())
@@ -164,7 +176,7 @@ def factors(entries):
         name: value
         for name, kind, value in entries
         if name.split(".")[-1] in ("lora_A", "lora_B")
-        and kind not in ("hidden", "plain", "none", "property")
+        and kind not in ("hidden", "plain", "none", "property", "extra")
     }
 
 
@@ -254,7 +266,7 @@ def test_names_at_every_depth(stage, draw):
     """Names are kept as they stand in the state dict, at the root too."""
     entries = [("lora_B", "parameter", draw(OUT, RANK)), ("bias", "frozen", draw(OUT))]
     entries += [("lora_A", "parameter", draw(RANK, IN)), *plain(draw)]
-    deep = ("a.b.c.d", "model.q", "module.q", "base_model.model.q")
+    deep = ("a.b.c.d", "model.q", "module.q", "base_model.model.q", "base.q", "layers.128.q")
     entries += [(f"{path}.lora_A", "parameter", draw(RANK, IN)) for path in deep]
     want = factors(entries)
     got = saved(stage, entries)
@@ -339,12 +351,13 @@ def test_state_dict_decides(stage, draw):
         ("cache.lora_A", "hidden", draw(RANK, IN)),
         ("cache.lora_B", "plain", draw(OUT, RANK)),
         ("derived.lora_A", "property", draw(RANK, IN)),
+        ("noted.state", "extra", draw(1)),
     ]
     want = factors(entries)
     got = saved(stage, entries)
     hold_names(got, want, {"buffers-left-out": [n for n in want if n != "head.lora_A"]})
     got = saved(stage, entries + unsaved)
-    taken = [*want, *(name for name, *_ in unsaved)]
+    taken = [*want, *(name for name, *_ in unsaved[:-1])]
     bugs = {"unsaved-buffers-saved": [*want, "cache.lora_A"], "attributes-taken": taken}
     hold_names(got, want, bugs)
     hold_values(got, want, "the file")
@@ -365,6 +378,7 @@ def test_loads_every_factor(stage, draw):
         ("empty.lora_B", "none", draw(1)),
         ("thin.lora_A", "parameter", draw(1, IN)),
         ("gate.lora_B", "parameter", draw()),
+        ("noted.state", "extra", draw(1)),
     ]
     buffers = {name for name, kind, _ in entries if kind == "buffer"}
     frozen = {name for name, kind, _ in entries if kind == "frozen"} & set(factors(entries))
@@ -407,18 +421,24 @@ def round_trip(kata, entries, target):
 
     with tempfile.TemporaryDirectory() as folder:
         path = located(folder, FILE, False)
-        kata.save_adapter(build(entries), path)
-        model = build(target)
-        kata.load_adapter(model, path)
-        return picture(model)
+        source, model = build(entries, first=False), build(target, first=False)
+        with torch.no_grad():
+            kata.save_adapter(model=source, path=path)
+            after_save = torch.is_grad_enabled()
+            torch.set_grad_enabled(False)
+            kata.load_adapter(model=model, path=path)
+            after_load = torch.is_grad_enabled()
+        return picture(model), (after_save, after_load)
 
 
 @part("state")
 def test_what_was_saved_is_loaded(stage, draw):
     """A file of save_adapter gives another instance of the model the same factors."""
     entries = [*plain(draw), ("lora_A", "buffer", draw(RANK, IN))]
-    after = stage(round_trip, entries, others(draw, entries))
-    hold_values(after["values"], factors(entries), "the model after loading")
+    after, grad = stage(round_trip, entries, others(draw, entries))
+    for name, on in zip(("save_adapter", "load_adapter"), grad):
+        require(not on, f"{name} leaves grad mode on that was off")
+    hold_values(after["values"], factors(entries), "the model (in eval mode) after loading")
 
 
 @part("state")
@@ -558,6 +578,12 @@ def unchanged(before, after, who, factor=frozenset()):
         now = tensor(after["values"][name], name)
         kept = now.dtype == value.dtype and torch.equal(now, value)
         require(kept or name in factor, f"{who} changes {name}")
+    other = set(before["trains"]) ^ set(after["trains"])
+    text = f"{who} makes a parameter of a buffer, or a buffer of a parameter: {', '.join(other)}"
+    require(not other, text)
+    for name, stride in before["strides"].items():
+        kept = after["strides"][name] == stride or name in factor
+        require(kept, f"{who} changes the strides of {name}")
     turned = {n for n, flag in before["trains"].items() if after["trains"].get(n) != flag}
     frozen = {n for n in factor if before["trains"].get(n) is False}
     bug = "factors-thawed" if turned == frozen else None
@@ -576,7 +602,10 @@ def unchanged(before, after, who, factor=frozenset()):
 def test_saving_changes_nothing(stage, draw):
     """save_adapter leaves the model as it was: values, dtypes, requires_grad, train()."""
     entries = [*plain(draw), ("head.bias", "parameter", draw(OUT, dtype=torch.float64))]
-    entries += [("side.lora_A", "turned", draw(RANK, IN))]
+    entries += [
+        ("side.lora_A", "turned", draw(RANK, IN)),
+        ("tail.lora_A", "frozen", draw(RANK, IN)),
+    ]
     got = stage(saving, [entries], FILE, False)
     unchanged(got["before"], got["after"], "save_adapter")
 
@@ -587,6 +616,9 @@ def test_loading_changes_nothing_else(stage, draw):
     entries = [*plain(draw), ("head.bias", "parameter", draw(OUT))]
     entries += [("head.lora_A_old", "parameter", draw(RANK, IN)), ("head.n", "buffer", draw(1))]
     entries += [("tail.lora_A", "frozen", draw(RANK, IN)), ("tail.lora_B", "frozen", draw(OUT, 1))]
+    entries += [("side.lora_A", "buffer", draw(RANK, IN))]
+    entries += [("norm.mean", "buffer", draw(OUT, dtype=torch.float64))]
+    entries += [("norm.num_batches_tracked", "buffer", torch.tensor(7))]
     want = factors(entries)
     before, after = stage(loading, others(draw, entries), as_file(want), FILE, False)
     unchanged(before, after, "load_adapter", frozenset(want))
@@ -704,6 +736,9 @@ def erring(draw):
         ("side.lora_B", "buffer", draw(OUT, RANK)),
         ("head.lora_A_old", "parameter", draw(RANK, IN)),
         ("stacked.lora_A", "frozen", draw(4, RANK, IN)),
+        ("body.4.q.lora_A", "parameter", draw(RANK, IN)),
+        ("thin.lora_B", "parameter", draw(OUT)),
+        ("cache.lora_A", "hidden", draw(RANK, IN)),
     ]
     return entries, factors(others(draw, entries))
 
@@ -729,6 +764,7 @@ def test_extra_tensor(stage, draw):
     """A tensor too many in the file: ValueError naming it, and the model is left as it was."""
     entries, values = erring(draw)
     extra = ("zzz.lora_A", "aaa.lora_B", "head.base.lora_A", "other.weight", "head.lora_B_old")
+    extra += ("bonus", "head.scale", "cache.lora_A")
     cases = [
         (f"a file with {name} too", (name,), {**values, name: draw(RANK, IN)}) for name in extra
     ]
@@ -789,10 +825,10 @@ def test_misshaped_tensor(stage, draw):
     cases = []
     for name, value in values.items():
         rows, columns = value.shape[0], value.shape[-1]
-        shapes = [(rows + 1, *value.shape[1:]), (1, *value.shape[1:])]
+        shapes = [(1, *value.shape[1:]), (rows + 1, *value.shape[1:])]
         if name.startswith("head"):
             shapes += [(rows, columns + 1), (rows, 1), (rows * columns,), (columns, rows)]
-            shapes += [(1, rows, columns)]
+            shapes += [(1, rows, columns), (rows, columns, 1)]
         for shape in shapes:
             text = f"a file with {name} of shape {shape}, not {tuple(value.shape)},"
             cases.append((text, (name,), {**values, name: draw(*shape)}))

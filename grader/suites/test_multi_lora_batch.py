@@ -1,5 +1,7 @@
 """What is checked of `multi_lora_batch`. Contract: Punica (Chen et al. 2023), section 4."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -9,6 +11,7 @@ from grader.exam.checks import (
     Raised,
     blame,
     close,
+    counted,
     fail,
     near,
     part,
@@ -243,6 +246,7 @@ def test_any_sizes(stage, draw):
         (3, 2, (7,), 9, 4, 1),
         (6, 3, (5,), 2, 30, 5),
         (9, 18, (), 3, 5, 2),
+        (2, 5, (), 1, 4, 2),
         (9, 1, (), 1, 1, 1),
         (1, 1, (1,), 1, 1, 1),
     ):
@@ -316,6 +320,7 @@ def defaults(kata, weight, bias):
     layer = kata.MultiLoRALinear(linear(weight, bias), 3)
     by_place = kata.MultiLoRALinear(linear(weight, bias), 3, 4, 10.0)
     wide = kata.MultiLoRALinear(base=linear(weight, bias), num_adapters=3, rank=8, alpha=2.0)
+    wide(x=torch.ones(2, weight.shape[1]), adapter_ids=torch.tensor([0, -1]))
     return {
         "shape": tuple(layer.lora_A.shape),
         "scale": float(need(layer, "scale")),
@@ -365,12 +370,14 @@ def base_untouched(kata, weight, bias):
 def test_base_is_the_layer_passed_in(stage, draw):
     """`base` is the very layer passed in, its values untouched."""
     W, b, *_ = pieces(draw)
-    got = stage(base_untouched, W, b)
-    same(got["inside"], W, "base.weight", "base-reinitialised")
-    same(got["weight"], W, "the weight of the layer passed in", "base-reinitialised")
-    same(got["bias"], b, "the bias of the layer passed in", "base-reinitialised")
-    require(got["same"], "`base` should be the very layer passed in, not a copy", "base-copied")
-    require(got["kept"], "the base's weight or bias is another Parameter than before")
+    for bias in (b, None):
+        got = stage(base_untouched, W, bias)
+        same(got["inside"], W, "base.weight", "base-reinitialised")
+        same(got["weight"], W, "the weight of the layer passed in", "base-reinitialised")
+        if bias is not None:
+            same(got["bias"], b, "the bias of the layer passed in", "base-reinitialised")
+        require(got["same"], "`base` should be the very layer passed in, not a copy", "base-copied")
+        require(got["kept"], "the base's weight or bias is another Parameter than before")
 
 
 # freeze
@@ -379,7 +386,7 @@ def test_base_is_the_layer_passed_in(stage, draw):
 def after_backward(kata, weight, bias, A, B, x, ids):
     base = linear(weight, bias)
     layer = kata.MultiLoRALinear(base, len(A), rank=A.shape[1], alpha=10.5)
-    at_once = not base.weight.requires_grad, not base.bias.requires_grad
+    at_once = not base.weight.requires_grad, bias is None or not base.bias.requires_grad
     set_(layer, lora_A=A, lora_B=B)
     layer.eval().train()(x, ids).square().sum().backward()
     ours = {id(layer.lora_A): "lora_A", id(layer.lora_B): "lora_B"}
@@ -388,8 +395,8 @@ def after_backward(kata, weight, bias, A, B, x, ids):
         "at_once": at_once,
         "weight": base.weight.requires_grad,
         "weight_grad": base.weight.grad,
-        "bias": base.bias.requires_grad,
-        "bias_grad": base.bias.grad,
+        "bias": bias is not None and base.bias.requires_grad,
+        "bias_grad": None if bias is None else base.bias.grad,
         "extra": [n for n, p in layer.named_parameters() if p.requires_grad and id(p) not in ours],
         "trains": [layer.lora_A.requires_grad, layer.lora_B.requires_grad],
         "registered": [id(layer.lora_A) in inside, id(layer.lora_B) in inside],
@@ -399,17 +406,19 @@ def after_backward(kata, weight, bias, A, B, x, ids):
 @part("freeze")
 def test_base_is_frozen(stage, draw):
     """Weight and bias of the base do not require and never receive a gradient."""
-    got = stage(after_backward, *pieces(draw), draw(ROWS, IN), mixed(draw))
-    for name, now, first, bug in (
-        ("base.weight", got["weight"], got["at_once"][0], "base-not-frozen"),
-        ("base.bias", got["bias"], got["at_once"][1], "bias-not-frozen"),
-    ):
-        text = f"{name} is frozen at first and trains after eval().train() and a forward"
-        require(not (first and now), text, "base-thawed")
-        require(not now, f"{name} is not frozen", bug)
-        require(first, f"{name} is not yet frozen when the layer has been made")
-    require(got["weight_grad"] is None, "base.weight receives a gradient")
-    require(got["bias_grad"] is None, "base.bias receives a gradient")
+    W, b, A, B = pieces(draw)
+    for bias, note in ((b, ""), (None, " where the base has no bias")):
+        got = stage(after_backward, W, bias, A, B, draw(ROWS, IN), mixed(draw))
+        for name, now, first, bug in (
+            ("base.weight", got["weight"], got["at_once"][0], "base-not-frozen"),
+            ("base.bias", got["bias"], got["at_once"][1], "bias-not-frozen"),
+        ):
+            text = f"{name} is frozen at first and trains after eval().train() and a forward{note}"
+            require(not (first and now), text, None if note else "base-thawed")
+            require(not now, f"{name} is not frozen{note}", None if note else bug)
+            require(first, f"{name} is not yet frozen when the layer has been made{note}")
+        require(got["weight_grad"] is None, f"base.weight receives a gradient{note}")
+        require(got["bias_grad"] is None, "base.bias receives a gradient")
 
 
 @part("freeze")
@@ -479,15 +488,19 @@ def test_without_a_bias(stage, draw):
         y = stage(run, W, None, A, B, x, ids)
     known = slips(x, ids, W, None, A, B)
     near(y, sum(oracle(x, ids, W, None, A, B)), what="the output without bias", unless=known)
+    cases = [(draw(ROWS, *between, IN), ids) for between in ((3,), (2, 1, 3), ())]
+    _all_right(stage, (W, None, A, B), cases, "an output without bias")
 
 
 @part("forward")
 def test_alpha_below_rank(stage, draw):
-    """Also where alpha is smaller than rank."""
+    """Also where alpha is smaller than rank, 0 or negative."""
     values, ids = pieces(draw), mixed(draw)
     x = draw(ROWS, IN)
-    want = sum(oracle(x, ids, *values, 2.0 / RANK))
-    near(stage(run, *values, x, ids, 2.0), want, what="the output with rank 3, alpha 2")
+    for alpha in (2, 0, -5):
+        want = sum(oracle(x, ids, *values, alpha / RANK))
+        what = f"the output with rank 3, alpha {alpha:g}"
+        near(stage(run, *values, x, ids, alpha), want, what=what)
 
 
 def keeps_inputs(kata, weight, bias, A, B, x, ids):
@@ -497,7 +510,8 @@ def keeps_inputs(kata, weight, bias, A, B, x, ids):
             own, chosen = x.clone(), ids.clone()
             with torch.set_grad_enabled(grad):
                 make(kata, weight, bias, A, B).train(train)(own, chosen)
-            seen.append((own, chosen))
+                kept = torch.is_grad_enabled() == grad
+            seen.append((own, chosen, kept))
     return seen
 
 
@@ -506,7 +520,8 @@ def test_inputs_unchanged(stage, draw):
     """Neither x nor adapter_ids is changed in place."""
     values, ids = pieces(draw), mixed(draw)
     for x in (draw(ROWS, IN), draw(ROWS, 3, IN)):
-        for own, chosen in stage(keeps_inputs, *values, x, ids):
+        for own, chosen, kept in stage(keeps_inputs, *values, x, ids):
+            require(kept, "forward leaves grad mode on that was off, or off that was on")
             same(own, x, "x", "changes-input-in-place")
             same(chosen, ids, "adapter_ids", "changes-ids-in-place")
 
@@ -526,9 +541,15 @@ def live(kata, weight, bias, A, B, weight2, A2, B2, x, ids, other, mode, grad):
         own.copy_(other)
         look(x, own)
         look(x, ids)
-        set_(layer, lora_A=A2)
+        if grad:
+            set_(layer, lora_A=A2)
+        else:  # what a version counter does not tell
+            layer.lora_A.data = A2.clone()
         look(x, ids)
-        set_(layer, lora_B=B2)
+        if grad:
+            set_(layer, lora_B=B2)
+        else:
+            layer.lora_B.data.copy_(B2)
         look(x, ids)
         held = layer.base.weight.detach().clone()
         set_(layer.base, weight=weight2)
@@ -556,7 +577,8 @@ def test_follows_ids_and_parameters(stage, draw):
         ("the output for other ids", x, ids, first, [(other, *first)]),
         ("the output after lora_A changed", x, ids, half, [(ids, *first)]),
         ("the output after lora_B changed", x, ids, both, [(ids, *half), (ids, *first)]),
-        ("the output after the base changed", x, ids, last, [(ids, *both)]),
+        # A copy made with the layer gives the same: no name.
+        ("the output after the base changed", x, ids, last, ()),
         ("the output for fewer rows", few, chosen, last, ()),
         (
             "the output after load_state_dict",
@@ -653,12 +675,13 @@ def test_absent_adapters_get_none(stage, draw):
 @part("gradient")
 def test_gradient_to_the_input(stage, draw):
     """The gradient flows to x, through the frozen base and through each row's adapter."""
-    for _, (got, *_), (_, ids, g, W, _, A, B) in _each(stage, draw):
+    for mode, (got, *_), (_, ids, g, W, _, A, B) in _each(stage, draw):
         base = g.double() @ W.double()
         branch = through(g, ALPHA / RANK * (B.double() @ A.double()).mT, ids)
-        require(got is not None, "no gradient reaches the input", "input-gradient-cut")
+        cut = "input-gradient-cut" if mode == "train" else None  # else it flows in training
+        require(got is not None, f"no gradient reaches the input ({mode} mode)", cut)
         known = {bug: base + value for bug, value in _scales(branch).items()}
-        known |= {"input-gradient-cut": branch, "branch-input-detached": base}
+        known |= {"input-gradient-cut": branch, "branch-input-detached": base} if cut else {}
         near(got, base + branch, what="the gradient to x", unless=known)
 
 
@@ -668,7 +691,7 @@ def test_gradients_without_adapters(stage, draw):
     values, ids = pieces(draw), torch.full((ROWS,), -1)
     x, g = draw(ROWS, 2, IN), draw(ROWS, 2, OUT)
     got, a, b, _ = stage(gradients, *values, x, ids, g, "train")
-    require(got is not None, "no gradient reaches the input", "input-gradient-cut")
+    require(got is not None, "no gradient reaches the input where all ids are -1")
     near(got, g.double() @ values[0].double(), what="the gradient to x where all ids are -1")
     for name, grad in (("lora_A", a), ("lora_B", b)):
         text = f"{name} gets a gradient from rows of id -1"
@@ -678,7 +701,7 @@ def test_gradients_without_adapters(stage, draw):
 @part("gradient")
 def test_gradients_of_any_batch(stage, draw):
     """Whatever the batch: one row, one adapter, all rows alike, each adapter once, sorted."""
-    for n, chosen in (
+    batches = (
         (N, [3] * 4),
         (N, [N - 1]),
         (N, [-1]),
@@ -688,13 +711,14 @@ def test_gradients_of_any_batch(stage, draw):
         (1, [0, -1, 0]),
         (1, [0]),
         (9, [8, 0, 8, -1]),
-    ):
-        values, ids = pieces(draw, n=n), torch.tensor(chosen)
-        W, _, A, B = values
+    )
+    for number, (n, chosen) in enumerate(batches):
+        (W, bias, A, B), ids = pieces(draw, n=n), torch.tensor(chosen)
         for between in ((), (2,)):
             x, g = draw(len(ids), *between, IN), draw(len(ids), *between, OUT)
-            to_x, a, b, _ = stage(gradients, *values, x, ids, g, "train")
-            note = f" for ids {chosen} of {n}"
+            own = bias if (number + len(between)) % 2 else None
+            to_x, a, b, _ = stage(gradients, W, own, A, B, x, ids, g, "train")
+            note = f" for ids {chosen} of {n}" + " without bias" * (own is None)
             back = g.double() @ W.double()
             back += through(g, ALPHA / RANK * (B.double() @ A.double()).mT, ids)
             require(to_x is not None, f"no gradient reaches x{note}")
@@ -784,6 +808,9 @@ def test_state_names(stage, draw):
     names = stage(state_names, draw(OUT, IN), draw(OUT))
     for name in ("lora_A", "lora_B", "base.weight", "base.bias"):
         require(name in names, f"`{name}` is not in the state dict; it holds: {', '.join(names)}")
+    names = stage(state_names, draw(OUT, IN), None)
+    text = f"without a bias `base.weight` is not in the state dict; it holds: {', '.join(names)}"
+    require("base.weight" in names, text)
 
 
 def round_trip(kata, weight, bias, A, B, weight2, bias2, x, ids):
@@ -828,7 +855,8 @@ def in_dtype(kata, weight, bias, A, B, x, ids, g):
 def _dtype(stage, draw, dtype):
     W, b, A, B = values = pieces(draw, dtype)
     right = str(dtype)[6:]
-    for name, kind in zip(("lora_A", "lora_B"), stage(kinds, W, b)):
+    both = [*stage(kinds, W, b), *stage(kinds, W, None)]
+    for name, kind in zip(("lora_A", "lora_B") * 2, both):
         bug = "float32-factors" if kind == "float32" else None
         require(kind == right, f"{name} is {kind}, the base is {right}", bug)
     third = 10 / 3  # not exact in any dtype: a scale kept in a coarser one shows
@@ -842,7 +870,9 @@ def _dtype(stage, draw, dtype):
         require(kind == dtype, f"the output is {str(kind)[6:]}, expected {right}", bug)
         want = sum(oracle(x, ids, *values, third))
         # Right to seven digits and no further.
+        single = sum(oracle(x, ids, *values, float(torch.tensor(third))))  # only the scale is
         coarse = dtype == torch.float64 and close(y, want, 1e-6, 1e-6)
+        coarse = coarse and not close(y, single, 1e-9, 1e-9)
         bug = "computed-in-float32" if coarse else None
         near(y, want, dtype=dtype, unless=slips(x, ids, *values, third), bug=bug)
         near(still, want, what="the output in eval mode under no_grad", dtype=dtype)
@@ -882,8 +912,8 @@ def meta_factors(kata):
     return [(t.device.type, t.dtype) for t in factors]
 
 
-def on_meta(kata, ids, between):
-    x = torch.empty(len(ids), *between, 18, device="meta", dtype=torch.bfloat16)
+def on_meta(kata, ids, between, rows=None):
+    x = torch.empty(rows or len(ids), *between, 18, device="meta", dtype=torch.bfloat16)
     with CheapMeta():
         return meta_layer(kata)(x, ids)
 
@@ -903,6 +933,16 @@ def test_meta_device(stage, draw):
         require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
         want = ROWS, *between, OUT
         require(tuple(y.shape) == want, f"the output has shape {tuple(y.shape)}, expected {want}")
+    for ids, rows, kind in (
+        ([0, N, 1], 3, "IndexError"),
+        ([0, -2, 1], 3, "IndexError"),
+        ([0, 1], 3, "ValueError"),
+    ):
+        plain = stage.attempt(with_ids, *pieces(draw), draw(rows, IN), torch.tensor(ids), "train")
+        if not _named(plain, kind):
+            continue  # not a matter of the device: the part `errors` reports it
+        outcome = stage.attempt(on_meta, torch.tensor(ids), (), rows)
+        rejects(outcome, kind, "adapter_ids", what=f"on meta, ids {ids} for {rows} rows")
 
 
 def _explain(error):
@@ -916,9 +956,15 @@ def _explain(error):
 # errors
 
 
-def with_ids(kata, weight, bias, A, B, x, ids, mode):
+def with_ids(kata, weight, bias, A, B, x, ids, mode, before=None):
+    """The output for ids; before: for these it is called first, with the same tensor."""
     with torch.set_grad_enabled(mode == "train"):
-        return getattr(make(kata, weight, bias, A, B), mode)()(x, ids)
+        layer = getattr(make(kata, weight, bias, A, B), mode)()
+        if before is not None:
+            own = before.clone()
+            layer(x, own)
+            ids = own.copy_(ids)
+        return layer(x, ids)
 
 
 def _named(outcome, error):
@@ -948,31 +994,49 @@ def _judge(outcome, error, what, bug):
 
 
 def _bad_ids(stage, draw, bad, name):
-    """Each of `bad` at three places, in both modes. name: (good, outcomes, values) -> bug."""
-    values, tried = pieces(draw), []
-    for id_ in bad:
-        for number, place in enumerate((0, -1, 3)):
+    """Each of `bad` at several places, in both modes. name: (found by id, tried) -> bug."""
+    (W, b, A, B), tried, good = pieces(draw), [], {}
+    ways = (("train", (), b, (0, 3)), ("eval", (2,), None, (-1, 3)), ("eval", (), b, (3,)))
+    for mode, between, bias, places in ways:
+        x, given = draw(ROWS, *between, IN), (W, bias, A, B)
+        stage(with_ids, *given, x, mixed(draw), mode)  # so that the id is what is wrong
+        for id_, place in itertools.product(bad, places):
             ids = mixed(draw)
             ids[place] = id_
-            x = draw(ROWS, 2, IN) if number % 2 else draw(ROWS, IN)
-            mode = "eval" if (number + id_) % 2 else "train"
-            stage(with_ids, *values, x, mixed(draw), mode)  # so that the id is what is wrong
-            tried.append((id_, x, ids, stage.attempt(with_ids, *values, x, ids, mode)))
-    good = [_named(outcome, "IndexError") for *_, outcome in tried]
-    by_id = {i: {g for (j, *_), g in zip(tried, good) if j == i} for i in bad}
-    partly = any(len(seen) == 2 for seen in by_id.values())
-    bug = "ids-partly-checked" if partly else name(by_id, tried, values)
-    for id_, _, _, outcome in tried:
-        _judge(outcome, "IndexError", f"an id {id_} of {N} adapters", bug)
+            outcome = stage.attempt(with_ids, *given, x, ids, mode)
+            how = f"{mode} mode{' under no_grad' * (mode == 'eval')}, x of {x.ndim} dimensions"
+            how += ", no bias" * (bias is None)
+            tried.append((id_, x, ids, given, outcome, f"an id {id_} of {N} adapters ({how})"))
+            good.setdefault((id_, how), []).append(_named(outcome, "IndexError"))
+    by_id = {i: {g for (j, _), seen in good.items() if j == i for g in seen} for i in bad}
+    bug = None
+    if any(len(set(seen)) == 2 for seen in good.values()):
+        bug = "ids-partly-checked"  # one and the same call finds it in one place only
+    elif all(len(seen) == 1 for seen in by_id.values()):
+        bug = name(by_id, tried)
+    for *_, outcome, what in tried:
+        _judge(outcome, "IndexError", what, bug)
+    for n, rows in ((1, ROWS), (N, 1)):
+        ids = torch.zeros(rows, dtype=torch.int64)
+        ids[0] = n if bad[0] == N else bad[0]
+        given = *pieces(draw, n=n), draw(rows, IN)
+        outcome = stage.attempt(with_ids, *given, ids, "train", torch.zeros_like(ids))
+        what = (
+            f"an id {int(ids[0])} of {counted(n, 'adapter')} in a batch of {counted(rows, 'row')}"
+        )
+        what += ", written into ids that were right"
+        _judge(outcome, "IndexError", what, None)
 
 
 @part("errors")
 def test_id_too_large(stage, draw):
     """An id of num_adapters or more raises IndexError naming adapter_ids."""
 
-    def name(by_id, tried, values):
+    def name(by_id, tried):
         missed = {id_ for id_, seen in by_id.items() if False in seen}
-        return {len(by_id): "id-unchecked", 1: "id-bound-off-by-one"}.get(len(missed))
+        if missed == {N}:
+            return "id-bound-off-by-one"
+        return "id-unchecked" if len(missed) == len(by_id) else None
 
     _bad_ids(stage, draw, (N, N + 1, 1000), name)
 
@@ -981,14 +1045,12 @@ def test_id_too_large(stage, draw):
 def test_id_below_minus_one(stage, draw):
     """An id below -1 raises IndexError naming adapter_ids; it does not count from the end."""
 
-    def name(by_id, tried, values):
+    def name(by_id, tried):
         for bug, other in (("negative-id-wraps", N - 2), ("negative-id-is-none", -1)):
             alike = [
                 isinstance(y, torch.Tensor)
-                and close(
-                    y, sum(oracle(x, torch.where(ids == -2, other, ids), *values)), 1e-4, 1e-5
-                )
-                for id_, x, ids, y in tried
+                and close(y, sum(oracle(x, torch.where(ids == -2, other, ids), *given)), 1e-4, 1e-5)
+                for id_, x, ids, given, y, _ in tried
                 if id_ == -2
             ]
             if all(alike):
@@ -1054,6 +1116,8 @@ def test_errors_change_nothing(stage, draw):
 
 def cost(kata, weight, bias, A, B, x, ids):
     layer = make(kata, weight, bias, A, B)
+    for factor in (layer.lora_A, layer.lora_B):
+        factor.requires_grad_(bias is not None)  # and frozen too
 
     def learn(x):
         y = layer.train()(x, ids)
@@ -1075,6 +1139,7 @@ def spread(rows, n):
     ids = torch.arange(rows) * 7 % n
     ids[:4] = torch.tensor([n - 1, 0, -1, n - 1])
     ids[4 : 4 + n] = torch.arange(n).flip(0)[: max(rows - 4, 0)]
+    ids[4 + n :: 3] = -1
     return ids
 
 
@@ -1082,18 +1147,22 @@ def spread(rows, n):
 def test_operators_do_not_grow(stage, draw):
     """The number of dispatched operators grows neither with B nor with num_adapters."""
 
-    def ops(rows, n):
-        values = pieces(draw, n=n, out=6, into=8, rank=2)
-        return stage(cost, *values, draw(rows, 2, 8), spread(rows, n))[0]
+    def ops(rows, n, bias=True, dtype=torch.float32):
+        W, b, A, B = pieces(draw, dtype, n=n, out=6, into=8, rank=2)
+        x = draw(rows, 2, 8, dtype=dtype)
+        return stage(cost, W, b if bias else None, A, B, x, spread(rows, n))[0]
 
     few, rows, adapters = ops(4, 2), ops(400, 2), ops(4, 80)
     both = ops(400, 80)
-    for got, what, bug in (
-        (rows, "B from 4 to 400", "loop-over-rows"),
-        (adapters, "num_adapters from 2 to 80", "loop-over-adapters"),
-        (both, "B from 4 to 400 and num_adapters from 2 to 80", "loop-over-adapters"),
+    half = [ops(rows, n, bias=False, dtype=torch.bfloat16) for rows, n in ((4, 2), (400, 80))]
+    together = "B from 4 to 400 and num_adapters from 2 to 80"
+    for start, got, what, bug in (
+        (few, rows, "B from 4 to 400", "loop-over-rows"),
+        (few, adapters, "num_adapters from 2 to 80", "loop-over-adapters"),
+        (few, both, together, "loop-over-adapters"),
+        (*half, f"{together} (bfloat16, no bias, frozen factors)", None),
     ):
-        for one, other in zip(few, got):
+        for one, other in zip(start, got):
             # Another path for another size is no loop; a turn of a loop takes an operator.
             text = f"{one} operators grow to {other} with {what}"
             require(other - one < 40, text, bug)
@@ -1104,19 +1173,21 @@ def test_no_merged_weights(stage, draw):
     """No tensor of (B, out, in) or (num_adapters, out, in) values is made."""
     # So wide a layer that what else may be made for 16 tokens stays below two weights.
     out, into = 96, 128
-    values = pieces(draw, n=N, out=out, into=into, rank=2)
-    ids = torch.tensor([3, 0, -1, 4, 1, 3, 2, 0])
-    largest = stage(cost, *values, draw(ROWS, 2, into), ids)[1]
-    weights = largest // (out * into)
-    known = {
-        ROWS: "merged-per-row",
-        ROWS - 1: "merged-per-row",
-        N: "merged-all",
-        N + 1: "merged-all",
-    }
-    exactly = weights * out * into == largest
-    text = f"a tensor of {largest} values is made, the size of {weights} weights {(out, into)}"
-    require(largest < 3 * out * into, text, known.get(weights) if exactly else None)
+    for n, dtype, ids in (
+        (N, torch.float32, [3, 0, -1, 4, 1, 3, 2, 0]),
+        (3, torch.bfloat16, [2, 0, -1, 1, 1, 0, 2]),
+        (N, torch.float64, [3, 0, -1, 4, 1, 3, 2, 0]),
+    ):
+        W, b, A, B = pieces(draw, dtype, n=n, out=out, into=into, rank=2)
+        bias = None if dtype == torch.bfloat16 else b  # then the factors are frozen too
+        x = draw(len(ids), 2, into, dtype=dtype)
+        largest = stage(cost, W, bias, A, B, x, torch.tensor(ids))[1]
+        weights = largest // (out * into)
+        known = {n: "merged-all", n + 1: "merged-all"}
+        known |= {len(ids): "merged-per-row", len(ids) - 1: "merged-per-row"}
+        exactly = weights * out * into == largest
+        text = f"a tensor of {largest} values is made, the size of {weights} weights {(out, into)}"
+        require(largest < 3 * out * into, text, known.get(weights) if exactly else None)
 
 
 # gpu

@@ -1,5 +1,5 @@
 # wrong: a batch of -1 alone gives no gradient to x
-# bug: input-gradient-cut
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
