@@ -53,11 +53,11 @@ def shaped(got, prefix, x, what="the output"):
 # Batch, length, prefix_len, d_model: one, or some of them the same.
 SIZES = [(3, 5, 4, 6), (1, 5, 4, 6), (3, 1, 4, 6), (1, 1, 4, 6), (2, 4, 4, 6), (4, 2, 4, 6)]
 SIZES += [(6, 6, 6, 6), (4, 6, 4, 6), (6, 4, 6, 6), (5, 5, 3, 3), (3, 4, 5, 1), (2, 2, 1, 1)]
-SIZES += [(6, 2, 4, 5)]
+SIZES += [(6, 2, 4, 5), (9, 20, 70, 5)]
 
 
-def run_all(kata, cases):
-    return [run(kata, prefix, x) for prefix, x in cases]
+def run_all(kata, prefixes, x):
+    return [run(kata, *pair) for pair in zip(prefixes, x)]
 
 
 @part("shape")
@@ -66,7 +66,7 @@ def test_output_shape(stage, draw):
     first = (draw(P, D), draw(3, 5, D))
     near(shaped(stage(run, *first), *first), oracle(*first), unless=slips(*first))
     cases = [(draw(p, d), draw(batch, length, d)) for batch, length, p, d in SIZES]
-    for got, (prefix, x) in zip(stage(run_all, cases), cases):
+    for got, (prefix, x) in zip(stage(run_all, *map(list, zip(*cases))), cases):
         what = f"the output for x {tuple(x.shape)} and prefix {tuple(prefix.shape)}"
         known = slips(prefix, x) if len(x) > 1 else {}
         near(shaped(got, prefix, x), oracle(prefix, x), what=what, unless=known)
@@ -112,7 +112,8 @@ def test_prefix_of_one(stage, draw):
 
 def fresh(kata, length, width):
     one, other = (kata.LearnablePrefix(prefix_len=length, d_model=width) for _ in range(2))
-    return need(one, "prefix"), other.prefix
+    shared = one.prefix.data_ptr() == other.prefix.data_ptr()
+    return need(one, "prefix"), other.prefix, shared
 
 
 @part("init")
@@ -122,8 +123,9 @@ def test_prefix_starts_random(stage):
     require(has, f"LearnablePrefix has no `prefix`; it has: {there}", "attribute-missing")
     for length, width in ((20, 30), (1, 120), (12, 12), (130, 1)):
         with blame("argument-renamed", "LearnablePrefix.__init__() got an unexpected keyword"):
-            prefix, other = stage(fresh, length, width)
-        _random(tensor(prefix, "prefix"), other)
+            prefix, other, shared = stage(fresh, length, width)
+        require(not shared, "two modules share the values of one prefix")
+        _random(tensor(prefix, "prefix"), other, length == 20)
 
 
 def names(kata):
@@ -133,11 +135,14 @@ def names(kata):
     return hasattr(module, "prefix"), ", ".join(sorted(own)) or "nothing"
 
 
-def _random(prefix, other):
+def _random(prefix, other, first):
     require(not prefix.is_complex(), "prefix is complex")
     prefix = prefix.double()
     require(bool(torch.isfinite(prefix).all()), "prefix holds values that are not finite")
-    require(bool((prefix != 0).any()), "prefix starts at zero", "prefix-zero")
+    known = "prefix-zero" if first else None  # later: not at every size
+    require(bool((prefix != 0).any()), f"prefix {tuple(prefix.shape)} starts at zero", known)
+    blank = prefix.ndim == 2 and bool((prefix == 0).all(1).any())
+    require(not blank, "a vector of prefix starts at zero")
     alike = bool((prefix == prefix.reshape(-1)[0]).all())
     require(not alike, "prefix starts constant", "prefix-constant")
     rows = prefix.ndim == 2 and len(prefix) > 1 and bool((prefix == prefix[0]).all())
@@ -156,7 +161,7 @@ def training(kata, prefix, x):
         getattr(module, mode)()
         y = module(x)
         if y.requires_grad:
-            y.square().sum().backward()
+            y.sum().backward()
     params = dict(module.named_parameters())
     return {
         "registered": any(p is module.prefix for p in params.values()),
@@ -183,7 +188,7 @@ def test_only_the_prefix_trains(stage, draw):
 @part("forward")
 def test_prefix_stands_before_the_content(stage, draw):
     """The output is the prefix, the same for every row, and then x, unchanged to the bit."""
-    prefix, x = draw(P, D), draw(3, 5, D)
+    prefix, x = draw(P, D, std=1e4), draw(3, 5, D, std=1e4)
     got = shaped(stage(run, prefix, x), prefix, x)
     near(got, oracle(prefix, x), unless=slips(prefix, x))
     same(got[:, P:].contiguous(), x, "the content behind the prefix")
@@ -208,18 +213,21 @@ def test_input_unchanged(stage, draw):
 
 def returned(kata):
     module = kata.LearnablePrefix(3, 8)
-    return [answer is module for answer in (module.eval(), module.train())]
+    answers = module.eval(), module.train(), module.train(False), module.train(mode=True)
+    return [answer is module for answer in answers]
 
 
 @part("forward")
 def test_modes_return_the_module(stage):
     """train() and eval() return the module itself."""
-    for call, right in zip(("eval()", "train()"), stage(returned)):
+    calls = ("eval()", "train()", "train(False)", "train(mode=True)")
+    for call, right in zip(calls, stage(returned)):
         require(right, f"module.{call} returns something else than the module")
 
 
 def walk(kata, prefix, later, xs, gs, steps, graph):
     module = make(kata, prefix)
+    module.prefix.requires_grad_(graph)
     return [take(kata, module, *step, xs, gs, graph) for step in zip(steps, later)]
 
 
@@ -227,18 +235,26 @@ def take(kata, module, step, new, xs, gs, graph):
     """One step, and then all that may have been kept from before it."""
     if step == "new values":
         set_(module, prefix=new)
+    elif step == "new data":  # which autograd does not count as a change
+        module.prefix.data.copy_(new)
     elif step == "load_state_dict":
         module.load_state_dict(make(kata, new).state_dict())
     else:
         getattr(module, step)()
-    with torch.no_grad():
+    quiet = torch.no_grad if graph else torch.inference_mode
+    with quiet():
         silent = [module(x) for x in xs]
-    return silent, [gradient(module, x, g) for x, g in zip(xs, gs) if graph]
+        left_on = torch.is_grad_enabled()
+    graphs = [gradient(module, x, g) for x, g in zip(xs, gs) if graph]
+    with quiet():  # whatever keeps the last call's now has that of the next step's first
+        for x in reversed(xs):
+            module(-x)
+    return silent, graphs, module.prefix.detach().clone(), left_on
 
 
-def gradient(module, x, g):
+def gradient(module, x, g, to_input=True):
     module.prefix.grad = None
-    x = x.clone().requires_grad_()
+    x = x.clone().requires_grad_(to_input)
     y = module(x)
     if y.requires_grad and y.shape == g.shape:
         (y * g).sum().backward()
@@ -250,7 +266,7 @@ def test_follows_its_parameter(stage, draw):
     """Each forward uses the values and the batch of the moment, in either mode, with and without
     gradients."""
     steps = ["train", "new values", "eval", "new values", "train", "load_state_dict"]
-    steps += ["new values", "eval", "load_state_dict", "new values"]
+    steps += ["new data", "eval", "load_state_dict", "new values", "new data"]
     xs = [draw(3, 5, D), draw(2, 7, D), draw(3, 5, D, dtype=torch.float64)]
     gs = [draw(len(x), P + x.shape[1], D, dtype=x.dtype) for x in xs]
     for graph in (True, False):
@@ -258,13 +274,15 @@ def test_follows_its_parameter(stage, draw):
         with blame("prefix-cached", "backward through the graph a second time"):
             seen = stage(walk, first, later, xs, gs, steps, graph)
         past, mode, words = [first], "train", []
-        for step, new, (silent, graphs) in zip(steps, later, seen):
+        for step, new, (silent, graphs, own, left_on) in zip(steps, later, seen):
             mode = step if step in ("train", "eval") else mode
             past = [new, *past] if step not in ("train", "eval") else past
             words.append(f"after {step} ({mode} mode)")
+            same(own, past[0], f"prefix {words[-1]}")
+            require(not left_on, "a forward under no_grad() leaves grad mode on")
             for y, x in [*zip(silent, xs), *((y, x) for (y, *_), x in zip(graphs, xs))]:
                 _follows(y, x, past, words[-1], mode)
-        for after, (_, graphs) in zip(words, seen):
+        for after, (_, graphs, *_) in zip(words, seen):
             for (_, own, of_x), x, g in zip(graphs, xs, gs):
                 require(own is not None, f"prefix gets no gradient {after}")
                 what = f"the gradient of prefix {after}"
@@ -293,35 +311,57 @@ def _nearest(got, values):
 
 
 def gradients(kata, prefix, x, g, mode):
+    """The output; gradients of prefix and x; of prefix where x needs none, once and added up; of x
+    where prefix needs none."""
     module = make(kata, prefix)
     getattr(module, mode)()
-    return gradient(module, x, g)[1:]
+    first = gradient(module, x, g)
+    alone = gradient(module, x, g, to_input=False)[1]
+    alone = None if alone is None else alone.clone()
+    y = module(x)
+    if y.requires_grad and y.shape == g.shape:
+        (y * g).sum().backward()
+    twice = module.prefix.grad
+    module.prefix.requires_grad_(False)
+    return *first, alone, twice, *gradient(module, x, g)[1:]
+
+
+# Batch, length, mode, size of the gradient.
+PASSES = [(3, 5, "train", 1.0), (3, 5, "eval", 1.0), (4, 6, "train", 1.0), (1, 1, "eval", 1.0)]
+PASSES += [(9, 19, "train", 300.0), (1, 3, "train", 1.0)]
 
 
 @part("gradient")
 def test_gradient_of_the_prefix(stage, draw):
-    """The prefix's gradient is the sum over the batch, in training and in eval mode."""
-    for batch, length, mode in ((3, 5, "train"), (3, 5, "eval"), (4, 6, "train"), (1, 1, "eval")):
-        prefix, x, g = draw(P, D), draw(batch, length, D), draw(batch, P + length, D)
+    """The prefix's gradient is the sum over the batch, in training and in eval mode, also where x
+    needs none."""
+    for batch, length, mode, size in PASSES:
+        prefix, x, g = draw(P, D), draw(batch, length, D), draw(batch, P + length, D, std=size)
         want = g[:, :P].double().sum(0)
-        got, _ = stage(gradients, prefix, x, g, mode)
-        text = f"prefix gets no gradient ({mode} mode)"
-        require(got is not None, text, "prefix-gets-no-gradient")
+        y, got, _, alone, twice, *_ = stage(gradients, prefix, x, g, mode)
+        shaped(y, prefix, x)
         known = {"gradient-averaged": want / batch, "gradient-of-one-row": g[0, :P].double()}
         known = {"prefix-gets-no-gradient": 0 * want, **(known if batch > 1 else {})}
-        near(got, want, what="the gradient of prefix", unless=known)
+        for value, words in ((got, ""), (alone, " where x needs none")):
+            text = f"prefix gets no gradient{words} ({mode} mode)"
+            require(value is not None, text, "prefix-gets-no-gradient")
+            near(value, want, what=f"the gradient of prefix{words}", unless=known)
+        near(twice, 2 * want, what="the gradient of prefix, added up over two passes,")
 
 
 @part("gradient")
 def test_gradient_to_the_input(stage, draw):
-    """The gradient of the content flows to x."""
-    for batch, length, mode in ((3, 5, "train"), (3, 5, "eval"), (4, 6, "train"), (1, 1, "eval")):
-        prefix, x, g = draw(P, D), draw(batch, length, D), draw(batch, P + length, D)
-        _, got = stage(gradients, prefix, x, g, mode)
-        text = f"no gradient reaches the input ({mode} mode)"
-        require(got is not None, text, "input-gradient-cut")
+    """The gradient of the content flows to x, also where prefix needs none."""
+    for batch, length, mode, size in PASSES:
+        prefix, x, g = draw(P, D), draw(batch, length, D), draw(batch, P + length, D, std=size)
+        y, _, got, *_, own, frozen = stage(gradients, prefix, x, g, mode)
+        shaped(y, prefix, x)
         known = {"input-gradient-cut": torch.zeros_like(x)}
-        near(got, g[:, P:].double(), what="the gradient to the input", unless=known)
+        for value, words in ((got, ""), (frozen, " where prefix is frozen")):
+            text = f"no gradient reaches the input{words} ({mode} mode)"
+            require(value is not None, text, "input-gradient-cut")
+            near(value, g[:, P:].double(), what=f"the gradient to the input{words}", unless=known)
+        require(own is None, "prefix gets a gradient though its requires_grad was switched off")
 
 
 # state
@@ -339,13 +379,12 @@ def test_state_names(stage):
 
 
 def round_trip(kata, prefix, x):
-    first, second = make(kata, prefix), kata.LearnablePrefix(*prefix.shape)
-    second(x)
-    second.load_state_dict(first.state_dict())
     outputs = []
     for mode in ("train", "eval"):
-        getattr(second, mode)()
-        outputs.append(second(x))
+        first, second = make(kata, prefix), kata.LearnablePrefix(*prefix.shape)
+        second(x)
+        second.load_state_dict(getattr(first, mode)().state_dict())
+        outputs += [getattr(second, late)()(x) for late in ("train", "eval")]
     return outputs
 
 
@@ -387,7 +426,8 @@ def test_output_in_the_dtype_of_x(stage, draw):
     """The output has x's dtype, also where the prefix has a finer or a coarser one; the prefix
     trains there too."""
     half, single, double = torch.bfloat16, torch.float32, torch.float64
-    for own, given in ((single, half), (half, single), (single, double), (double, single)):
+    pairs = ((single, half), (half, single), (single, double), (double, single))
+    for own, given in (*pairs, (half, torch.float16)):
         prefix, x = draw(P, D, dtype=own), draw(3, 5, D, dtype=given)
         g = draw(3, P + 5, D, dtype=given)
         y, to_prefix, to_x, kept = stage(mixed, prefix, x, g)
@@ -480,8 +520,8 @@ def test_wrong_last_dimension(stage, draw):
 @part("errors")
 def test_wrong_number_of_dimensions(stage, draw):
     """An x that has not three dimensions raises ValueError."""
-    shapes = ((5, 8), (8,), (2, 2, 5, 8), (3, 8), (1, 1, 1, 8), (8, 8))
-    for shape, mode in zip(shapes, ("train", "eval") * 3):
+    shapes = ((5, 8), (8,), (2, 2, 5, 8), (3, 8), (1, 1, 1, 8), (8, 8), (1, 2, 2, 5, 8))
+    for shape, mode in zip(shapes, ("train", "eval") * 4):
         outcome = stage.attempt(bad_input, draw(*shape), mode)
         _refused(outcome, "", f"x of shape {shape}", "dimensions-unchecked")
 

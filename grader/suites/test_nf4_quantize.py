@@ -145,6 +145,8 @@ def named(got, weight, size):
     for bug, made in mistakes(weight, size).items():
         if bug == "flattened-by-columns" and not weight.is_contiguous():
             continue  # that shows with contiguous weights; here it may be the same as stored
+        if bug == "odd-tail-padded-with-zero" and codes.numel() and float(codes.view(-1)[-1]) == 0:
+            continue  # the tail may have been padded with the code before it
         wrong, top = made()
         if bug == "one-absmax-for-all" and absmax.numel() == 1:
             top = top[:1]
@@ -286,7 +288,7 @@ def test_last_block_may_be_short(stage, draw):
     """The last block may be short, and the only block too."""
     weight = spread(draw, 8, 32, size=16)
     judge(stage, stage(quantized, weight, 16), weight, 16, "a weight (8, 32)")
-    for shape, size in (((6, 7), 16), ((5, 6), 8)):
+    for shape, size in (((6, 7), 16), ((5, 6), 8), ((5, 13), 16)):
         weight = spread(draw, *shape, size=size)
         with blame("short-block-fails"):
             got = stage(quantized, weight, size)
@@ -321,19 +323,27 @@ def test_a_single_value(stage, draw):
 
 
 def quantized_strided(kata, weight):
-    flipped = weight.transpose(0, 1)
-    return kata.quantize_nf4(flipped, 16), kata.quantize_nf4(weight[:, ::2], 16)
+    return [kata.quantize_nf4(view, 16) for view in strided(weight)]
+
+
+def strided(weight):
+    """Views of a weight (12, 20) that are not contiguous, and one in another memory format."""
+    lines, cube, image = weight.reshape(-1), weight.view(4, 6, 10), weight.view(2, 3, 5, 8)
+    turned = image.contiguous(memory_format=torch.channels_last)
+    views = weight.transpose(0, 1), weight[:, ::2], cube.permute(2, 0, 1), turned
+    return *views, lines[1::2], weight[3:4].expand(5, 20)
 
 
 @part("shape")
 def test_non_contiguous_weight(stage, draw):
     """A weight that is not contiguous is flattened in the row order of its indices."""
-    weight = spread(draw, 12, 20, size=8)
-    judge(stage, stage(quantized, weight, 16), weight, 16, "a contiguous weight")
-    with blame("view-of-strided-weight", "view", "contiguous"):
-        flipped, skipped = stage(quantized_strided, weight)
-    for got, view in ((flipped, weight.transpose(0, 1)), (skipped, weight[:, ::2])):
-        judge(stage, got, view, 16, f"a non-contiguous weight {tuple(view.shape)}")
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = spread(draw, 12, 20, size=8).to(dtype)
+        judge(stage, stage(quantized, weight, 16), weight, 16, "a contiguous weight")
+        with blame("view-of-strided-weight", "view", "contiguous"):
+            made = stage(quantized_strided, weight)
+        for got, view in zip(made, strided(weight)):
+            judge(stage, got, view, 16, f"a non-contiguous weight {tuple(view.shape)}")
 
 
 def decoded(kata, codes, absmax, shape, *rest):
@@ -594,7 +604,8 @@ def test_blocks_of_zeros(stage, draw):
     weight = spread(draw, 6, 32, size=32)
     judge(stage, stage(quantized, weight, 32), weight, 32, "a weight without blocks of zeros")
     weight[1] = weight[5] = 0
-    for sample in (weight, torch.zeros(5, 10), torch.zeros(3, 11)):
+    blank = torch.zeros(3, 11)
+    for sample in (weight, torch.zeros(5, 10), blank, blank.bfloat16(), blank.half()):
         got = stage(quantized, sample, 32)
         judge(stage, got, sample, 32, "a weight with blocks of zeros")
         codes, absmax = pair(got)
@@ -608,7 +619,13 @@ def test_blocks_of_zeros(stage, draw):
 @part("forward")
 def test_decodes_level_times_absmax(stage, draw):
     """dequantize_nf4 gives level times absmax, whatever wrote the codes."""
-    for shape, size in (((12, 40), 16), ((7, 64), 64), ((16, 32), 128), ((90, 100), 4096)):
+    for shape, size in (
+        ((12, 40), 16),
+        ((7, 64), 64),
+        ((16, 32), 128),
+        ((90, 100), 4096),
+        ((10, 10), 128),
+    ):
         codes, absmax = random_codes(draw, math.prod(shape), size)
         got = stage(decoded, codes, absmax, shape, size)
         restored(stage, got, codes, absmax, shape, size, f"the weight decoded with {size}")
@@ -673,6 +690,32 @@ def test_inputs_unchanged(stage, draw):
             same(now, was, text, "decoder-changes-its-arguments")
 
 
+def decoded_again(kata, codes, absmax, other, shape, size):
+    codes, absmax = codes.clone(), absmax.clone()
+    first = kata.dequantize_nf4(codes, absmax, shape, size)
+    kept = first.clone()
+    first.zero_()
+    again = kata.dequantize_nf4(codes, absmax, shape, size)
+    codes.copy_(other)
+    with torch.no_grad():
+        changed = kata.dequantize_nf4(codes, absmax, shape, size)
+        kata.quantize_nf4(kept, size)
+        left_on = torch.is_grad_enabled()
+    return kept, again, changed, left_on
+
+
+@part("forward")
+def test_decoding_is_independent(stage, draw):
+    """Each call decodes the codes of the moment into a new tensor."""
+    codes, absmax = random_codes(draw, 200, 16)
+    other, _ = random_codes(draw, 200, 16)
+    *made, left_on = stage(decoded_again, codes, absmax, other, (10, 20), 16)
+    words = "", ", decoded again", " whose codes have changed"
+    for got, chosen, word in zip(made, (codes, codes, other), words):
+        restored(stage, got, chosen, absmax, (10, 20), 16, f"a weight{word}")
+    require(not left_on, "calls under no_grad() leave grad mode on")
+
+
 def twice(kata, weight, other):
     first = kata.quantize_nf4(weight, 16)
     kata.quantize_nf4(weight * -2 + 1, 16)
@@ -707,8 +750,9 @@ def types(kata, given):
 def test_codes_and_absmax(stage, draw):
     """codes are uint8 and absmax is float32, whatever the weight's dtype and shape."""
     dtypes = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-    for shape in ((5, 40), (4, 32), (5, 7), (1,), ()):
-        made = stage(types, [draw(*shape, dtype=dtype) for dtype in dtypes])
+    for number, shape in enumerate(((5, 40), (4, 32), (5, 7), (1,), (), (5, 40), (5, 7))):
+        zero = 0 if number > 4 else 1
+        made = stage(types, [zero * draw(*shape, dtype=dtype) for dtype in dtypes])
         for dtype, (codes, absmax) in zip(dtypes, made):
             what = f"of a {_name(dtype)} weight {shape}"
             bug = None if codes.is_floating_point else "codes-not-bytes"
@@ -771,6 +815,9 @@ def test_decoded_dtype(stage, draw):
         bug = "decoded-dtype-ignored" if kind == torch.float32 else None
         require(kind == dtype, f"{what} is {_name(kind)}", bug)
         restored(stage, got, codes, scales, (6, 40), size, what, dtype=dtype, **exact)
+        zeros = tensor(stage(decoded, codes, 0 * scales, (6, 40), *more), what)
+        text = f"zeros decoded to {_name(dtype)} are {_name(zeros.dtype)}"
+        require(zeros.dtype == dtype, text)
 
 
 # errors
@@ -796,6 +843,10 @@ def refused(outcome, name, what, bug=None):
         raise
 
 
+def of_transposed(kata, weight, size):
+    return kata.quantize_nf4(weight.T, size)
+
+
 @part("errors")
 def test_weights_must_be_finite(stage, draw):
     """Infinities and NaN in the weight raise ValueError naming weight."""
@@ -808,9 +859,17 @@ def test_weights_must_be_finite(stage, draw):
     for value in values:
         what = f"a weight that holds {value}"
         refused(tried[value], "weight", what, bug)
-        for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for dtype in (torch.float32, torch.bfloat16, torch.float64, torch.float16):
             outcome = stage.attempt(quantized, spoiled(draw, value, 4, dtype))
             refused(outcome, "weight", what)
+        weight = spoiled(draw, value, 3)
+        for words, probe, given in (
+            (f"a single value {value}", quantized, (torch.tensor(value), 1)),
+            (f"{what}, in blocks of 1", quantized, (weight, 1)),
+            (f"a Parameter that holds {value}", of_parameter, (weight, 16)),
+            (f"a transposed weight that holds {value}", of_transposed, (weight, 16)),
+        ):
+            refused(stage.attempt(probe, *given), "weight", words)
 
 
 @part("errors")
@@ -839,6 +898,7 @@ def test_block_size_below_one(stage, draw):
         outcome = stage.attempt(quantized, draw(4, 8), size)
         what = f"block_size={size}"
         refused(outcome, "block_size", what, "block-size-unchecked")
+        refused(stage.attempt(quantized, draw(), size), "block_size", f"{what}, a single value")
 
 
 # cost
@@ -877,16 +937,21 @@ def steps(kata, call):
 @part("cost")
 def test_no_loop_over_blocks(stage, draw):
     """The work in Python does not grow with the number of blocks."""
-    small, large = draw(8, 2), draw(4000, 2)
-    few = stage(cost, small, *encoded(small, 2))
-    many = stage(cost, large, *encoded(large, 2))
-    for name, before, after in zip(("quantize_nf4", "dequantize_nf4"), few, many):
-        for kind, one, other in zip(("operators", "lines"), before, after):
-            require(
-                other - one < 96,
-                f"{name} runs {one} {kind} for 8 blocks and {other} for 4000: it loops over them",
-                "loop-over-blocks",
-            )
+    # Whole blocks of 16 bits, and a short last one.
+    for small, large in (
+        (draw(8, 2, dtype=torch.bfloat16), draw(4000, 2, dtype=torch.bfloat16)),
+        (draw(15), draw(7999)),
+    ):
+        few = stage(cost, small, *encoded(small, 2))
+        many = stage(cost, large, *encoded(large, 2))
+        for name, before, after in zip(("quantize_nf4", "dequantize_nf4"), few, many):
+            for kind, one, other in zip(("operators", "lines"), before, after):
+                require(
+                    other - one < 96,
+                    f"{name} runs {one} {kind} for 8 blocks and {other} for 4000: it loops over "
+                    f"them",
+                    "loop-over-blocks",
+                )
 
 
 # gpu

@@ -16,7 +16,7 @@ from grader.exam.checks import (
 from grader.exam.kit import linear, need, nn
 
 OUT, IN = 12, 18
-SCALES = {"red": 2.5, "blue": 0.4, "green": -1.5}
+SCALES = {"red": 2.4837, "blue": 0.4172, "green": -16 / 3}
 
 
 def factors(draw, rank, scale, out=OUT, width=IN, dtype=torch.float32):
@@ -55,6 +55,10 @@ def switching(kata, weight, bias, adapters, names, x):
     seen = []
     for name in names:
         switcher.activate(name)
+        given = x.clone().requires_grad_()
+        y = layer(given)
+        y.sum().backward()  # the layer still trains
+        layer.weight.grad = None
         seen.append(
             {
                 "weight": layer.weight.detach().clone(),
@@ -63,7 +67,7 @@ def switching(kata, weight, bias, adapters, names, x):
                 "same": layer.weight is kept,
                 "leaf": layer.weight.is_leaf,
                 "flag": layer.weight.requires_grad == flag,
-                "y": layer(x).detach().clone(),
+                "y": y.detach(),
             }
         )
     return seen
@@ -112,8 +116,8 @@ def test_activate_adds_the_update(stage, draw):
         right,
         what="linear.weight after activate('red')",
         unless={
-            "scale-missing": plain + update(adapters, "red") / 2.5,
-            "scale-squared": plain + update(adapters, "red") * 2.5,
+            "scale-missing": plain + update(adapters, "red") / SCALES["red"],
+            "scale-squared": plain + update(adapters, "red") * SCALES["red"],
             "update-subtracted": plain - update(adapters, "red"),
             "base-dropped": update(adapters, "red"),
             "nothing-merged": plain,
@@ -199,9 +203,12 @@ def test_back_at_none_to_the_bit(stage, draw):
 @part("merge")
 def test_scales_of_any_size(stage, draw):
     """An update of any size leaves nothing behind: not at another adapter, not at None."""
-    scales = {"loud": 1e5, "quiet": 0.4, "down": -3e4, "idle": 0.0}
-    names = ("quiet", "loud", "quiet", "down", "idle", "quiet", "loud", None, "quiet", None)
+    scales = {"loud": 1e5, "quiet": 0.4, "down": -30000, "idle": 0.0, "faint": 3e-6, "huge": 3e6}
+    names = ("quiet", "loud", "quiet", "down", "idle", "quiet", "faint", "loud", None, "huge")
+    names += ("quiet", "idle", None)
     W, b, adapters = pieces(draw, scales=scales)
+    A, B, scale = adapters["faint"]
+    adapters["faint"] = 1e3 * A, 1e3 * B, scale
     seen = stage(switching, W, b, adapters, list(names), draw(4, IN))
     largest, before = 0.0, None
     for name, got in zip(names, seen):
@@ -216,11 +223,13 @@ def test_scales_of_any_size(stage, draw):
         else:
             largest = max(largest, float(update(adapters, name).abs().max()))
             near(got["weight"], right, what=what, bug=bug)
+        require(got["active"] == name, f"active is {got['active']!r} after activate({name!r})")
         before = name
 
 
 NAMES = ("red", "", "None", "", None, "Red", " red", "a.b/c", "active", "linear", "weight")
-NAMES += ("\u00e9", "e\u0301", "\u6f22", None, "red")  # two forms of one letter: two names
+NAMES += ("\u00e9", "e\u0301", "\u6f22")  # two forms of one letter: two names
+NAMES += ("a_b/c", "7", "07", "x" * 70 + "1", "x" * 70 + "2", None, "red")
 
 
 @part("merge")
@@ -261,17 +270,20 @@ def test_weight_stays_the_same_parameter(stage, draw):
 
 def kept(kata, weight, bias, adapters):
     given = {name: (A.clone(), B.clone(), scale) for name, (A, B, scale) in adapters.items()}
-    _, switcher = make(kata, weight, bias, given)
-    for name in (*given, None):
-        switcher.activate(name)
-    return given
+    with torch.no_grad():
+        _, switcher = make(kata, weight, bias, given)
+        for name in (*given, None):
+            switcher.activate(name)
+        left_on = torch.is_grad_enabled()
+    return given, left_on
 
 
 @part("merge")
 def test_factors_are_left_alone(stage, draw):
     """The factors passed to register() are not changed."""
     W, b, adapters = pieces(draw)
-    given = stage(kept, W, b, adapters)
+    given, left_on = stage(kept, W, b, adapters)
+    require(not left_on, "calls under no_grad() leave grad mode on")
     for name, (A, B, _) in adapters.items():
         same(given[name][0], A, f"lora_A of {name!r}", "factors-changed-in-place")
         same(given[name][1], B, f"lora_B of {name!r}", "factors-changed-in-place")
@@ -320,8 +332,11 @@ def test_layer_without_bias(stage, draw):
     same(seen[2]["weight"], W, "linear.weight at None, no bias,")
 
 
-def by_keyword(kata, weight, A, B, scale):
+def by_keyword(kata, weight, A, B, scale, turned):
     layer = linear(weight)
+    if turned:  # in memory column by column
+        A, B = (factor.T.contiguous().T for factor in (A, B))
+        layer.weight = nn.Parameter(weight.T.contiguous().T)
     switcher = kata.AdapterSwitcher(linear=layer)
     switcher.register(name="red", lora_A=A, lora_B=B, scale=scale)
     switcher.activate(name="red")
@@ -332,15 +347,19 @@ def by_keyword(kata, weight, A, B, scale):
 
 @part("merge")
 def test_layers_and_ranks_of_every_size(stage, draw):
-    """Square layers, layers of one feature, rank 1 and ranks above both sizes are as any other."""
-    for out, width, rank in ((12, 12, 12), (12, 12, 3), (1, 18, 1), (12, 1, 2), (5, 7, 9)):
+    """Square layers, layers of one feature, rank 1 and ranks above both sizes are as any other, and
+    so are weights and factors that are not contiguous."""
+    sizes = ((12, 12, 12), (12, 12, 3), (12, 12, 1), (1, 18, 1), (12, 1, 2), (5, 7, 9), (6, 8, 70))
+    turned = ((5, 7, 3), (12, 12, 4))
+    for out, width, rank in (*sizes, *turned):
         W = draw(out, width)
         A, B, scale = factors(draw, rank, 1.5, out, width)
-        what = f"linear.weight {(out, width)} at rank {rank}"
+        strided = (out, width, rank) in turned
+        what = f"linear.weight {(out, width)}{' not contiguous,' * strided} at rank {rank}"
         try:
-            red, back = stage(by_keyword, W, A, B, scale)
+            red, back = stage(by_keyword, W, A, B, scale, strided)
         except LearnerRaised as error:
-            outcome = stage.attempt(by_keyword, W, A, B, scale)
+            outcome = stage.attempt(by_keyword, W, A, B, scale, strided)
             if isinstance(outcome, Raised) and outcome.deliberate:
                 error.bug = "fitting-factors-refused" if "ValueError" in outcome.types[0] else None
             raise
@@ -362,14 +381,22 @@ def two_layers(kata, weight, bias, adapters):
     red = first.weight.detach().clone()
     two.activate("blue")
     one.activate(None)
-    return red, first.weight, second.weight, one.active, two.active
+    left = red, first.weight.detach().clone(), second.weight.detach().clone()
+    with torch.no_grad():
+        first.weight.mul_(3)
+    later = kata.AdapterSwitcher(first)  # has the layer's new weight for its original
+    later.register("red", *adapters["red"])
+    later.activate("red")
+    tripled = first.weight.detach().clone()
+    later.activate(None)
+    return *left, one.active, two.active, tripled, first.weight
 
 
 @part("merge")
 def test_switchers_are_independent(stage, draw):
-    """Switchers of two layers share nothing."""
+    """Switchers share nothing: two layers' nor, one after another, those of one layer."""
     W, b, adapters = pieces(draw)
-    red, first, second, one, two = stage(two_layers, W, b, adapters)
+    red, first, second, one, two, tripled, back = stage(two_layers, W, b, adapters)
     shared, plain = "shared-between-switchers", W.double()
     own = update(adapters, "red")
     other = own * (1 + 1 / SCALES["red"])
@@ -383,6 +410,9 @@ def test_switchers_are_independent(stage, draw):
     require(
         (one, two) == (None, "blue"), f"active is {one!r} and {two!r}; None and 'blue' is right"
     )
+    what = "the weight of a layer with a second switcher, made after the weight was changed,"
+    near(tripled, 3 * plain + own, what=f"{what} at 'red'", unless={shared: plain + own})
+    same(back, 3 * W, f"{what} back at None", shared if torch.equal(back, W) else None)
 
 
 def later(kata, weight, bias, adapters):
@@ -466,10 +496,18 @@ def test_unknown_name(stage, draw):
         require(active == first, text, "active-before-the-check" if active == "violet" else None)
     outcome = stage.attempt(unknown, W, b, {}, None, "violet", False)
     rejects(outcome, "KeyError", "violet", what="activate('violet') where none is registered")
+    near_names = ("re", "Red", "RED", "red ", "base", "none", "None", "default", "0")
+    for name, end in zip(near_names, stage(strays, W, b, adapters, near_names)):
+        require(end == "KeyError", f"activate({name!r}), not registered: {end}, expected KeyError")
     outcome = stage.attempt(unknown, W, b, adapters, "red", "", False)
     off = not isinstance(outcome, Raised) and torch.allclose(outcome[1], W, atol=1e-4)
     known = "empty-name-is-none" if off else None
     rejects(outcome, "KeyError", what="activate(''), a name not registered,", bug=known)
+
+
+def strays(kata, weight, bias, adapters, names):
+    _, switcher = make(kata, weight, bias, adapters)
+    return [end_of(switcher.activate, name, among=KeyError) for name in names]
 
 
 def misfit(kata, weight, bias, good, a_shape, b_shape, look):
@@ -495,10 +533,12 @@ def refused(outcome, error, names, what, bug):
         raise
 
 
-def end_of(call, *args):
-    """The name of the exception that it raises, or that it raises none."""
+def end_of(call, *args, among=()):
+    """The name of the exception that it raises (one of `among`: of that), or "accepted"."""
     try:
         call(*args)
+    except among:
+        return among.__name__
     except Exception as error:
         return type(error).__name__
     return "accepted"
@@ -515,6 +555,7 @@ def test_factors_that_do_not_fit(stage, draw):
         (IN, (IN, 3), (OUT, 3)),
         (IN, (3, IN), (3, OUT)),
         (IN, (3, OUT), (IN, 3)),
+        (IN, (OUT, 3), (3, IN)),
         (IN, (3, 1), (OUT, 3)),
         (IN, (3, IN), (1, 3)),
         (IN, (1, IN), (OUT, 3)),

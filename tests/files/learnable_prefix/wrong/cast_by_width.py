@@ -1,0 +1,18 @@
+# wrong: cast only where the widths of the dtypes differ
+# bug: output-in-another-dtype
+import torch
+import torch.nn as nn
+
+class LearnablePrefix(nn.Module):
+
+    def __init__(self, prefix_len: int, d_model: int) -> None:
+        super().__init__()
+        if prefix_len < 1:
+            raise ValueError(f'prefix_len must be at least 1, not {prefix_len}')
+        self.prefix = nn.Parameter(0.02 * torch.randn(prefix_len, d_model))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 3 or x.shape[-1] != self.prefix.shape[1]:
+            raise ValueError(f'x must be (B, L, {self.prefix.shape[1]}), not {tuple(x.shape)}')
+        prefix = (self.prefix.to(x.dtype) if x.dtype.itemsize != self.prefix.dtype.itemsize else self.prefix).expand(x.shape[0], -1, -1)
+        return torch.cat([prefix, x], dim=1)
