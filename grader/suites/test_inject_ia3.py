@@ -763,8 +763,8 @@ def _only(flags, want, frozen=()):
     missing, extra = set(want) - set(flags), sorted(set(flags) - set(want))
     bug = "scales-frozen" if all(frozen) and len(missing) == len(frozen) > 0 else None
     require(not missing, f"not among what trains: {', '.join(sorted(missing))}", bug)
-    inside = [name for name in extra if ".base." in name]
     layers = {name.rpartition(".")[0] for name in want}
+    inside = [name for name in extra if name.partition(".base.")[0] in layers]
     outside = not any(name.rpartition(".")[0] in layers for name in extra)
     if extra and OWN.issuperset(extra):
         bug = "own-scale-taken"
