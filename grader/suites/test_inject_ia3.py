@@ -13,7 +13,7 @@ STRANGE, EARLIER = "a tensor that is not in the model", "a scale of an earlier c
 PLACES = ("heads.out", "blocks.1.mlp.2", "fc", "neck.q_proj", "heads.0", "blocks.0.attn.q_proj")
 PLACES += ("neck.o_proj",)  # that one has no bias
 # Parameters of the model's own that are called as if they were an adapter's.
-OWN = {"scale", "rms.scale", "scale_act.weight", "logit_scale"}
+OWN = {"scale", "rms.scale", "scale_act.weight", "logit_scale", "pair.scale"}
 
 
 # Models, built on the stage and here alike
@@ -55,6 +55,12 @@ def net():
             self.rms = nn.Module()
             self.rms.scale = nn.Parameter(torch.ones(4))
             self.shift = nn.Parameter(torch.zeros(4))
+            self.pair = nn.Module()
+            self.pair.base, self.pair.scale = nn.Linear(4, 4), nn.Parameter(torch.ones(4))
+            self.fc_gate = nn.Parameter(torch.ones(()))
+            self.tones = nn.ParameterList([nn.Parameter(torch.ones(4))])
+            for holder in (self.heads, self.blocks[0].mlp):
+                holder.register_parameter("tone", nn.Parameter(torch.ones(4)))
             self.register_buffer("offset", torch.ones(4))
 
         def forward(self, x):
@@ -82,7 +88,7 @@ def tied():
             self.side = nn.Sequential(nn.Tanh(), nn.Linear(6, 6))
             self.out = self.side[1]
             self.embed = nn.Embedding(6, 6)
-            self.left, self.right = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.left, self.right = (nn.Linear(6, 6, bias=False) for _ in range(2))
             self.left.weight = self.right.weight = self.embed.weight
 
         def forward(self, x):
@@ -178,7 +184,10 @@ def oracle(model, state, scales, x):
 
 def inject(kata, model, names):
     """The model and the list, as inject_ia3 returns them."""
+    given = list(names) if isinstance(names, list) else names
     result = kata.inject_ia3(model, names)
+    if names != given:
+        raise Missing("inject_ia3 changes the list of names that it is given")
     if isinstance(result, nn.Module):
         raise Missing("inject_ia3 returns the model alone, not (model, ia3_params)")
     if not isinstance(result, (tuple, list)) or len(result) != 2:
@@ -398,12 +407,15 @@ def test_follows_paths_through_containers(stage, draw):
 
 
 def through_root(kata, weight, bias, x):
-    inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
-    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), inner, nn.LayerNorm(6))
+    inner, model = nn.Sequential(), nn.Sequential()  # their keys are no positions
+    inner.add_module("1", nn.Linear(6, 6)), inner.add_module("0", nn.Tanh())
+    parts = {"2": nn.Linear(6, 6), "1": nn.Tanh(), "0": inner, "3": nn.LayerNorm(6)}
+    for name, module in parts.items():
+        model.add_module(name, module)
     before = [*model, *inner]
     for layer in (model[0], inner[0]):
         set_(layer, weight=weight, bias=bias)
-    inject(kata, model, ["2.0", "0"])
+    inject(kata, model, ["0.1", "2"])
     # Where what stands there now stood before; a wrapped layer counts as the layer.
     places = [at for new in (*model, *inner) for at, old in enumerate(before) if stems(new, old)]
     wrapped = sum(hasattr(new, "scale") for new in (*model, *inner))
@@ -665,7 +677,8 @@ def start(kata, state, names, x):
     for name in state:
         at = name if name in values else ".base.".join(name.rsplit(".", 1))
         kept[name] = values.get(at)
-    return model(x), kept
+    base = getattr(model.neck.o_proj, "base", None)
+    return model(x), kept, getattr(base, "bias", None) is None
 
 
 @part("init")
@@ -674,7 +687,8 @@ def test_starts_as_it_was(stage, draw):
     state, x = states(draw, net()), draw(4, 5)
     want, _ = oracle(net(), state, {}, x)
     for names in (["fc"], list(PLACES)):
-        y, kept = stage(start, state, names, x)
+        y, kept, bare = stage(start, state, names, x)
+        require(bare, "the base of `neck.o_proj` had no bias and has one now")
         near(y, want, what="the output right after the call")
         for name, value in kept.items():
             if value is not None:
@@ -749,12 +763,14 @@ def _only(flags, want, frozen=()):
     missing, extra = set(want) - set(flags), sorted(set(flags) - set(want))
     bug = "scales-frozen" if all(frozen) and len(missing) == len(frozen) > 0 else None
     require(not missing, f"not among what trains: {', '.join(sorted(missing))}", bug)
-    inside = [name for name in extra if ".base." in name]
+    layers = {name.rpartition(".")[0] for name in want}
+    inside = [name for name in extra if name.partition(".base.")[0] in layers]
+    outside = not any(name.rpartition(".")[0] in layers for name in extra)
     if extra and OWN.issuperset(extra):
         bug = "own-scale-taken"
     elif extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif not inside and not any(n.endswith(".scale") and n not in OWN for n in extra):
+    elif not inside and outside and not any(n.endswith(".scale") and n not in OWN for n in extra):
         bug = "others-not-frozen"
     elif len(inside) == len(extra):
         bug = "base-not-frozen"
@@ -810,6 +826,7 @@ def test_tied_parameters_are_frozen(stage):
 
 def partly(kata, names):
     model = net()
+    model.eval()
     for number, p in enumerate(model.parameters()):
         p.requires_grad_(number % 4 < 2)
     inject(kata, model, names)
@@ -821,6 +838,31 @@ def test_parameters_frozen_before(stage):
     """What was frozen before stays so, and the scales on frozen layers train."""
     _only(stage(partly, list(PLACES)), scales_of(PLACES))
     _only(stage(partly, []), [])
+
+
+def ambient(kata):
+    """Called under no_grad, with another default dtype: what it leaves, what trains."""
+    model = net()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            inject(kata, model, ["fc"])
+            grad = torch.is_grad_enabled()
+        dtype = torch.get_default_dtype()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return grad, dtype, training(model, ["fc"]), model.fc.scale.dtype
+
+
+@part("freeze")
+def test_called_under_no_grad(stage):
+    """The call leaves grad mode and default dtype as they were; under no_grad too all else is
+    frozen and what is new trains."""
+    grad, dtype, flags, kind = stage(ambient)
+    require(not grad, "called under torch.no_grad(), it leaves grad mode on")
+    require(dtype == torch.float64, f"the default dtype was float64 and is {_short(dtype)} now")
+    _only(flags, scales_of(["fc"]))
+    require(kind == torch.float32, f"fc.scale is {_short(kind)}, the layer is float32")
 
 
 # forward
@@ -1046,7 +1088,10 @@ def _short(dtype):
 
 def in_dtype(kata, which, state, scales, x):
     model = net() if which == "net" else nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
-    return adapt(kata, model, state, scales)(x)
+    filled(model, state)
+    _, params = inject(kata, model, list(scales))
+    known = {id(p) for p in model.parameters()}
+    return put(model, scales)(x), all(id(p) in known for p in params)
 
 
 @part("dtype")
@@ -1055,7 +1100,8 @@ def test_float64(stage, draw):
     state = states(draw, net(), torch.float64)
     scales = rescalings(draw, net(), PLACES, torch.float64)
     x = draw(4, 5, dtype=torch.float64)
-    y = stage(in_dtype, "net", state, scales, x)
+    y, listed = stage(in_dtype, "net", state, scales, x)
+    require(listed, "the list of a float64 model holds tensors that are not in the model")
     near(y, oracle(net(), state, scales, x)[0], dtype=torch.float64)
 
 
@@ -1066,7 +1112,8 @@ def test_bfloat16(stage, draw):
     model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
     state, scales = states(draw, model, kind), rescalings(draw, model, ["1"], kind)
     x = draw(4, 5, dtype=kind)
-    y = stage(in_dtype, "small", state, scales, x)
+    y, listed = stage(in_dtype, "small", state, scales, x)
+    require(listed, "the list of a bfloat16 model holds tensors that are not in the model")
     near(y, oracle(model, state, scales, x)[0], dtype=kind)
 
 
@@ -1081,6 +1128,13 @@ def on_meta(kata):
         return found, model(torch.empty(2, 3, 6, device="meta", dtype=torch.bfloat16))
 
 
+def beside(kata):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4).to("meta"))
+    with CheapMeta():
+        inject(kata, model, ["1", "0"])
+    return [layer.scale.device.type for layer in model]
+
+
 @part("device")
 def test_meta_device(stage):
     """A model on the meta device gets its scales there."""
@@ -1091,6 +1145,9 @@ def test_meta_device(stage):
         require(dtype == torch.bfloat16, f"a scale is {_short(dtype)}; the layer is bfloat16")
     require(tuple(y.shape) == (2, 3, 4), f"the output has shape {tuple(y.shape)}")
     require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
+    got = stage(beside)
+    text = f"of a layer on cpu and one on meta a scale is on {' and '.join(got)}"
+    require(got == ["cpu", "meta"], text)
 
 
 # errors
@@ -1219,13 +1276,20 @@ def test_unknown_names(stage):
     for name in ("neck.nope", "fc.nope", "blocks.7.attn.q_proj", "heads.nope", "blocks.first.mlp"):
         cases += [(names, name) for names in ([name], ["fc", name], [name, "fc"])]
     _refused(stage, "KeyError", unknown, cases, other=other)
-    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc"):
+    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc", "out"):
         new = stage(adopted, name)
         akin = new and all(_alike(name, other) for other in new)
         text = f"linear_names {[name]} must raise KeyError; {_words(new)} was replaced"
         require(not new, text, "part-of-a-name-matches" if akin else None)
         _refused(stage, "KeyError", unknown, [(["fc", name], name)], other=other)
-    for name in ("blocks.-1.attn.q_proj", "blocks.01.attn.q_proj", "heads.1"):
+    for name in (
+        "blocks.-1.attn.q_proj",
+        "blocks.01.attn.q_proj",
+        "heads.1",
+        "FC",
+        " fc",
+        "model.fc",
+    ):
         _refused(stage, "KeyError", None, [([name], name)], other=other)
 
 

@@ -14,7 +14,7 @@ RANK, ALPHA = 3, 10.5  # alpha / rank = 3.5
 PLACES = ("heads.out", "blocks.1.mlp.2", "fc", "neck.q_proj", "heads.0", "blocks.0.attn.q_proj")
 PLACES += ("neck.o_proj",)  # that one has no bias
 # Parameters of the model's own that are called as if they were an adapter's.
-OWN = {"lora_gate", "lora_act.weight", "mix.lora_A_gain"}
+OWN = {"lora_gate", "lora_act.weight", "mix.lora_A_gain", "lora_A", "lora_B"}
 
 
 # Models, built on the stage and here alike
@@ -55,6 +55,11 @@ def net():
             self.lora_act = nn.PReLU()
             self.mix = nn.Module()
             self.mix.lora_A_gain = nn.Parameter(torch.ones(4))
+            self.lora_A, self.lora_B = (nn.Parameter(torch.ones(4)) for _ in range(2))
+            self.fc_gate = nn.Parameter(torch.ones(()))
+            self.tones = nn.ParameterList([nn.Parameter(torch.ones(4))])
+            for holder in (self.heads, self.blocks[0].mlp):
+                holder.register_parameter("tone", nn.Parameter(torch.ones(4)))
             self.register_buffer("offset", torch.ones(4))
 
         def forward(self, x):
@@ -82,7 +87,7 @@ def tied():
             self.side = nn.Sequential(nn.Tanh(), nn.Linear(6, 6))
             self.out = self.side[1]
             self.embed = nn.Embedding(6, 6)
-            self.left, self.right = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.left, self.right = (nn.Linear(6, 6, bias=False) for _ in range(2))
             self.left.weight = self.right.weight = self.embed.weight
 
         def forward(self, x):
@@ -173,7 +178,10 @@ def oracle(model, state, pairs, x, scale=ALPHA / RANK):
 
 def inject(kata, model, names, **options):
     """The model and the list, as inject_lora returns them."""
+    given = list(names) if isinstance(names, list) else names
     result = kata.inject_lora(model, names, **options)
+    if names != given:
+        raise Missing("inject_lora changes the list of names that it is given")
     if isinstance(result, nn.Module):
         raise Missing("inject_lora returns the model alone, not (model, lora_params)")
     if not isinstance(result, (tuple, list)) or len(result) != 2:
@@ -420,12 +428,15 @@ def test_follows_paths_through_containers(stage, draw):
 
 
 def through_root(kata, weight, bias, x):
-    inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
-    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), inner, nn.LayerNorm(6))
+    inner, model = nn.Sequential(), nn.Sequential()  # their keys are no positions
+    inner.add_module("1", nn.Linear(6, 6)), inner.add_module("0", nn.Tanh())
+    parts = {"2": nn.Linear(6, 6), "1": nn.Tanh(), "0": inner, "3": nn.LayerNorm(6)}
+    for name, module in parts.items():
+        model.add_module(name, module)
     before = [*model, *inner]
     for layer in (model[0], inner[0]):
         set_(layer, weight=weight, bias=bias)
-    inject(kata, model, ["2.0", "0"])
+    inject(kata, model, ["0.1", "2"])
     # Where what stands there now stood before; a wrapped layer counts as the layer.
     places = [at for new in (*model, *inner) for at, old in enumerate(before) if stems(new, old)]
     wrapped = sum(hasattr(new, "lora_A") for new in (*model, *inner))
@@ -697,7 +708,8 @@ def start(kata, state, names, x):
     for name in state:
         at = name if name in values else ".base.".join(name.rsplit(".", 1))
         kept[name] = values.get(at)
-    return model(x), kept
+    base = getattr(model.neck.o_proj, "base", None)
+    return model(x), kept, getattr(base, "bias", None) is None
 
 
 @part("init")
@@ -706,7 +718,8 @@ def test_starts_as_it_was(stage, draw):
     state, x = states(draw, net()), draw(4, 5)
     want, _ = oracle(net(), state, {}, x)
     for names in (["fc"], list(PLACES)):
-        y, kept = stage(start, state, names, x)
+        y, kept, bare = stage(start, state, names, x)
+        require(bare, "the base of `neck.o_proj` had no bias and has one now")
         near(y, want, what="the output right after the call")
         for name, value in kept.items():
             if value is not None:
@@ -729,7 +742,7 @@ CALLS = (  # rank, arguments by place and by name, scale
     (8, (), {}, 2.0),
     (4, (), {"rank": 4}, 4.0),
     (8, (), {"alpha": 2.0}, 0.25),
-    (1, (), {"rank": 1, "alpha": 3}, 3.0),
+    (1, (), {"rank": 1, "alpha": -3}, -3.0),
     (4, (4, 10.0), {}, 2.5),
 )
 
@@ -749,21 +762,27 @@ def test_arguments(stage, draw):
 
 
 def fresh(kata):
-    first, second = nn.Sequential(nn.Linear(40, 30)), nn.Sequential(nn.Linear(40, 30))
-    inject(kata, first, ["0"])
-    inject(kata, second, ["0"])
-    return first[0].lora_A, first[0].lora_B, second[0].lora_A
+    models = [nn.Sequential(nn.Linear(40, 30), nn.Linear(40, 30)) for _ in range(2)]
+    with torch.random.fork_rng(devices=[]):
+        for seed, model in enumerate(models):
+            torch.manual_seed(seed)
+            inject(kata, model, ["0", "1"])
+    first, second = models
+    return first[0].lora_A, first[0].lora_B, first[1].lora_A, second[0].lora_A
 
 
 @part("init")
 def test_factors_start(stage):
     """lora_A starts random and lora_B at zero, anew for every layer."""
-    A, B, other = stage(fresh)
+    A, B, *others = stage(fresh)
     require(bool((B == 0).all()), "lora_B should start at zero")
     require(bool((A != 0).any()), "lora_A starts at zero")
     require(bool(A.std() > 0), "lora_A starts constant")
     require(bool(A.std() < 1.5), f"lora_A starts with std {float(A.std()):.3g}")
-    require(not torch.equal(A, other), "two layers start with the same lora_A")
+    rank = int(torch.linalg.matrix_rank(A))
+    require(rank == len(A), f"lora_A starts with rank {rank}; it has {len(A)} rows")
+    for other, what in zip(others, ("one call", "two calls after different seeds")):
+        require(not torch.equal(A, other), f"two layers of {what} start with the same lora_A")
 
 
 def modes(kata, training):
@@ -809,11 +828,15 @@ def _only(flags, want, frozen=()):
     bug = "factors-frozen" if all(frozen) and len(missing) == len(frozen) > 0 else None
     require(not missing, f"not among what trains: {', '.join(sorted(missing))}", bug)
     inside = [name for name in extra if ".base." in name]
+    layers = {name.rpartition(".")[0] for name in want}
+    outside = not any(name.rpartition(".")[0] in layers for name in extra)
     if extra and OWN.issuperset(extra):
         bug = "own-names-taken"
     elif extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif not inside and not any(name.endswith((".lora_A", ".lora_B")) for name in extra):
+    elif (
+        not inside and outside and not any(name.endswith((".lora_A", ".lora_B")) for name in extra)
+    ):
         bug = "others-not-frozen"
     elif len(inside) == len(extra):
         bug = "base-not-frozen"
@@ -869,6 +892,7 @@ def test_tied_parameters_are_frozen(stage):
 
 def partly(kata, names):
     model = net()
+    model.eval()
     for number, p in enumerate(model.parameters()):
         p.requires_grad_(number % 2 == 0)
     inject(kata, model, names, rank=2)
@@ -880,6 +904,31 @@ def test_parameters_frozen_before(stage):
     """What was frozen before stays so, and the factors on frozen layers train."""
     _only(stage(partly, list(PLACES)), pairs_of(PLACES))
     _only(stage(partly, []), [])
+
+
+def ambient(kata):
+    """Called under no_grad, with another default dtype: what it leaves, what trains."""
+    model = net()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            inject(kata, model, ["fc"], rank=2)
+            grad = torch.is_grad_enabled()
+        dtype = torch.get_default_dtype()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return grad, dtype, training(model, ["fc"]), model.fc.lora_A.dtype
+
+
+@part("freeze")
+def test_called_under_no_grad(stage):
+    """The call leaves grad mode and default dtype as they were; under no_grad too all else is
+    frozen and what is new trains."""
+    grad, dtype, flags, kind = stage(ambient)
+    require(not grad, "called under torch.no_grad(), it leaves grad mode on")
+    require(dtype == torch.float64, f"the default dtype was float64 and is {_short(dtype)} now")
+    _only(flags, pairs_of(["fc"]))
+    require(kind == torch.float32, f"fc.lora_A is {_short(kind)}, the layer is float32")
 
 
 # forward
@@ -1112,13 +1161,17 @@ def test_float64(stage, draw):
     state = states(draw, net(), torch.float64)
     pairs = updates(draw, net(), PLACES, torch.float64)
     x = draw(4, 5, dtype=torch.float64)
-    y = stage(in_dtype, "net", state, pairs, x)
+    y, listed = stage(in_dtype, "net", state, pairs, x)
+    require(listed, "the list of a float64 model holds tensors that are not in the model")
     near(y, oracle(net(), state, pairs, x, 10 / 3)[0], dtype=torch.float64)
 
 
 def in_dtype(kata, which, state, pairs, x):
     model = net() if which == "net" else nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
-    return adapt(kata, model, state, pairs, alpha=10.0)(x)
+    filled(model, state)
+    _, params = inject(kata, model, list(pairs), rank=RANK, alpha=10.0)
+    known = {id(p) for p in model.parameters()}
+    return put(model, pairs)(x), all(id(p) in known for p in params)
 
 
 @part("dtype")
@@ -1128,7 +1181,8 @@ def test_bfloat16(stage, draw):
     model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
     state, pairs = states(draw, model, kind), updates(draw, model, ["1"], kind)
     x = draw(4, 5, dtype=kind)
-    y = stage(in_dtype, "small", state, pairs, x)
+    y, listed = stage(in_dtype, "small", state, pairs, x)
+    require(listed, "the list of a bfloat16 model holds tensors that are not in the model")
     near(y, oracle(model, state, pairs, x, 10 / 3)[0], dtype=kind)
 
 
@@ -1146,6 +1200,13 @@ def on_meta(kata):
     return devices, inside, layer.lora_A.dtype, y
 
 
+def beside(kata):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4).to("meta"))
+    with CheapMeta():
+        inject(kata, model, ["1", "0"], rank=2)
+    return [layer.lora_A.device.type for layer in model]
+
+
 @part("device")
 def test_meta_device(stage):
     """A model on the meta device gets its factors there."""
@@ -1156,6 +1217,9 @@ def test_meta_device(stage):
     require(dtype == torch.bfloat16, f"lora_A is {_short(dtype)}; the layer is bfloat16")
     require(tuple(y.shape) == (2, 3, 4), f"the output has shape {tuple(y.shape)}")
     require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
+    got = stage(beside)
+    text = f"of a layer on cpu and one on meta lora_A is on {' and '.join(got)}"
+    require(got == ["cpu", "meta"], text)
 
 
 # errors
@@ -1286,13 +1350,20 @@ def test_unknown_names(stage):
     for name in ("neck.nope", "fc.nope", "blocks.7.attn.q_proj", "heads.nope", "blocks.first.mlp"):
         cases += [(names, name) for names in ([name], ["fc", name], [name, "fc"])]
     _refused(stage, "KeyError", unknown, cases, other=other)
-    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc"):
+    for name in ("q_proj", "attn.q_proj", "mlp.2", "net.fc", "out"):
         new = stage(adopted, name)
         akin = new and all(_alike(name, other) for other in new)
         text = f"linear_names {[name]} must raise KeyError; {_words(new)} was replaced"
         require(not new, text, "part-of-a-name-matches" if akin else None)
         _refused(stage, "KeyError", unknown, [(["fc", name], name)], other=other)
-    for name in ("blocks.-1.attn.q_proj", "blocks.01.attn.q_proj", "heads.1"):
+    for name in (
+        "blocks.-1.attn.q_proj",
+        "blocks.01.attn.q_proj",
+        "heads.1",
+        "FC",
+        " fc",
+        "model.fc",
+    ):
         _refused(stage, "KeyError", None, [([name], name)], other=other)
 
 

@@ -12,7 +12,7 @@ from grader.exam.kit import CheapMeta, Missing, need, set_
 STRANGE, EARLIER = "a tensor that is not in the model", "a factor of an earlier call"
 RANK, ALPHA = 3, 10.5  # alpha / rank = 3.5
 # Parameters of the model's own that are called as if they were an adapter's.
-OWN = {"lora_gate", "lora_act.weight", "mix.lora_A_gain"}
+OWN = {"lora_gate", "lora_act.weight", "mix.lora_A_gain", "lora_A", "lora_B"}
 
 
 # Models, built on the stage and here alike
@@ -53,6 +53,11 @@ def net():
             self.lora_act = nn.PReLU()
             self.mix = nn.Module()
             self.mix.lora_A_gain = nn.Parameter(torch.ones(4))
+            self.lora_A, self.lora_B = (nn.Parameter(torch.ones(4)) for _ in range(2))
+            self.fc_gate = nn.Parameter(torch.ones(()))
+            self.tones = nn.ParameterList([nn.Parameter(torch.ones(4))])
+            for holder in (self.exits, self.blocks[0].mlp):
+                holder.register_parameter("tone", nn.Parameter(torch.ones(4)))
             self.register_buffer("offset", torch.ones(4))
 
         def forward(self, x):
@@ -98,7 +103,8 @@ def sharing():
         def __init__(self):
             super().__init__()
             self.embed = nn.Embedding(6, 6)
-            self.left, self.mid, self.right = (nn.Linear(6, 6) for _ in range(3))
+            self.mid = nn.Linear(6, 6)
+            self.left, self.right = (nn.Linear(6, 6, bias=False) for _ in range(2))
             self.left.weight = self.right.weight = self.embed.weight
 
         def forward(self, x):
@@ -505,6 +511,14 @@ def test_wraps_at_any_depth(stage, draw):
     _wrapped(stage, "deep", states(draw, deep()), left=deeper)
 
 
+def container_roots(kata):
+    roots = nn.ModuleList([nn.Linear(4, 4)]), nn.ModuleDict({"0": nn.Linear(4, 4)})
+    before = [root.get_submodule("0") for root in roots]
+    for root in roots:
+        inject(kata, root)
+    return [kind_of(root.get_submodule("0"), old) for root, old in zip(roots, before)]
+
+
 @part("init")
 def test_wraps_inside_containers(stage, draw):
     """Also inside nn.ModuleList, nn.Sequential and nn.ModuleDict, and where there is no bias."""
@@ -518,6 +532,8 @@ def test_wraps_inside_containers(stage, draw):
         return "container-layers-missed" if missed in held else None
 
     _wrapped(stage, "net", states(draw, net()), left=inside)
+    for root, kind in zip(("ModuleList", "ModuleDict"), stage(container_roots)):
+        require(kind == "wrapped", f"in a model that is a {root} itself a layer is {kind}")
 
 
 @part("init")
@@ -542,8 +558,11 @@ def test_leaves_other_modules(stage, draw):
 
 
 def in_place(kata, weight, bias, x):
-    inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
-    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), inner, nn.LayerNorm(6))
+    inner, model = nn.Sequential(), nn.Sequential()  # their keys are no positions
+    inner.add_module("1", nn.Linear(6, 6)), inner.add_module("0", nn.Tanh())
+    parts = {"2": nn.Linear(6, 6), "1": nn.Tanh(), "0": inner, "3": nn.LayerNorm(6)}
+    for name, module in parts.items():
+        model.add_module(name, module)
     before = [*model, *inner]
     for layer in (model[0], inner[0]):
         set_(layer, weight=weight, bias=bias)
@@ -694,7 +713,8 @@ def test_skip_of_containers_and_unknown_names(stage):
     for names in (["blocks.0", "neck"], ["exits"], ["blocks.1.mlp", "fc"]):
         left = [name for name in names if name == "fc"]
         _skips(stage, "net", names, left, "skip-covers-containers")
-    for names in (["nope"], ["neck.nope", "fc"], ["blocks.9.attn.q_proj"]):
+    unknown = ["FC", "Linear", "fc.weight", "exits.*", " exits.0"]
+    for names in (["nope"], ["neck.nope", "fc"], ["blocks.9.attn.q_proj"], unknown):
         left = [name for name in names if name == "fc"]
         with blame("unknown-skip-refused"):
             _skips(stage, "net", names, left, None)
@@ -748,6 +768,10 @@ def test_tied_layer_skipped(stage, draw):
     state, x = states(draw, tied()), draw(3, 6)
     kinds, one, *_ = stage(tie, "tied", state, ["enc", "dec"], ["enc", "dec"], {}, x)
     require(kinds == ["left"] * 2 and one, "`enc` and `dec`, both skipped, were replaced")
+    state, names = states(draw, sharing()), ["left", "right"]
+    kinds, *_ = stage(tie, "sharing", state, names, ["left"], {}, x)
+    text = "`left` is skipped and `right`, another layer with the same weight, is not: they are"
+    require(kinds == ["left", "wrapped"], f"{text} {', '.join(kinds)}")
 
 
 def still_shared(kata):
@@ -786,24 +810,28 @@ def test_layers_that_share_a_weight(stage, draw):
     require(shared, "the weight that two layers and an embedding share is not shared any more")
 
 
-def again(kata, which, state, pairs, x, rank):
+def again(kata, which, state, pairs, x, rank, skip):
     model = adapt(kata, built(which), state, pairs)
     before = dict(model.named_modules(remove_duplicate=False))
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    values = {name: p.detach().clone() for name, p in tensors.items()}
     y = model(x)
-    _, params = inject(kata, model, rank=rank)
+    _, params = inject(kata, model, rank=rank, skip=skip)
     now = dict(model.named_modules(remove_duplicate=False))
     changed = [n for n in {**before, **now} if before.get(n) is not now.get(n)]
-    return changed, labels(model, params), y, model(x)
+    after = dict(model.named_parameters(remove_duplicate=False))
+    other = [n for n, p in tensors.items() if after.get(n) is not p or not p.equal(values[n])]
+    return changed, other, labels(model, params), y, model(x)
 
 
 @part("init")
 def test_adapted_layers_are_left_alone(stage, draw):
     """A LoRALinear that is there is left alone: a second call returns [] and changes no output."""
     _wrapped(stage, "net", states(draw, net()))
-    for which, rank in (("net", RANK), ("net", 2), ("tied", RANK)):
+    for which, rank, skip in (("net", RANK, []), ("net", 2, ["fc"]), ("tied", RANK, [])):
         state, x = states(draw, built(which)), draw(4, 5 if which == "net" else 6)
         pairs = updates(draw, built(which), linears(built(which)))
-        changed, got, before, after = stage(again, which, state, pairs, x, rank)
+        changed, other, got, before, after = stage(again, which, state, pairs, x, rank, skip)
         highest = [name for name in changed if name.rpartition(".")[0] not in changed]
         bases = all(name.endswith(".base") for name in highest)
         text = f"a second call replaced {_words(changed)}"
@@ -812,6 +840,7 @@ def test_adapted_layers_are_left_alone(stage, draw):
         bug = "earlier-factors-returned" if earlier else None
         require(not got, f"a second call returned {_words(got)}; expected nothing", bug)
         near(after, before.double(), what="the output after a second call")
+        require(not other, f"a second call replaced or changed {_words(other)}")
 
 
 def partly(kata, state, pairs, x):
@@ -894,14 +923,16 @@ def start(kata, state, x):
     for name in state:
         at = name if name in values else ".base.".join(name.rsplit(".", 1))
         kept[name] = values.get(at)
-    return model(x), kept
+    base = getattr(model.neck.o_proj, "base", None)
+    return model(x), kept, getattr(base, "bias", None) is None
 
 
 @part("init")
 def test_starts_as_it_was(stage, draw):
     """Right after the call the model computes what it did before, with the same values."""
     state, x = states(draw, net()), draw(4, 5)
-    y, kept = stage(start, state, x)
+    y, kept, bare = stage(start, state, x)
+    require(bare, "the base of `neck.o_proj` had no bias and has one now")
     near(y, oracle(net(), state, {}, x)[0], what="the output right after the call")
     for name, value in kept.items():
         if value is not None:
@@ -924,7 +955,7 @@ CALLS = (  # rank, arguments by place and by name, scale
     (8, (), {}, 2.0),
     (4, (), {"rank": 4}, 4.0),
     (8, (), {"alpha": 2.0}, 0.25),
-    (1, (), {"rank": 1, "alpha": 3}, 3.0),
+    (1, (), {"rank": 1, "alpha": -3}, -3.0),
     (4, (4, 10.0), {}, 2.5),
     (4, (4, 10.0, ["nope"]), {}, 2.5),
 )
@@ -946,21 +977,27 @@ def test_arguments(stage, draw):
 
 
 def fresh(kata):
-    first, second = nn.Sequential(nn.Linear(40, 30)), nn.Sequential(nn.Linear(40, 30))
-    inject(kata, first)
-    inject(kata, second)
-    return first[0].lora_A, first[0].lora_B, second[0].lora_A
+    models = [nn.Sequential(nn.Linear(40, 30), nn.Linear(40, 30)) for _ in range(2)]
+    with torch.random.fork_rng(devices=[]):
+        for seed, model in enumerate(models):
+            torch.manual_seed(seed)
+            inject(kata, model)
+    first, second = models
+    return first[0].lora_A, first[0].lora_B, first[1].lora_A, second[0].lora_A
 
 
 @part("init")
 def test_factors_start(stage):
     """lora_A starts random and lora_B at zero, anew for every layer."""
-    A, B, other = stage(fresh)
+    A, B, *others = stage(fresh)
     require(bool((B == 0).all()), "lora_B should start at zero")
     require(bool((A != 0).any()), "lora_A starts at zero")
     require(bool(A.std() > 0), "lora_A starts constant")
     require(bool(A.std() < 1.5), f"lora_A starts with std {float(A.std()):.3g}")
-    require(not torch.equal(A, other), "two layers start with the same lora_A")
+    rank = int(torch.linalg.matrix_rank(A))
+    require(rank == len(A), f"lora_A starts with rank {rank}; it has {len(A)} rows")
+    for other, what in zip(others, ("one call", "two calls after different seeds")):
+        require(not torch.equal(A, other), f"two layers of {what} start with the same lora_A")
 
 
 def modes(kata, training):
@@ -990,7 +1027,7 @@ def after_backward(kata, skip, x):
     flags = training(model)
     if flags:
         model(x).square().sum().backward()
-    layers = [m for m in model.modules() if hasattr(m, "lora_A") and hasattr(m, "lora_B")]
+    layers = [m for m in model.modules() if hasattr(m, "lora_A") and m is not model]
     frozen = [not p.requires_grad for v in layers for p in (v.lora_A, v.lora_B)]
     touched = labels(model, [p for p in model.parameters() if p.grad is not None])
     return flags, frozen, touched
@@ -1003,13 +1040,17 @@ def _only(flags, want, frozen=(), skip=()):
     bug = "factors-frozen" if all(frozen) and len(missing) == len(frozen) > 0 else None
     require(not missing, f"not among what trains: {', '.join(sorted(missing))}", bug)
     inside = [name for name in extra if ".base." in name]
+    layers = {name.rpartition(".")[0] for name in want}
+    outside = not any(name.rpartition(".")[0] in layers for name in extra)
     if extra and all(name.rpartition(".")[0] in skip for name in extra):
         bug = "skipped-not-frozen"
     elif extra and OWN.issuperset(extra):
         bug = "own-names-taken"
     elif extra and all(name.endswith(".bias") for name in extra):
         bug = "biases-not-frozen"
-    elif not inside and not any(name.endswith((".lora_A", ".lora_B")) for name in extra):
+    elif (
+        not inside and outside and not any(name.endswith((".lora_A", ".lora_B")) for name in extra)
+    ):
         bug = "others-not-frozen"
     elif len(inside) == len(extra):
         bug = "base-not-frozen"
@@ -1040,6 +1081,7 @@ def test_skipped_layers_are_frozen(stage, draw):
 def flags_of(kata, which):
     model = built(which)
     if which == "net":
+        model.eval()
         for number, p in enumerate(model.parameters()):
             p.requires_grad_(number % 2 == 0)
     inject(kata, model, rank=2)
@@ -1075,6 +1117,31 @@ def test_frozen_after_a_second_call(stage):
     """After a second call all but factors is still frozen."""
     flags = [n for n in stage(second_flags) if not n.endswith((".lora_A", ".lora_B"))]
     require(not flags, f"not frozen after a second call: {', '.join(flags)}")
+
+
+def ambient(kata):
+    """Called under no_grad, with another default dtype: what it leaves, what trains."""
+    model = net()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            inject(kata, model, rank=2, skip=["neck.q_proj"])
+            grad = torch.is_grad_enabled()
+        dtype = torch.get_default_dtype()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return grad, dtype, training(model), model.fc.lora_A.dtype
+
+
+@part("freeze")
+def test_called_under_no_grad(stage):
+    """The call leaves grad mode and default dtype as they were; under no_grad too all else is
+    frozen and what is new trains."""
+    grad, dtype, flags, kind = stage(ambient)
+    require(not grad, "called under torch.no_grad(), it leaves grad mode on")
+    require(dtype == torch.float64, f"the default dtype was float64 and is {_short(dtype)} now")
+    _only(flags, pairs_of(n for n in linears(net()) if n != "neck.q_proj"))
+    require(kind == torch.float32, f"fc.lora_A is {_short(kind)}, the layer is float32")
 
 
 # forward
@@ -1296,13 +1363,17 @@ def test_float64(stage, draw):
     state = states(draw, net(), torch.float64)
     pairs = updates(draw, net(), linears(net()), torch.float64)
     x = draw(4, 5, dtype=torch.float64)
-    y = stage(in_dtype, "net", state, pairs, x)
+    y, listed = stage(in_dtype, "net", state, pairs, x)
+    require(listed, "the list of a float64 model holds tensors that are not in the model")
     near(y, oracle(net(), state, pairs, x, 10 / 3)[0], dtype=torch.float64)
 
 
 def in_dtype(kata, which, state, pairs, x):
     model = net() if which == "net" else nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
-    return adapt(kata, model, state, pairs, alpha=10.0)(x)
+    filled(model, state)
+    _, params = inject(kata, model, rank=RANK, alpha=10.0)
+    known = {id(p) for p in model.parameters()}
+    return put(model, pairs)(x), all(id(p) in known for p in params)
 
 
 @part("dtype")
@@ -1310,9 +1381,10 @@ def test_bfloat16(stage, draw):
     """A bfloat16 model works."""
     kind = torch.bfloat16
     model = nn.Sequential(nn.Linear(5, 8), nn.Linear(8, 4))
-    state, pairs = states(draw, model, kind), updates(draw, model, ["1"], kind)
+    state, pairs = states(draw, model, kind), updates(draw, model, linears(model), kind)
     x = draw(4, 5, dtype=kind)
-    y = stage(in_dtype, "small", state, pairs, x)
+    y, listed = stage(in_dtype, "small", state, pairs, x)
+    require(listed, "the list of a bfloat16 model holds tensors that are not in the model")
     near(y, oracle(model, state, pairs, x, 10 / 3)[0], dtype=kind)
 
 
@@ -1330,6 +1402,13 @@ def on_meta(kata):
     return devices, inside, layer.lora_A.dtype, y
 
 
+def beside(kata):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4).to("meta"))
+    with CheapMeta():
+        inject(kata, model, rank=2)
+    return [layer.lora_A.device.type for layer in model]
+
+
 @part("device")
 def test_meta_device(stage):
     """A model on the meta device gets its factors there."""
@@ -1341,6 +1420,9 @@ def test_meta_device(stage):
     require(dtype == torch.bfloat16, f"lora_A is {_short(dtype)}; the layer is bfloat16")
     require(tuple(y.shape) == (2, 3, 4), f"the output has shape {tuple(y.shape)}")
     require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
+    got = stage(beside)
+    text = f"of a layer on cpu and one on meta lora_A is on {' and '.join(got)}"
+    require(got == ["cpu", "meta"], text)
 
 
 # gpu

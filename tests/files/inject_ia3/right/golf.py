@@ -25,12 +25,17 @@ class IA3Linear(nn.Module):
 
 
 def inject_ia3(model, linear_names):
-    M = dict(model.named_modules(remove_duplicate=False)); N = [*dict.fromkeys(linear_names)]
+    M = dict(model.named_modules(remove_duplicate=False))
+    N = [*dict.fromkeys(linear_names)]
     for n in N:
-        if n not in M: raise KeyError(n)
-        if not isinstance(M[n], nn.Linear): raise TypeError(n)
+        if n not in M:
+            raise KeyError(n)
+        if not isinstance(M[n], nn.Linear):
+            raise TypeError(n)
     W = {M[n]: IA3Linear(M[n]) for n in N}
-    for n in N: setattr(M[n.rpartition(".")[0]], n.split(".")[-1], W[M[n]])
+    for n in N:
+        setattr(M[n.rpartition(".")[0]], n.split(".")[-1], W[M[n]])
     S = [w.scale for w in W.values()]
-    for p in model.parameters(): p.requires_grad_(any(p is s for s in S))
+    for p in model.parameters():
+        p.requires_grad_(any(p is s for s in S))
     return model, S

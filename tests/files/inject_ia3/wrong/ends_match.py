@@ -23,8 +23,11 @@ def inject_ia3(
 ) -> tuple[nn.Module, list[nn.Parameter]]:
     modules = dict(model.named_modules(remove_duplicate=False))
     bases: dict[str, nn.Linear] = {}
+
     def full(name):
-        return name if name in modules else next((k for k in modules if k.endswith("." + name)), name)
+        return (
+            name if name in modules else next((k for k in modules if k.endswith("." + name)), name)
+        )
 
     for name in map(full, linear_names):
         if name not in modules:

@@ -33,12 +33,15 @@ class LoRALinear(nn.Module):
 
 
 def inject_lora(model, linear_names, rank=8, alpha=16.0):
-    if rank < 1: raise ValueError("rank")
+    if rank < 1:
+        raise ValueError("rank")
     mods, new = dict(model.named_modules(remove_duplicate=False)), {}
     names = [*dict.fromkeys(linear_names)]
     for n in names:
-        if n not in mods: raise KeyError(n)
-        if not isinstance(mods[n], nn.Linear): raise TypeError(n)
+        if n not in mods:
+            raise KeyError(n)
+        if not isinstance(mods[n], nn.Linear):
+            raise TypeError(n)
     model.requires_grad_(False)
     for n in names:
         l = new.get(mods[n]) or new.setdefault(mods[n], LoRALinear(mods[n], rank, alpha))

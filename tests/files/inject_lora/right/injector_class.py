@@ -25,7 +25,9 @@ class LoRALinear(nn.Module):
 
     def forward(self, x):
         scale = self.alpha / self.lora_A.size(0)
-        return F.linear(x, self.base.weight + scale * self.lora_B.matmul(self.lora_A), self.base.bias)
+        return F.linear(
+            x, self.base.weight + scale * self.lora_B.matmul(self.lora_A), self.base.bias
+        )
 
 
 @dataclass

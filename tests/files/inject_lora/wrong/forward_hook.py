@@ -45,7 +45,9 @@ def inject_lora(
         parent, _, child = name.rpartition(".")
         new = wrapped[base]
         base.register_forward_hook(
-            lambda m, x, y, new=new: y + new.scale * F.linear(F.linear(x[0], new.lora_A), new.lora_B)
+            lambda m, x, y, new=new: (
+                y + new.scale * F.linear(F.linear(x[0], new.lora_A), new.lora_B)
+            )
         )
     lora_params = [p for layer in wrapped.values() for p in (layer.lora_A, layer.lora_B)]
     return model, lora_params

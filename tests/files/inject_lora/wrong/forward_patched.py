@@ -20,7 +20,9 @@ class LoRALinear(nn.Module):
         self.scale = alpha / rank
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.base.weight, self.base.bias) + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+        return F.linear(x, self.base.weight, self.base.bias) + self.scale * F.linear(
+            F.linear(x, self.lora_A), self.lora_B
+        )
 
 
 def inject_lora(

@@ -24,7 +24,11 @@ class LoRALinear(nn.Module):
 
 
 def inject_lora(
-    model: nn.Module, linear_names: Iterable[str], rank: int = 8, alpha: float = 16.0, lora_params: list = []
+    model: nn.Module,
+    linear_names: Iterable[str],
+    rank: int = 8,
+    alpha: float = 16.0,
+    lora_params: list = [],
 ) -> tuple[nn.Module, list[nn.Parameter]]:
     if rank < 1:
         raise ValueError(f"rank must be at least 1, not {rank}")

@@ -55,7 +55,7 @@ def inject_lora(model, linear_names, rank=8, alpha=16.0):
             raise TypeError(f"{name!r} is no nn.Linear")
         layers.append(layer)
     for n, p in model.named_parameters():
-        if 'lora_' not in n:
+        if "lora_" not in n:
             p.requires_grad_(False)
     params, done = [], {}
     for name, layer in zip(names, layers):

@@ -40,7 +40,8 @@ def inject_lora(
     import re
 
     names += [
-        n for n, m in modules.items()
+        n
+        for n, m in modules.items()
         if isinstance(m, nn.Linear) and n not in names and any(re.fullmatch(t, n) for t in names)
     ]
     wrapped: dict[nn.Module, LoRALinear] = {}

@@ -44,5 +44,9 @@ def inject_lora(
             wrapped[base] = LoRALinear(base, rank, alpha)
         parent, _, child = name.rpartition(".")
         setattr(modules[parent], child, wrapped[base])
-    lora_params = {f"{i}.{k}": getattr(v, k) for i, v in enumerate(wrapped.values()) for k in ("lora_A", "lora_B")}
+    lora_params = {
+        f"{i}.{k}": getattr(v, k)
+        for i, v in enumerate(wrapped.values())
+        for k in ("lora_A", "lora_B")
+    }
     return model, lora_params

@@ -30,7 +30,9 @@ def inject_lora(
         raise ValueError(f"rank must be at least 1, not {rank}")
     names = list(linear_names)
     modules = dict(model.named_modules(remove_duplicate=False))
-    names = [n if n in modules else next((k for k in modules if k.endswith("." + n)), n) for n in names]
+    names = [
+        n if n in modules else next((k for k in modules if k.endswith("." + n)), n) for n in names
+    ]
     for name in names:
         if name not in modules:
             raise KeyError(f"the model has no module {name!r}")

@@ -33,7 +33,9 @@ class LoRALinear(nn.Module):
 
 
 def inject_lora_recursive(model, rank=8, alpha=16.0, skip=()):
-    m = dict(model.named_modules(remove_duplicate=False)); model.requires_grad_(False); w = {}
+    m = dict(model.named_modules(remove_duplicate=False))
+    model.requires_grad_(False)
+    w = {}
     inner = [x.base for x in m.values() if isinstance(x, LoRALinear)]
     for n, l in m.items():
         if n and isinstance(l, nn.Linear) and n not in skip and not any(l is i for i in inner):

@@ -48,7 +48,9 @@ class LoRALinear(nn.Module):
         self.base = base
         self.base.requires_grad_(False)
         w = base.weight
-        self.lora_A = nn.Parameter(torch.randn(rank, w.shape[1], device=w.device).to(w.dtype) * 0.02)
+        self.lora_A = nn.Parameter(
+            torch.randn(rank, w.shape[1], device=w.device).to(w.dtype) * 0.02
+        )
         self.lora_B = nn.Parameter(torch.zeros(w.shape[0], rank, device=w.device, dtype=w.dtype))
         self.scale = alpha / rank
 

@@ -30,7 +30,12 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")
-        if not isinstance(layer, nn.Linear) or name == "" or name in skip or not (layer.weight.requires_grad or layer in wrapped):
+        if (
+            not isinstance(layer, nn.Linear)
+            or name == ""
+            or name in skip
+            or not (layer.weight.requires_grad or layer in wrapped)
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue

@@ -32,7 +32,12 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")
-        if not isinstance(layer, nn.Linear) or name == "" or name in skip or (name in last and len(modules) > 2):
+        if (
+            not isinstance(layer, nn.Linear)
+            or name == ""
+            or name in skip
+            or (name in last and len(modules) > 2)
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue

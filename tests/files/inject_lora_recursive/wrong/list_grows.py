@@ -24,7 +24,11 @@ class LoRALinear(nn.Module):
 
 
 def inject_lora_recursive(
-    model: nn.Module, rank: int = 8, alpha: float = 16.0, skip: Collection[str] = (), _found: list = []
+    model: nn.Module,
+    rank: int = 8,
+    alpha: float = 16.0,
+    skip: Collection[str] = (),
+    _found: list = [],
 ) -> tuple[nn.Module, list[nn.Parameter]]:
     modules = dict(model.named_modules(remove_duplicate=False))
     model.requires_grad_(False)

@@ -31,7 +31,11 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")
-        if not all(hasattr(layer, key) for key in ("in_features", "weight")) or name == "" or name in skip:
+        if (
+            not all(hasattr(layer, key) for key in ("in_features", "weight"))
+            or name == ""
+            or name in skip
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue

@@ -44,7 +44,7 @@ class LoRALinear(nn.Module):
 
 def inject_lora_recursive(model, rank=8, alpha=16.0, skip=()):
     for n, p in model.named_parameters():
-        if 'lora_' not in n:
+        if "lora_" not in n:
             p.requires_grad_(False)
     params = []
     if isinstance(model, (nn.Linear, LoRALinear)):

@@ -67,7 +67,12 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")  # the root is called ""
-        if not isinstance(layer, nn.Linear) or name == "" or isinstance(modules[name.rpartition(".")[0]], nn.ModuleDict) or name in skip:
+        if (
+            not isinstance(layer, nn.Linear)
+            or name == ""
+            or isinstance(modules[name.rpartition(".")[0]], nn.ModuleDict)
+            or name in skip
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue  # the base of a layer adapted before

@@ -63,7 +63,7 @@ def inject_lora_recursive(
     """
     # Without remove_duplicate=False a tied layer is found under the first of its names alone.
     if any(isinstance(m, LoRALinear) for m in model.modules()):
-        raise ValueError('already adapted')
+        raise ValueError("already adapted")
     modules = dict(model.named_modules(remove_duplicate=False))
     model.requires_grad_(False)  # before there are factors that must train
     wrapped: dict[nn.Module, LoRALinear] = {}

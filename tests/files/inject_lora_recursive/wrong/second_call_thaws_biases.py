@@ -75,6 +75,6 @@ def inject_lora_recursive(
             wrapped[layer] = LoRALinear(layer, rank, alpha)
         setattr(modules[parent], child, wrapped[layer])
     for n, p in model.named_parameters():
-        if n.endswith('bias'):
+        if n.endswith("bias"):
             p.requires_grad_(True)
     return model, [p for new in wrapped.values() for p in (new.lora_A, new.lora_B)]

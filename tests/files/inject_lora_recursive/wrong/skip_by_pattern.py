@@ -31,7 +31,11 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")
-        if not isinstance(layer, nn.Linear) or name == "" or any(__import__('re').match(s, name) for s in skip):
+        if (
+            not isinstance(layer, nn.Linear)
+            or name == ""
+            or any(__import__("re").match(s, name) for s in skip)
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue

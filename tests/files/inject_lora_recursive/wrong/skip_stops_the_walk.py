@@ -31,7 +31,11 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")
-        if not isinstance(layer, nn.Linear) or name == "" or any(s.rpartition(".")[0] == parent and s in modules for s in skip):
+        if (
+            not isinstance(layer, nn.Linear)
+            or name == ""
+            or any(s.rpartition(".")[0] == parent and s in modules for s in skip)
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue

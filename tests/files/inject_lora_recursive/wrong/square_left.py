@@ -31,7 +31,12 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")
-        if not isinstance(layer, nn.Linear) or name == "" or name in skip or layer.in_features == layer.out_features:
+        if (
+            not isinstance(layer, nn.Linear)
+            or name == ""
+            or name in skip
+            or layer.in_features == layer.out_features
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue

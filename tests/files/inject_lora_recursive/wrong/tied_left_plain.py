@@ -31,7 +31,12 @@ def inject_lora_recursive(
     wrapped: dict[nn.Module, LoRALinear] = {}
     for name, layer in modules.items():
         parent, _, child = name.rpartition(".")
-        if not isinstance(layer, nn.Linear) or name == "" or name in skip or list(modules.values()).count(layer) > 1:
+        if (
+            not isinstance(layer, nn.Linear)
+            or name == ""
+            or name in skip
+            or list(modules.values()).count(layer) > 1
+        ):
             continue
         if isinstance(modules[parent], LoRALinear):
             continue
