@@ -730,6 +730,8 @@ def test_two_calls_in_one_graph(stage, draw):
 def first_gradient(kata, weight, bias, A, x, g):
     base = linear(weight, bias).requires_grad_(False)
     layer = kata.QLoRALinear(base, rank=A.shape[0], alpha=10.5)
+    if not layer.lora_A.requires_grad:
+        raise Missing("lora_A does not train where the base was frozen beforehand")
     set_(layer, lora_A=A)
     y = layer(x)
     if y.requires_grad:
