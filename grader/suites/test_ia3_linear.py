@@ -16,7 +16,7 @@ from grader.exam.checks import (
     same,
     tensor,
 )
-from grader.exam.kit import CheapMeta, linear, need, set_
+from grader.exam.kit import CheapMeta, Missing, linear, need, set_
 
 OUT, IN = 12, 18
 
@@ -109,18 +109,26 @@ def run_all(kata, cases):
 
 @part("shape")
 def test_any_layer_size(stage, draw):
-    """Layers are wide, tall or square, with a single input or output too."""
+    """Layers are wide, tall or square, with a single input or output too; values may be zero."""
     _right(stage, pieces(draw), draw(5, IN))
     sizes = ((IN, OUT), (1, IN), (OUT, 1), (1, 1))
     rows = [(pieces(draw, out=out, into=into), draw(5, into)) for out, into in sizes]
-    vectors = [(values, draw(values[0].shape[1])) for values, _ in rows]
+    W, b, s = pieces(draw)
+    some = (torch.arange(OUT) % 3 > 0).float()
+    rows += [((W, b * some, s), draw(5, IN)), ((W, b, s * some), draw(5, IN))]
+    rows += [((W, b * 0, s), draw(5, IN)), ((W, b, s * 0), draw(5, IN))]
+    vectors = [(values, draw(values[0].shape[1])) for values, _ in rows[: len(sizes)]]
     outputs = stage(run_all, rows)
     with blame("single-vector-fails"):
         outputs += stage(run_all, vectors)
     for (values, x), y in zip(rows + vectors, outputs, strict=True):
         what = f"the output of a layer {tuple(values[0].shape)} for x {tuple(x.shape)}"
-        known = slips(x, *values, y) if len(values[2]) > 1 else None
+        known = slips(x, *values, y) if len(values[2]) > 1 and all(map(_no_zero, values)) else None
         near(y, oracle(x, *values)[1], what=what, unless=known)
+
+
+def _no_zero(values):
+    return bool((values != 0).all())
 
 
 def run_strided(kata, weight, bias, scale, x):
@@ -339,7 +347,10 @@ def test_without_a_bias(stage, draw):
 
 
 def keeps_input(kata, weight, bias, scale, x, train):
-    make(kata, weight, bias, scale).train(train)(x)
+    layer = make(kata, weight, bias, scale).train(train)
+    layer(x)
+    with torch.no_grad():
+        layer(x)
     return x
 
 
@@ -347,8 +358,8 @@ def keeps_input(kata, weight, bias, scale, x, train):
 def test_input_unchanged(stage, draw):
     """The input is not changed in place."""
     for train in (True, False):
-        for out in (OUT, IN):
-            x = draw(5, IN)
+        for out, lead in ((OUT, (5,)), (IN, (5,)), (IN, ())):
+            x = draw(*lead, IN)
             got = stage(keeps_input, *pieces(draw, out=out), x, train)
             same(got, x, "the input", "changes-input-in-place")
 
@@ -372,6 +383,8 @@ def live(kata, values, x, g, train):
     def look():
         with torch.no_grad():
             quiet = layer(x)
+            if torch.is_grad_enabled():
+                raise Missing("A forward under no_grad() turns gradients on")
         kept = base.weight.detach().clone()
         inside = x.clone().requires_grad_()
         layer.scale.grad = None
@@ -458,6 +471,7 @@ SHAPES = (
     (OUT, OUT, (OUT,)),
     (1, IN, (3,)),
     (OUT, 1, (3,)),
+    (OUT, IN, (2, 2, 3)),
 )
 
 
@@ -513,7 +527,8 @@ def test_gradients_follow_the_parameters(stage, draw):
 
 
 def two_calls(kata, weight, bias, scale, x, x2, g):
-    layer = make(kata, weight, bias, scale)
+    layer = kata.IA3Linear(linear(weight, bias).requires_grad_(False))
+    set_(layer, scale=scale)
     x, x2 = x.clone().requires_grad_(), x2.clone().requires_grad_()
     y, y2 = layer(x), layer(x2)
     total = (y * g).sum() + (y2 * g).sum()
@@ -529,7 +544,7 @@ def test_two_calls_in_one_graph(stage, draw):
     x, x2, g = draw(4, IN), draw(4, IN), draw(4, OUT)
     first, second, got = stage(two_calls, W, b, s, x, x2, g)
     both = _to_scale(x, g, W, b) + _to_scale(x2, g, W, b)
-    require(got is not None, "scale gets no gradient")
+    require(got is not None, "scale gets no gradient where the base was frozen beforehand")
     near(got, both, what="the gradient of scale after two calls")
     for value in (first, second):
         require(value is not None, "no gradient reaches the input")
@@ -550,7 +565,11 @@ def to_plain(kata, weight, bias, scale, x, g, train):
     held = layer.scale.grad.clone()
     start = layer.scale.detach().clone()
     trained = [p.requires_grad for p in (*base.parameters(), layer.scale)]
-    plain, other = layer.to_linear(), layer.to_linear()
+    plain = layer.to_linear()
+    with torch.no_grad():
+        other = layer.to_linear()
+        if torch.is_grad_enabled():
+            raise Missing("to_linear() under no_grad() turns gradients on")
     if not isinstance(plain, nn.Linear):
         return {"plain": plain, "kind": type(plain).__name__}
     got = {
@@ -630,6 +649,8 @@ def test_to_linear_computes_the_same(stage, draw):
         require(names == ["weight"], text, bug)
         near(got["y"], product * scale, what="the output of to_linear() without a bias")
         near(got["weight"], W.double() * scale[:, None], what="the weight of to_linear()")
+        got, product, bias, scale = _to_plain(stage, (W, b, s), x, train=False)
+        near(got["y"], (product + bias) * scale, what="the output of to_linear() in eval mode")
 
 
 def _plain_is_right(got, x, W, product, bias, scale):
@@ -691,10 +712,10 @@ def test_to_linear_leaves_the_layer_as_it_was(stage, draw):
 def test_to_linear_shares_nothing(stage, draw):
     """to_linear() is a new layer that shares no storage: what comes later does not reach it."""
     for scaled in (True, False):
-        for bias in (True, False):
+        for bias, train in ((True, True), (False, True), (True, False), (False, False)):
             W, b, s = pieces(draw)
             x = draw(5, IN)
-            got, *_ = _to_plain(stage, (W, b if bias else None, s), x, scale=scaled)
+            got, *_ = _to_plain(stage, (W, b if bias else None, s), x, train, scaled)
             known = "to-linear-shares-storage"
             require(not got["ours"], "to_linear() returns or holds the layer that was there", known)
             require(got["fresh"], "two calls of to_linear() return one layer", "to-linear-cached")
@@ -706,8 +727,8 @@ def test_to_linear_shares_nothing(stage, draw):
             near(got["later"], got["y"].double(), what=what)
 
 
-def plain_moments(kata, values, x):
-    layer = make(kata, *values[0])
+def plain_moments(kata, values, x, train):
+    layer = make(kata, *values[0]).train(train)
     seen = [layer.to_linear()]
     set_(layer, scale=values[1][2])
     seen.append(layer.to_linear())
@@ -722,10 +743,12 @@ def plain_moments(kata, values, x):
 def test_to_linear_uses_the_values_of_the_moment(stage, draw):
     """Each call of to_linear() gives another layer with the values of that moment."""
     (W, b, s), (W2, b2, s2) = pieces(draw), pieces(draw)
+    s2[::4], b2[1::4] = 0, 0
     x = draw(5, IN)
     values = [(W, b, s), (W, b, s2), (W2, b2, s2), (W2, b2, s)]
-    outputs = stage(plain_moments, values, x)
-    for i, (y, now) in enumerate(zip(outputs, values, strict=True)):
+    outputs = [*stage(plain_moments, values, x, True), *stage(plain_moments, values, x, False)]
+    for i, (y, now) in enumerate(zip(outputs, values * 2, strict=True)):
+        i %= 4
         known = {"to-linear-cached": oracle(x, *values[i - 1])[1]} if i else {}
         what = f"the output of to_linear(), call {i + 1}, after a change" if i else "the output"
         near(y, oracle(x, *now)[1], what=what, unless=known)
@@ -803,7 +826,10 @@ def round_trip(kata, weight, bias, scale, weight2, bias2, x, train):
     first = make(kata, weight, bias, scale)
     second = kata.IA3Linear(linear(weight2, bias2)).train(train)
     second(x)
+    held = sorted(n for n, p in second.named_parameters() if p.requires_grad)
     second.load_state_dict(first.state_dict())
+    if held != sorted(n for n, p in second.named_parameters() if p.requires_grad):
+        raise Missing("After load_state_dict other parameters train than before")
     return second(x), second.to_linear()(x)
 
 
@@ -823,12 +849,12 @@ def test_state_round_trip(stage, draw):
 def kinds(kata, weight, bias):
     layer = kata.IA3Linear(linear(weight, bias))
     plain = layer.to_linear()
-    made = (need(layer, "scale"), plain.weight, plain.bias)
+    made = [need(layer, "scale"), plain.weight] + ([] if bias is None else [plain.bias])
     return [str(t.dtype).removeprefix("torch.") for t in made]
 
 
-def in_dtype(kata, weight, bias, scale, x):
-    layer = make(kata, weight, bias, scale)
+def in_dtype(kata, weight, bias, scale, x, train):
+    layer = make(kata, weight, bias, scale).train(train)
     inside = x.clone().requires_grad_()
     y = layer(inside)
     (y * y).sum().backward()
@@ -841,8 +867,13 @@ def cast(kata, weight, bias, scale, x):
 
 
 def _dtype(stage, draw, dtype):
-    W, b, s = pieces(draw, dtype)
-    x = draw(5, IN, dtype=dtype)
+    for lead, train, bias in (((5,), True, True), ((2, 3), False, False), ((), False, True)):
+        W, b, s = pieces(draw, dtype)
+        _in_dtype(stage, (W, b if bias else None, s), draw(*lead, IN, dtype=dtype), train)
+
+
+def _in_dtype(stage, values, x, train):
+    (W, b, s), dtype = values, x.dtype
     name = str(dtype).removeprefix("torch.")
     scale, *plain = stage(kinds, W, b)
     bug = "float32-scale" if scale == "float32" else None
@@ -850,20 +881,22 @@ def _dtype(stage, draw, dtype):
     for what, kind in zip(("weight", "bias"), plain):
         bug = "to-linear-float32" if kind == "float32" else "to-linear-other-dtype"
         require(kind == name, f"the {what} of to_linear() is {kind}, the base is {name}", bug)
-    y, gradient, to_x, weight, bias, out = stage(in_dtype, W, b, s, x)
-    product, want = oracle(x, W, b, s)
+    y, gradient, to_x, weight, bias, out = stage(in_dtype, W, b, s, x, train)
+    want = oracle(x, W, b, s)[1]
     near(y, want, dtype=dtype, unless=slips(x, W, b, s, y))
-    base = product + b.double()
     require(gradient is not None, "scale gets no gradient")
     require(to_x is not None, "no gradient reaches the input")
-    near(gradient, (2 * want * base).sum(0), what="the gradient of scale", dtype=dtype)
+    near(gradient, _to_scale(x, 2 * want, W, b), what="the gradient of scale", dtype=dtype)
     right = (2 * want * s.double()) @ W.double()
     near(to_x, right, what="the gradient to the input", dtype=dtype)
     right = W.double() * s.double()[:, None]
     coarse = isinstance(weight, torch.Tensor) and close(weight, right, 1e-5, 1e-6)
     known = "to-linear-float32" if coarse else None  # right to float32's precision, no better
     near(weight, right, what="the weight of to_linear()", dtype=dtype, bug=known)
-    near(bias, b.double() * s.double(), what="the bias of to_linear()", dtype=dtype)
+    if b is None:
+        require(bias is None, "without a bias in base, to_linear() has one")
+    else:
+        near(bias, b.double() * s.double(), what="the bias of to_linear()", dtype=dtype)
     near(out, want, what="the output of to_linear()", dtype=dtype)
 
 
@@ -936,6 +969,8 @@ def bad_base(kata, which):
         "Embedding": lambda: nn.Embedding(6, 6),
         "Sequential": lambda: nn.Sequential(nn.Linear(6, 6)),
         "look-alike": look_alike,
+        "Tensor": lambda: torch.zeros(6, 6),
+        "NoneType": lambda: None,
     }[which]()
     kata.IA3Linear(made)
 
@@ -971,23 +1006,28 @@ def _unwritten(outcome):
     return "builtins.NotImplementedError" in outcome.types and not outcome.text
 
 
+def _refused(outcome, which, bug=None):
+    what = f"a base of type {which}"
+    if isinstance(outcome, Raised) and outcome.deliberate and not _unwritten(outcome):
+        got = outcome.types[0].rpartition(".")[2]
+        if "builtins.TypeError" not in outcome.types:
+            fail(f"{what} must raise TypeError, not {got}: {outcome.text}", "other-exception")
+        named = f"its message does not name `base`: {outcome.text or 'it is empty'}"
+        text = f"{what} raises TypeError, but {named}"
+        require("base" in outcome.text, text, "argument-not-named")
+    rejects(outcome, "TypeError", "base", what=what, bug=bug)
+
+
 @part("errors")
 def test_base_must_be_linear(stage, draw):
     """A base that is no nn.Linear raises TypeError naming base, before anything is changed; a
     subclass of it is one."""
     for which in ("look-alike", "Conv1d", "Embedding", "Sequential"):
-        outcome = stage.attempt(bad_base, which)
-        what = f"a base of type {which}"
-        if isinstance(outcome, Raised) and outcome.deliberate and not _unwritten(outcome):
-            got = outcome.types[0].rpartition(".")[2]
-            if "builtins.TypeError" not in outcome.types:
-                fail(f"{what} must raise TypeError, not {got}: {outcome.text}", "other-exception")
-            named = f"its message does not name `base`: {outcome.text or 'it is empty'}"
-            text = f"{what} raises TypeError, but {named}"
-            require("base" in outcome.text, text, "argument-not-named")
-        rejects(outcome, "TypeError", "base", what=what, bug="base-type-unchecked")
+        _refused(stage.attempt(bad_base, which), which, "base-type-unchecked")
     trains = stage(after_bad_base)
     require(trains, "the base was frozen before TypeError was raised", "checked-after-freeze")
+    for which in ("Tensor", "NoneType"):
+        _refused(stage.attempt(bad_base, which), which)
     W, b, _ = pieces(draw)
     x = draw(5, IN)
     got = stage.attempt(heir, W, b, x)

@@ -319,7 +319,7 @@ def by_default(kata, weight, bias, x):
 
 
 def by_place(kata, weight, bias, x):
-    layer = kata.LoRALinear(linear(weight, bias), 4, 10, 0.5)
+    layer = kata.LoRALinear(linear(weight, bias).eval(), 4, 10, 0.5)  # a new layer trains
     with torch.no_grad():
         layer.lora_B.fill_(0.5)
     return tuple(layer.lora_A.shape), float(layer.scale), layer(x), layer(x)
@@ -393,6 +393,9 @@ def test_base_is_the_layer_passed_in(stage, draw):
     require(got["same"], "`base` should be the very layer passed in, not a copy", "base-copied")
     bug = "base-parameter-replaced" if got["parameter"] else None
     require(got["kept"], "the base's weight or bias is no longer the Parameter it was", bug)
+    with blame("bias-assumed", "NoneType"):
+        got = stage(base_untouched, W, None)
+    require(got["bias"] is None, "a base without bias has been given one")
 
 
 # freeze
@@ -489,25 +492,25 @@ def test_without_a_bias(stage, draw):
 
 @part("forward")
 def test_alpha_below_rank(stage, draw):
-    """Also where alpha is smaller than rank, or far above it."""
+    """Also where alpha is smaller than rank, negative or zero, or far above it."""
     W, b, A, B = pieces(draw)
     x = draw(5, IN)
-    for alpha in (2.0, 3000.0):
+    for alpha in (2.0, 3000.0, -7.5, 0.0):
         base, update = oracle(x, W, b, A, B, alpha / RANK)
-        what = f"the output with rank 3, alpha {alpha:.0f}"
+        what = f"the output with rank 3, alpha {alpha:g}"
         near(stage(run, W, b, A, B, x, alpha), base + update, what=what)
 
 
 # out, in, rank: where two of them are the same, a matrix may be used the wrong way round.
 SIZES = [(18, 18, 3), (6, 6, 6), (6, 6, 6), (12, 6, 6), (6, 12, 6), (9, 1, 1), (1, 9, 1)]
-SIZES += [(1, 1, 1)]
+SIZES += [(1, 1, 1), (12, 18, 3), (12, 18, 3)]
 
 
 def _sizes(draw):
     """Layers of these sizes, with inputs of as many rows as they have features."""
     for number, (out, wide, rank) in enumerate(SIZES):
         values = pieces(draw, rank=rank, out=out, wide=wide)
-        lead = (wide,) * (1 + number % 2)
+        lead = ((), (2, 2, 3))[number - 8] if number > 7 else (wide,) * (1 + number % 2)
         x, g = draw(*lead, wide), draw(*lead, out)
         words = f"out_features {out}, in_features {wide}, rank {rank} for x {tuple(x.shape)}"
         yield values, x, g, ALPHA / rank, words
@@ -516,6 +519,8 @@ def _sizes(draw):
 def gradients(kata, weight, bias, A, B, x, g, state):
     layer = make(kata, weight, bias, A, B)
     layer.train(state != "eval")
+    for p in (layer.lora_A, layer.lora_B):
+        p.requires_grad_(state != "factors frozen")
     if state in ("merged", "unmerged"):
         layer.merge()
     if state == "unmerged":
@@ -591,21 +596,29 @@ def walk(kata, weight, bias, A, B, later, x, g, steps, graph):
 
 def take(kata, layer, base, step, new, x, g, graph):
     """One step, and then all that may have been kept from before it."""
-    if step == "factors":
+    if step == "factors" and graph:
         set_(layer, lora_A=new[2], lora_B=new[3])
+    elif step == "factors":
+        layer.lora_A.data.copy_(new[2])
+        layer.lora_B.data.copy_(new[3])
     elif step == "base":
-        set_(base, weight=new[0], bias=new[1])
+        set_(base, weight=new[0], **({} if new[1] is None else {"bias": new[1]}))
     elif step == "load":
         layer.load_state_dict(make(kata, *new).state_dict())
     else:
-        getattr(layer, step)()
+        with torch.set_grad_enabled(graph):
+            getattr(layer, step)()
+            if torch.is_grad_enabled() != graph:
+                raise Missing(f"{step}() under no_grad() turns gradients on")
     seen = {
         "weight": base.weight.detach().clone(),
-        "frozen": not (base.weight.requires_grad or base.bias.requires_grad),
+        "frozen": not any(p.requires_grad for p in base.parameters()),
         "merged": bool(need(layer, "merged")),
     }
     with torch.no_grad():
         seen["silent"] = layer(x)
+        if torch.is_grad_enabled():
+            raise Missing("A forward under no_grad() turns gradients on")
     if not graph:
         return seen
     layer.lora_A.grad = layer.lora_B.grad = None
@@ -616,14 +629,19 @@ def take(kata, layer, base, step, new, x, g, graph):
     return {**seen, "y": y.detach(), "grads": (x.grad, layer.lora_A.grad, layer.lora_B.grad)}
 
 
-def _walked(stage, draw, steps, graph, bug=None):
+def _walked(stage, draw, steps, graph, bug=None, bias=True):
     """Each step with its evidence, and the weight, bias and factors that are right after it.
 
     graph: whether gradients are taken, or all runs under no_grad. bug: what it is if a forward
     uses the graph of an earlier one.
     """
-    now, x, g = pieces(draw), draw(4, IN), draw(4, OUT)
-    later = [pieces(draw) if step in CHANGES else () for step in steps]
+
+    def drawn():
+        W, b, A, B = pieces(draw)
+        return W, b if bias else None, A, B
+
+    now, x, g = drawn(), draw(4, IN), draw(4, OUT)
+    later = [drawn() if step in CHANGES else () for step in steps]
     with blame(bug, "backward through the graph a second time"):
         seen = stage(walk, *now, later, x, g, steps, graph)
     past, words = [now], []
@@ -718,12 +736,15 @@ def test_dropout_is_off_in_eval(stage, draw):
         base, update = oracle(x, W, b, A, B)
         known = slips(base, update, b)
         cases = [(W, b, A, B, x, 0.4, "eval"), (W, b, A, B, x, 0.0, "train")]
-        (y,), (full,) = stage(dropped_all, cases)
+        cases.append((W, None, A, B, x, 0.4, "eval"))
+        (y,), (full,), (bare,) = stage(dropped_all, cases)
         bug = None
         if like(full, base + update):  # right in training, so the mode is what matters
             bug, known = "eval-disables-adapter" if like(y, base) else "dropout-in-eval", {}
         near(y, base + update, what="the output in eval mode, dropout 0.4", unless=known, bug=bug)
         near(full, base + update, what="the output with dropout 0", unless=slips(base, update, b))
+        right = base - b.double() + update
+        near(bare, right, what="the output in eval mode without bias, dropout 0.4")
 
 
 def rotations(draw, *lead, bias=True, dtype=torch.float32, base=1.0):
@@ -875,9 +896,9 @@ def test_gradients_of_the_factors(stage, draw):
 @part("gradient")
 def test_gradient_to_the_input(stage, draw):
     """The gradient flows to the input, through the frozen base and through the branch."""
-    for state in ("train", "eval"):
+    for state in ("train", "eval", "factors frozen"):
         (x, *_), (base, branch, _, _), silent = _gradients(stage, draw, state)
-        text = f"no gradient reaches the input ({state} mode)"
+        text = f"no gradient reaches the input ({state}{' mode' * (state != 'factors frozen')})"
         require(x is not None, text, "input-gradient-cut")
         known = {k: base + v for k, v in scaled(branch).items()}
         known["input-gradient-cut"] = branch
@@ -935,8 +956,11 @@ def test_gradients_with_dropout(stage, draw):
         near(got[0], base + branch * kept, what=what, unless=known)
 
 
-def first_gradient(kata, weight, bias, A, x, g):
-    layer = kata.LoRALinear(linear(weight, bias), rank=A.shape[0], alpha=10.5)
+def first_gradient(kata, weight, bias, A, x, g, train):
+    base = linear(weight, bias).requires_grad_(False)
+    layer = kata.LoRALinear(base, rank=A.shape[0], alpha=10.5).train(train)
+    if not layer.lora_A.requires_grad:
+        raise Missing("lora_A does not train where the base was frozen beforehand")
     set_(layer, lora_A=A)
     y = layer(x)
     if y.requires_grad:
@@ -946,13 +970,17 @@ def first_gradient(kata, weight, bias, A, x, g):
 
 @part("gradient")
 def test_b_learns_from_the_start(stage, draw):
-    """While lora_B is still zero it gets its gradient all the same."""
+    """While lora_B is still zero it gets its gradient all the same, whether or not the base was
+    frozen beforehand."""
     W, b, A, _ = pieces(draw)
     x, g = draw(6, IN), draw(6, OUT)
     want = ALPHA / RANK * g.double().T @ (x.double() @ A.double().T)
-    got = stage(first_gradient, W, b, A, x, g)
-    require(got is not None, "lora_B gets no gradient at the start")
-    near(got, want, what="the first gradient of lora_B", unless=scaled(want))
+    for train in (True, False):
+        got = stage(first_gradient, W, b, A, x, g, train)
+        mode = "train" if train else "eval"
+        text = f"lora_B gets no gradient at the start ({mode} mode, a base frozen beforehand)"
+        require(got is not None, text)
+        near(got, want, what=f"the first gradient of lora_B ({mode} mode)", unless=scaled(want))
 
 
 # merge
@@ -990,6 +1018,8 @@ def merging(kata, weight, bias, A, B, x, steps):
     layer = make(kata, weight, bias, A, B)
     base, kept = held(layer)
     factors = layer.lora_A, layer.lora_B
+    for p in factors:
+        p.grad = torch.ones_like(p)
     born = bool(need(layer, "merged"))
     seen = []
     for step in steps:
@@ -1003,6 +1033,7 @@ def merging(kata, weight, bias, A, B, x, steps):
                 "base": layer.base is base,
                 "factors": layer.lora_A is factors[0] and layer.lora_B is factors[1],
                 "trains": layer.lora_A.requires_grad and layer.lora_B.requires_grad,
+                "grads": all(p.grad is not None and bool((p.grad == 1).all()) for p in factors),
                 "y": layer(x),
                 "delta": layer.delta_weight(),
                 "A": layer.lora_A.detach().clone(),
@@ -1065,7 +1096,12 @@ def test_merge_folds_the_update_into_the_weight(stage, draw):
 def test_merge_keeps_the_parameter(stage, draw):
     """In place: base.weight is the same Parameter afterwards, a leaf, and still frozen;
     after unmerge() lora_A and lora_B are the same as before."""
-    (merged, back), *_ = _merged(stage, draw, "merge", "unmerge")
+    for mode in ("train", "eval"):
+        (_, merged, back), *_ = _merged(stage, draw, mode, "merge", "unmerge")
+        _kept(merged, back)
+
+
+def _kept(merged, back):
     for got, call in ((merged, "merge()"), (back, "unmerge()")):
         tracked = not got["leaf"]
         text = f"base.weight carries a gradient graph after {call}"
@@ -1074,6 +1110,7 @@ def test_merge_keeps_the_parameter(stage, draw):
         require(got["same"], text, "merge-new-parameter")
         text = f"`base` is another layer after {call}, with another weight"
         require(got["base"], text, "merge-new-parameter")
+        require(got["grads"], f"{call} changes the gradients of lora_A or lora_B")
     require(not merged["grad"], "base.weight is no longer frozen after merge()")
     lost = "lora_A or lora_B is another object after unmerge(): an optimizer would lose it"
     require(back["factors"], lost)
@@ -1145,10 +1182,12 @@ def test_unmerge_takes_the_update_out(stage, draw):
 def modes(kata, weight, bias, A, B, x):
     layer = make(kata, weight, bias, A, B, dropout=0.5)
     base, _ = held(layer)
-    states = []
+    states, mode = [], True
     for step in ("", "eval", "train", "merge", "train", "eval", "unmerge", "eval"):
         if step:
             getattr(layer, step)()
+        if layer.training != (mode := step == "train" if step in ("train", "eval") else mode):
+            raise Missing(f"{step}() switches the layer between train() and eval()")
         states.append((bool(layer.merged), base.weight.detach().clone()))
     layer.train()
     layer.merge()
@@ -1278,6 +1317,10 @@ def test_merging_at_equal_sizes(stage, draw):
 
 
 def remerge(kata, weight, bias, A, B, A2, B2, x):
+    fresh = kata.LoRALinear(linear(weight, bias), rank=A.shape[0])
+    fresh.merge()
+    if not need(fresh, "merged"):
+        raise Missing("After merge() of a new layer, lora_B still zero, `merged` is not true")
     layer = make(kata, weight, bias, A, B)
     base, _ = held(layer)
     layer.merge()
@@ -1336,7 +1379,7 @@ def test_merging_in_any_order(stage, draw):
     steps = "merge train eval unmerge factors merge merge eval unmerge unmerge train base merge "
     steps += "eval train unmerge load eval merge unmerge factors train base unmerge merge unmerge"
     for graph in (True, False):
-        _merges(_walked(stage, draw, ["eval", *steps.split()], graph))
+        _merges(_walked(stage, draw, ["eval", *steps.split()], graph, bias=graph))
 
 
 def _merges(walked):
@@ -1428,6 +1471,8 @@ def test_state_round_trip(stage, draw):
 
 def kinds(kata, weight, bias):
     layer = kata.LoRALinear(linear(weight, bias), rank=3)
+    if not layer.lora_A.any():
+        raise Missing(f"lora_A starts at zero in {str(weight.dtype)[6:]}")
     return str(layer.lora_A.dtype)[6:], str(layer.lora_B.dtype)[6:]
 
 
@@ -1441,17 +1486,21 @@ def in_dtype(kata, weight, bias, A, B, x, g, mode):
     (y * g).sum().backward()
     change, grads = layer.delta_weight(), (x.grad, layer.lora_A.grad, layer.lora_B.grad)
     layer.merge()
-    return y.detach(), grads, change, layer.base.weight, layer(x.detach())
+    weight, merged = layer.base.weight.detach().clone(), layer(x.detach())
+    layer.unmerge()
+    return y.detach(), grads, change, weight, merged, layer.base.weight
 
 
 def _dtype(stage, draw, dtype):
-    W, b, A, B = pieces(draw, dtype)
-    x, g = draw(5, IN, dtype=dtype), draw(5, OUT, dtype=dtype)
-    _factors_are(stage, W, b, dtype)
     third = 10 / 3  # not exact in any dtype: a scale kept in a coarser one shows
-    base, update = oracle(x, W, b, A, B, third)
-    for mode in ("train", "eval"):
-        y, grads, change, weight, merged = stage(in_dtype, W, b, A, B, x, g, mode)
+    ways = ("train", (5,), 1), ("eval", (5,), 1), ("eval", (1,), 0), ("train", (2, 3), 0)
+    for mode, lead, with_bias in (*ways, ("eval", (), 1)):
+        W, b, A, B = pieces(draw, dtype)
+        b = b if with_bias else None
+        x, g = draw(*lead, IN, dtype=dtype), draw(*lead, OUT, dtype=dtype)
+        _factors_are(stage, W, b, dtype)
+        base, update = oracle(x, W, b, A, B, third)
+        y, grads, change, weight, merged, back = stage(in_dtype, W, b, A, B, x, g, mode)
         _exact(y, base + update, "the output", dtype, slips(base, update, b, 10.0))
         through_base, branch, to_a, to_b = slopes(W, A, B, x, g, third)
         wanted = (through_base + branch, to_a, to_b)
@@ -1461,6 +1510,7 @@ def _dtype(stage, draw, dtype):
         _exact(change, _delta(A, B, third), "delta_weight()", dtype)
         _exact(weight, W.double() + _delta(A, B, third), "base.weight after merge()", dtype)
         _exact(merged, base + update, "the output after merge()", dtype)
+        _exact(back, W.double(), "base.weight after unmerge()", dtype)
 
 
 def _exact(got, want, what, dtype, known=None):
@@ -1584,6 +1634,8 @@ def bad_base(kata, which):
         "conv": lambda: nn.Conv1d(6, 6, 1),
         "embedding": lambda: nn.Embedding(6, 6),
         "look-alike": look_alike,
+        "Tensor": lambda: torch.zeros(6, 6),
+        "NoneType": lambda: None,
     }[which]()
     kata.LoRALinear(made, rank=2)
 
@@ -1609,10 +1661,11 @@ def heir(kata, weight, bias, x, plain):
 def test_base_must_be_linear(stage, draw):
     """A base that is no nn.Linear raises TypeError naming base, before anything is changed; a
     subclass of it is one."""
-    for which in ("look-alike", "conv", "embedding"):
+    for which in ("look-alike", "conv", "embedding", "Tensor", "NoneType"):
         outcome = stage.attempt(bad_base, which)
         what = f"a base of type {which}"
-        _refused(outcome, "TypeError", "base", what, "base-type-unchecked")
+        bug = None if which in ("Tensor", "NoneType") else "base-type-unchecked"
+        _refused(outcome, "TypeError", "base", what, bug)
     W, b, *_ = pieces(draw)
     trains, _ = stage(after_error, W, 2, True)
     require(trains, "the base was frozen before TypeError was raised", "rank-checked-after-freeze")

@@ -20,7 +20,7 @@ from grader.exam.checks import (
     same,
     tensor,
 )
-from grader.exam.kit import CheapMeta, linear, need, set_
+from grader.exam.kit import CheapMeta, Missing, linear, need, set_
 
 # 180 values in blocks of 24: blocks run over the ends of rows, and the last one is short.
 OUT, IN, RANK, ALPHA, SIZE = 10, 18, 3, 10.5, 24  # alpha / rank = 3.5
@@ -342,11 +342,13 @@ def defaults(kata, weight, bias):
     layer = kata.QLoRALinear(linear(weight, bias))
     by_place = kata.QLoRALinear(linear(weight, bias), 4, 10.0, 32)
     wide = kata.QLoRALinear(linear(weight, bias), rank=8, alpha=2.0)
+    small = kata.QLoRALinear(linear(weight, bias), rank=4)
     return {
         "shapes": (tuple(layer.lora_A.shape), tuple(layer.lora_B.shape)),
         "scale": float(need(layer, "scale")),
         "placed": (tuple(by_place.lora_A.shape), float(by_place.scale)),
         "wide": float(wide.scale),
+        "small": float(small.scale),
     }
 
 
@@ -373,6 +375,7 @@ def test_defaults_and_attributes(stage, draw):
     )
     near(got["scale"], 2.0, what="scale with the default rank 8 and alpha 16")
     near(got["wide"], 0.25, what="scale with rank 8 and alpha 2")
+    near(got["small"], 4.0, what="scale with rank 4 and the default alpha")
 
 
 # freeze
@@ -496,9 +499,9 @@ def test_without_a_bias(stage, draw):
 
 @part("forward")
 def test_any_alpha(stage, draw):
-    """alpha is smaller than rank, negative, or large."""
+    """alpha is smaller than rank, negative, zero, or large."""
     values = pieces(draw)
-    alphas = (2.0, 3.0, -7.5, 3e5)
+    alphas = (2.0, 3.0, -7.5, 3e5, 0.0)
     x = draw(5, IN)
     outputs = stage(run_all, [(values, alpha, SIZE, x) for alpha in alphas])
     for alpha, y in zip(alphas, outputs, strict=True):
@@ -537,6 +540,8 @@ def live(kata, values, x, g, train):
     def look():
         with torch.no_grad():
             quiet = layer(x), layer(x)
+            if torch.is_grad_enabled():
+                raise Missing("A forward under no_grad() turns gradients on")
         inside = x.clone().requires_grad_()
         layer.lora_A.grad = layer.lora_B.grad = None
         y = layer(inside)
@@ -622,6 +627,7 @@ SHAPES = (
     (6, 6, 6, (6, 6)),
     (1, IN, 1, (3,)),
     (OUT, 1, RANK, (3,)),
+    (OUT, IN, RANK, (2, 2, 3)),
 )
 
 
@@ -722,7 +728,10 @@ def test_two_calls_in_one_graph(stage, draw):
 
 
 def first_gradient(kata, weight, bias, A, x, g):
-    layer = kata.QLoRALinear(linear(weight, bias), rank=A.shape[0], alpha=10.5)
+    base = linear(weight, bias).requires_grad_(False)
+    layer = kata.QLoRALinear(base, rank=A.shape[0], alpha=10.5)
+    if not layer.lora_A.requires_grad:
+        raise Missing("lora_A does not train where the base was frozen beforehand")
     set_(layer, lora_A=A)
     y = layer(x)
     if y.requires_grad:
@@ -737,7 +746,8 @@ def test_b_learns_from_the_start(stage, draw):
     x, g = draw(6, IN), draw(6, OUT)
     want = ALPHA / RANK * g.double().T @ (x.double() @ A.double().T)
     got = stage(first_gradient, W, b, A, x, g)
-    require(got is not None, "lora_B gets no gradient at the start")
+    text = "lora_B gets no gradient at the start (the base was frozen beforehand)"
+    require(got is not None, text)
     near(got, want, what="the first gradient of lora_B", unless=_scales(want, ALPHA / RANK))
 
 
@@ -747,7 +757,21 @@ def test_b_learns_from_the_start(stage, draw):
 def merging(kata, weight, bias, A, B, A2, B2, x, train):
     layer = make(kata, weight, bias, A, B).train(train)
     born = bare(layer, x)
-    merged = layer.merge()
+    for p in (layer.lora_A, layer.lora_B):
+        p.grad = torch.ones_like(p)
+    with torch.set_grad_enabled(train):
+        merged = layer.merge()
+        if torch.is_grad_enabled() != train:
+            raise Missing("merge() under no_grad() turns gradients on")
+    grads = [p.grad for p in (layer.lora_A, layer.lora_B)]
+    if any(grad is None or bool((grad != 1).any()) for grad in grads):
+        raise Missing("merge() changes the gradients of lora_A and lora_B")
+    held = [*layer.parameters(), *layer.buffers()]
+    if isinstance(merged, nn.Linear) and merged is not layer:
+        held += layer.merge().parameters()
+        places = {t.untyped_storage().data_ptr() for t in held}
+        if any(p.untyped_storage().data_ptr() in places for p in merged.parameters()):
+            raise Missing("A merged layer shares storage with this layer or another merged one")
     seen = plain(merged, x)
     kept = bare(layer, x)
     set_(layer, lora_A=A2, lora_B=B2)
@@ -925,7 +949,10 @@ def round_trip(kata, weight, bias, A, B, weight2, bias2, x, train):
     second.train(train)(x)
     with torch.no_grad():
         second(x)
+        held = sorted(n for n, p in second.named_parameters() if p.requires_grad)
         second.load_state_dict(first.state_dict())
+        if held != sorted(n for n, p in second.named_parameters() if p.requires_grad):
+            raise Missing("After load_state_dict other parameters train than before")
         quiet = second(x)
     return first(x), quiet, second(x), second.merge()(x)
 
@@ -1000,11 +1027,23 @@ def kept(kata, weight, bias, x):
             out = func(*args, **(kwargs or {}))
             for t in tree_leaves(out):
                 if isinstance(t, torch.Tensor) and t.device.type == "cpu":
-                    storage = t.untyped_storage()
-                    ref, _, dtype = made.get(storage._cdata) or (StorageWeakRef(storage), 0, None)
-                    real = t.is_floating_point() or t.is_complex()
-                    made[storage._cdata] = ref, storage.nbytes(), t.dtype if real else dtype
+                    for held in parts(t):
+                        note(held)
             return out
+
+    def parts(t):
+        """What holds the values: of a sparse tensor its indices and values."""
+        if t.layout is torch.strided:
+            return (t,)
+        if t.layout is torch.sparse_coo:
+            return t._indices(), t._values()
+        return (t.values(),) if hasattr(t, "values") and t.is_sparse_csr else ()
+
+    def note(t):
+        storage = t.untyped_storage()
+        ref, _, dtype = made.get(storage._cdata) or (StorageWeakRef(storage), 0, None)
+        real = t.is_floating_point() or t.is_complex()
+        made[storage._cdata] = ref, storage.nbytes(), t.dtype if real else dtype
 
     def alive():
         for key in [key for key, (ref, *_) in made.items() if ref.expired()]:
@@ -1016,8 +1055,8 @@ def kept(kata, weight, bias, x):
     def over(now):
         return now[0] >= n or now[1] >= 2 * n or now[2] >= 1.5 * n
 
-    def use(values):
-        layer = kata.QLoRALinear(linear(values, bias), rank=4)
+    def use(values, bias, x, rank=4):
+        layer = kata.QLoRALinear(linear(values, bias), rank=rank)
 
         def learn(x_trains):
             (layer(x.clone().requires_grad_(x_trains)) ** 2).sum().backward()
@@ -1034,6 +1073,7 @@ def kept(kata, weight, bias, x):
             "a forward under no_grad": lambda: forward(x),
             "a second forward under no_grad": lambda: forward(x),
             "a forward of one vector": lambda: forward(x[0]),
+            "a forward of x with four dimensions": lambda: forward(x[None, None]),
             "merge()": lambda: layer.merge(),
             "load_state_dict": lambda: layer.load_state_dict(layer.state_dict()),
         }
@@ -1055,13 +1095,21 @@ def kept(kata, weight, bias, x):
         storage = ref and torch.UntypedStorage._new_with_weak_ptr(ref.cdata)
         return None if storage is None else torch.empty(0, dtype=dtype).set_(storage).clone()
 
+    half = len(weight) // 2
+    small = weight[:half, :half].double(), None, x[:, :half].double(), 1
     with Watch():
-        seen = use(weight)
+        seen = use(weight, bias, x)
     made.clear()
+    if seen is None:  # a smaller layer in float64, without bias
+        n = small[0].numel()
+        with Watch():
+            seen = use(*small)
+        n = weight.numel()
+        made.clear()
     if seen is None:  # what is imported or made once, and is no part of a layer, is there by now
         gc.collect()
         tracemalloc.start()
-        seen = use(weight.flip(0))
+        seen = use(weight.flip(0), bias, x)
         tracemalloc.stop()
     return seen
 
@@ -1089,11 +1137,13 @@ def test_no_full_weight_is_kept(stage, draw):
 def kinds(kata, weight, bias):
     layer = kata.QLoRALinear(linear(weight, bias), rank=3)
     made = (layer.lora_A, layer.lora_B, need(layer, "codes"), need(layer, "absmax"))
+    if not layer.lora_A.any():
+        raise Missing(f"lora_A starts at zero in {str(weight.dtype).removeprefix('torch.')}")
     return [str(t.dtype).removeprefix("torch.") for t in made]
 
 
-def in_dtype(kata, weight, bias, A, B, x):
-    layer = make(kata, weight, bias, A, B, alpha=10.0)
+def in_dtype(kata, weight, bias, A, B, x, train):
+    layer = make(kata, weight, bias, A, B, alpha=10.0).train(train)
     x = x.clone().requires_grad_()
     y = layer(x)
     (y * y).sum().backward()
@@ -1107,8 +1157,14 @@ def merged_in_dtype(kata, weight, bias, A, B, x):
 
 
 def _dtype(stage, draw, dtype, **tolerance):
-    W, b, A, B = pieces(draw, dtype)
-    x = draw(5, IN, dtype=dtype)
+    for lead, train, with_bias in (((5,), True, True), ((2, 3), False, False), ((), False, True)):
+        W, b, A, B = pieces(draw, dtype)
+        x = draw(*lead, IN, dtype=dtype)
+        _in_dtype(stage, (W, b if with_bias else None, A, B), x, train, **tolerance)
+
+
+def _in_dtype(stage, values, x, train, **tolerance):
+    (W, b, A, B), dtype = values, x.dtype
     name = str(dtype).removeprefix("torch.")
     made = stage(kinds, W, b)
     for what, kind in zip(("lora_A", "lora_B"), made):
@@ -1120,7 +1176,7 @@ def _dtype(stage, draw, dtype, **tolerance):
     third = 10 / 3
     # x and the factors are float64: what is float32 beside them is the decoded weight.
     with blame("decoded-in-float32", "got Double and Float", "double != float"):
-        y, to_a, to_b, to_x = stage(in_dtype, W, b, A, B, x)
+        y, to_a, to_b, to_x = stage(in_dtype, W, b, A, B, x, train)
     near(y, sum(oracle(x, W, b, A, B, third)), dtype=dtype, **tolerance)
     g = 2 * sum(oracle(x, W, b, A, B, third))
     for what, got, want in zip(("lora_A", "lora_B"), (to_a, to_b), _to_factors(x, g, A, B)):
@@ -1137,8 +1193,12 @@ def _dtype(stage, draw, dtype, **tolerance):
     bug = "merge-in-float32" if weight.dtype == torch.float32 else None
     require(weight.dtype == dtype, text, bug)
     near(weight, want, what="the weight of the merged layer", dtype=dtype, **tolerance)
-    near(bias, b.double(), what="the bias of the merged layer", dtype=dtype)
-    near(out, x.double() @ want.T + b.double(), what="the merged output", dtype=dtype, **tolerance)
+    if b is None:
+        require(bias is None, "a layer without bias has been merged into one with a bias")
+    else:
+        near(bias, b.double(), what="the bias of the merged layer", dtype=dtype)
+    right = F.linear(x.double(), want, None if b is None else b.double())
+    near(out, right, what="the merged output", dtype=dtype, **tolerance)
 
 
 @part("dtype")
@@ -1245,6 +1305,8 @@ def bad_base(kata, which):
         "Embedding": lambda: nn.Embedding(6, 6),
         "Sequential": lambda: nn.Sequential(nn.Linear(6, 6)),
         "look-alike": look_alike,
+        "Tensor": lambda: torch.zeros(6, 6),
+        "NoneType": lambda: None,
     }[which]()
     kata.QLoRALinear(made, rank=2)
 
@@ -1282,10 +1344,11 @@ def look_alike():
 def test_base_must_be_linear(stage, draw):
     """A base that is no nn.Linear raises TypeError naming base, before anything is changed; a
     subclass of it is one."""
-    for which in ("look-alike", "Conv1d", "Embedding", "Sequential"):
+    for which in ("look-alike", "Conv1d", "Embedding", "Sequential", "Tensor", "NoneType"):
         outcome = stage.attempt(bad_base, which)
         what = f"a base of type {which}"
-        _refused(outcome, "TypeError", "base", what, "base-type-unchecked")
+        bug = None if which in ("Tensor", "NoneType") else "base-type-unchecked"
+        _refused(outcome, "TypeError", "base", what, bug)
     trains = stage(after_bad_base)
     require(trains, "the base was frozen before TypeError was raised", "checked-after-freeze")
     values, x = pieces(draw), draw(5, IN)
