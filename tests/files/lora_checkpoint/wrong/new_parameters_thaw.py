@@ -1,5 +1,5 @@
 # wrong: new parameters are made, which train
-# bug: factors-thawed
+# bug: -
 
 from pathlib import Path
 

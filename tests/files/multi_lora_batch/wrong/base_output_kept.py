@@ -1,5 +1,5 @@
 # wrong: the base's output is kept for the same x
-# bug: kept-between-calls
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

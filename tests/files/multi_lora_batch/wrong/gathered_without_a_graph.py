@@ -1,5 +1,5 @@
 # wrong: what was gathered under no_grad is used in training
-# bug: - (unlikely)
+# bug: kept-between-calls
 
 import torch
 import torch.nn as nn
