@@ -122,7 +122,9 @@ def rows(tmp_path: Path) -> Callable[[str], list[tuple[Any, ...]]]:
     """Queries the progress file."""
 
     def query(sql: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(sqlite3.connect(tmp_path / "home" / "progress.db")) as database:
+        # Not created by asking: an empty file would be a damaged one.
+        uri = (tmp_path / "home" / "progress.db").as_uri() + "?mode=rw"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
             return database.execute(sql).fetchall()
 
     return query
