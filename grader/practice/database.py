@@ -213,8 +213,12 @@ class Database:
                 connection.execute("COMMIT")
             finally:
                 connection.close()
-            with suppress(FileExistsError):  # another process was first
+            try:
                 os.link(new, self.path)
+            except FileExistsError:  # another process was first
+                pass
+            except OSError:  # a file system without links
+                new.replace(self.path)
         except OSError as error:
             raise StoreError(
                 f"The progress file {self.path} cannot be made: {error.strerror}.\n"
