@@ -102,10 +102,11 @@ class StageHandle:
             names = " and ".join(f"its argument `{n}`" if n else "an input" for n in reply.changed)
             first = "changes-input" if reply.changed == ["x"] else f"{reply.changed[0]}-changed"
             bug = self._run.known(f"{first}-in-place")
+            bug_id = None if bug is None else bug.id
             raise checks.CheckFailed(
                 f"The call changed {names} in place: values, shape and strides of what is "
                 "passed in belong to the caller.",
-                bug,
+                bug_id,
             )
         if reply.left:
             what = " and ".join(reply.left)
@@ -227,9 +228,9 @@ class _Run:
         session.forget_output()
         return text
 
-    def known(self, bug: str) -> str | None:
-        """The bug's id, if the catalogue has it."""
-        return bug if any(b.id == bug for b in catalog.entry(self.slug).bugs) else None
+    def known(self, bug: str) -> catalog.Bug | None:
+        """The bug of this id, if the catalogue has it."""
+        return next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
 
     # The checks
 
@@ -318,7 +319,7 @@ class _Run:
         if self._session is not None:
             self.printed += self._printed(self._session)
         if bug is not None:
-            known = next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
+            known = self.known(bug)
             if known is not None:
                 message = f"{known.title}: {message}"
         self.checks.append(
