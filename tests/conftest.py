@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import grader.exam.examiner  # noqa: F401 – before torch, whose import it times
+
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -1,6 +1,8 @@
 """Right files pass, wrong files fail and are named, hostile files get a clean verdict."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -411,3 +413,20 @@ def test_same_seed_same_verdict(examiner: Examiner) -> None:
     one, two = (examiner.grade("lora_linear", wrong, seed=7) for _ in range(2))
     assert one.checks == two.checks
     assert one.seed == 7
+
+
+def test_a_slow_import_of_torchs_compiler_is_no_endless_loop(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Where nothing is compiled yet, importing it takes longer than a check usually may."""
+    path = tmp_path / "mine.py"
+    path.write_text(f"import torch._dynamo\n\n{SOLUTION}")
+    command = [sys.executable, "-m", "grader", "run", "lora_linear", "--part", "init"]
+    cold = {"PYTHONPYCACHEPREFIX": str(tmp_path / "none"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [*command, "--file", str(path)],
+        env={**environment, **cold},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
