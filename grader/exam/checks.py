@@ -207,6 +207,8 @@ def near(
         raise CheckFailed(f"{what} is {_name(got.dtype)}, expected {_name(wanted)}")
     right = close(got, expected, rtol, atol)
     same_kind = dtype is None or got.dtype == dtype
+    if wanted in _HALF:
+        unless = None
     if right and same_kind and not (_strict and unless):
         return
     values = {
@@ -219,12 +221,11 @@ def near(
         raise CheckFailed(f"{what} is {_name(got.dtype)}, expected {_name(wanted)}")
     if right:
         return
-    if wanted not in _HALF:
-        # Among several that match the nearest is meant.
-        matching = {n: v for n, v in values.items() if close(got, v, rtol, atol)}
-        if matching:
-            off = {n: float((got.double() - v.double()).abs().sum()) for n, v in matching.items()}
-            bug = min(off, key=lambda n: off[n])
+    # Among several that match the nearest is meant.
+    matching = {n: v for n, v in values.items() if close(got, v, rtol, atol)}
+    if matching:
+        off = {n: float((got.double() - v.double()).abs().sum()) for n, v in matching.items()}
+        bug = min(off, key=lambda n: off[n])
     raise CheckFailed(_difference(got, expected, what), bug)
 
 
