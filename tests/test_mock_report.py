@@ -27,7 +27,7 @@ from grader.interview.events import (
 from grader.interview.paper import Ask, Kind, Paper, Round
 from grader.interview.report import Past, Report
 from grader.interview.rubric import Hire
-from grader.render import interview_html, interview_report
+from grader.views import interview_html, interview_report
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
 POINTS = ("One.", "Two.", "Three.", "Four.")

@@ -15,7 +15,7 @@ from grader.practice.progress import Progress, Standing
 def list_command(track: str | None, json_: bool) -> None:
     """Katas in teaching order, with status, what is due, best time and par time."""
     from grader.practice import clock, schedule
-    from grader.render import listing
+    from grader.views import listing
 
     with Progress.open(create=False) as progress:
         standings, due = progress.standings(), progress.due()
@@ -53,7 +53,7 @@ def _item(
 def show_command(slug: str) -> None:
     """The task SLUG: contract, checked rules, tolerance, par time."""
     from grader.practice import contract
-    from grader.render import task
+    from grader.views import task
 
     page = task.page(catalog.card(slug), contract.task(slug), terminal.width(), terminal.colour())
     terminal.say(*page)

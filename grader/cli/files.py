@@ -80,7 +80,7 @@ def _say_kept(slug: str, kept: Snapshot | None) -> None:
 @common.as_json
 def history_command(slug: str, json_: bool) -> None:
     """Kept versions of SLUG and the attempts made with them."""
-    from grader.render import history
+    from grader.views import history
 
     with Progress.open(create=False) as progress:
         snapshots, attempts = progress.snapshots(slug), progress.attempts(slug)

@@ -84,7 +84,7 @@ def _paper(minutes: int, seed: int | None, focus: str | None, level: str) -> "Pa
 
 
 def _plan(paper: "Paper", json_: bool) -> int:
-    from grader.render import interview
+    from grader.views import interview
 
     if json_:
         terminal.say_json(_outline(paper))
@@ -111,7 +111,7 @@ def _outline(paper: "Paper") -> dict[str, object]:
 
 def _begin(paper: "Paper") -> int:
     from grader.interview import session
-    from grader.render import interview
+    from grader.views import interview
 
     left = [other.number for other in _all() if other.ended is None]
     if left:
@@ -126,7 +126,7 @@ def _sit(interview: "Interview") -> int:
     """Hold the sitting to its end, then show its report."""
     from grader.cli.desk import Desk
     from grader.interview import paper, session
-    from grader.render.plain import wrapped
+    from grader.views.plain import wrapped
 
     with _alone(interview):
         state = session.state_of(interview, paper.decode(interview.plan))
@@ -185,7 +185,7 @@ def _unfinished() -> "Interview":
 
 
 def _list(json_: bool) -> int:
-    from grader.render import interview_report
+    from grader.views import interview_report
 
     reports = _reports(_all())
     if json_:
@@ -222,7 +222,7 @@ def _titles(paper: "Paper") -> dict[tuple[str, str], str]:
 
 
 def _report(interview: "Interview", json_: bool) -> int:
-    from grader.render import interview_report
+    from grader.views import interview_report
 
     before = [other for other in _all() if other.number <= interview.number]
     report = _reports(before)[-1]
@@ -236,7 +236,7 @@ def _report(interview: "Interview", json_: bool) -> int:
 
 def _write(report: "Report", folder: Path) -> None:
     """The Markdown and HTML pages, beside the interview's files."""
-    from grader.render import interview_html, interview_report
+    from grader.views import interview_html, interview_report
 
     pages = {
         "report.md": interview_report.markdown(report),

@@ -13,7 +13,7 @@ from grader.practice.deck import Deck
 from grader.practice.plan import Forecast, Item, Plan
 from grader.practice.progress import Progress
 from grader.recall import agenda
-from grader.render import today as pages
+from grader.views import today as pages
 
 _HOW = "kata plan --interview DATE --minutes-per-day N"
 

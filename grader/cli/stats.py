@@ -11,7 +11,7 @@ from grader.practice import clock, statistics
 from grader.practice.database import Database, file
 from grader.practice.statistics import Statistics
 from grader.recall import bank
-from grader.render import stats as pages
+from grader.views import stats as pages
 
 
 @click.command("stats")
@@ -29,7 +29,7 @@ def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     with Database(file(), create=False) as database:
         found = statistics.gather(database, clock.now().astimezone(), topics, cards)
     if html is not None:
-        from grader.render import stats_html
+        from grader.views import stats_html
 
         write(html, stats_html.page(found, cards).encode(), force)
         if not json_:

@@ -10,7 +10,7 @@ from grader.practice.deck import Deck
 from grader.practice.progress import Progress
 from grader.recall import agenda
 from grader.recall.agenda import Agenda, Entry
-from grader.render import today as pages
+from grader.views import today as pages
 
 
 @click.command("today")

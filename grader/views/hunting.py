@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import Outcome, Verdict
-from grader.render import result
-from grader.render.plain import clock, paint, wrapped
+from grader.views import result
+from grader.views.plain import clock, paint, wrapped
 
 _SHOWN = 4
 

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from grader.catalog import Card
 from grader.practice.statistics import KataRecord, Recalled, Solve, Statistics, Topic
-from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.views.plain import clock, columns, counted, paint, wrapped
 
 HEAT = ((0, "·"), (1, "░"), (5, "▒"), (10, "▓"), (20, "█"))  # from so many on, this sign
 WEEKS = 26

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from grader.practice.machine import Symptom
-from grader.render.plain import counted, paint
+from grader.views.plain import counted, paint
 
 
 class Finding(Protocol):

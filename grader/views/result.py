@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import CORE, Check, Level, Outcome, Part, Verdict
-from grader.render.plain import clock, counted, paint, wrapped
+from grader.views.plain import clock, counted, paint, wrapped
 
 _SHOWN_FAILURES = 2
 _SHOWN_LINES = 8

@@ -8,9 +8,9 @@ from grader.exam.verdict import Verdict
 from grader.interview.events import Answered, Graded
 from grader.interview.paper import Ask, Kind, Paper, Round
 from grader.practice import hunt
-from grader.render import hunting as hunts
-from grader.render.maths import markdown
-from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.views import hunting as hunts
+from grader.views.maths import markdown
+from grader.views.plain import clock, columns, counted, paint, wrapped
 
 KEYS = "Enter grades · h hint · n next · p pause · ? keys > "
 KEYS_LONG = (

@@ -10,8 +10,8 @@ from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
 from grader.recall.numbers import Judged, Numeric
 from grader.recall.quiz import Summary, Turn
-from grader.render.maths import markdown
-from grader.render.plain import clock, counted, paint, when, wrapped
+from grader.views.maths import markdown
+from grader.views.plain import clock, counted, paint, when, wrapped
 
 KEYS = (
     ("Enter", "on an empty line ends the answer; alone: you said it aloud"),

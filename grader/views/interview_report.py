@@ -6,7 +6,7 @@ from datetime import datetime
 from grader.exam.verdict import Level
 from grader.interview.paper import Kind
 from grader.interview.report import Past, Report, RoundReport, Said
-from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.views.plain import clock, columns, counted, paint, wrapped
 
 LEVELS = {Level.NONE: "core open", Level.CORE: "core complete", Level.COMPLETE: "complete"}
 _TITLE, _BARS_FROM = 34, 80  # columns

@@ -6,7 +6,7 @@ from html import escape
 
 from grader.catalog import Card
 from grader.practice.statistics import KataRecord, Solve, Statistics
-from grader.render.stats import HEAT, WEEKS, against_par, command, heat, times, totals, weeks
+from grader.views.stats import HEAT, WEEKS, against_par, command, heat, times, totals, weeks
 
 _CELL = 14
 _CHART = (400, 200)

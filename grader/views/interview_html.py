@@ -9,9 +9,9 @@ from html import escape
 
 from grader.interview.paper import Kind
 from grader.interview.report import Past, Report, RoundReport, Said
-from grader.render import interview_report as words
-from grader.render.maths import markdown
-from grader.render.plain import clock
+from grader.views import interview_report as words
+from grader.views.maths import markdown
+from grader.views.plain import clock
 
 _WIDE = 360
 _STYLE = """
