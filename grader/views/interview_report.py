@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from grader.exam.verdict import Level
+from grader.interview.events import Answered
 from grader.interview.paper import Kind
 from grader.interview.report import Past, Report, RoundReport, Said
 from grader.views.plain import clock, columns, counted, paint, wrapped
@@ -201,10 +202,14 @@ def _details(round: RoundReport) -> list[str]:
         lines += ["", f"Diagnosis: {round.diagnosis}"]
     for answer in round.answers:
         lines += ["", f"**{' '.join(answer.prompt.split())}**", ""]
-        said = answer.text or ("(not answered)" if answer.skipped else "(said aloud)")
-        lines += [f"> {text}" for text in said.split("\n")]
+        lines += [f"> {text}" for text in (answer.text or f"({said(answer)})").split("\n")]
         lines += ["", judgement(answer)]
     return ["", f"## {round.title}", *lines] if lines else []
+
+
+def said(answer: Said | Answered) -> str:
+    """What was answered, or how it was not."""
+    return answer.text or ("not answered" if answer.skipped else "said aloud")
 
 
 def judgement(answer: Said) -> str:

@@ -46,15 +46,18 @@ def streak(stats: Statistics) -> str:
 
 def totals(stats: Statistics) -> str:
     """What was done, in one sentence."""
-    solved = sum(kata.level == "complete" for kata in stats.katas)
     done = [
         counted(stats.answers, "answer"),
         f"{counted(stats.attempts, 'attempt')} at {counted(len(stats.katas), 'kata')}",
-        f"{solved} passed",
+        f"{passed(stats)} passed",
     ]
     if stats.hunts:
         done.append(counted(stats.hunts, "bug hunt"))
     return f"{', '.join(done)}, on {counted(len(stats.days), 'day')}."
+
+
+def passed(stats: Statistics) -> int:
+    return sum(kata.level == "complete" for kata in stats.katas)
 
 
 def weeks(stats: Statistics, number: int) -> list[list[date | None]]:
