@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from grader.catalog import Card
+    from grader.interview.paper import Paper
+    from grader.interview.report import Report
     from grader.practice.plan import Forecast, Item, Plan
     from grader.practice.progress import Attempt, Snapshot
     from grader.practice.statistics import KataRecord, Statistics
@@ -164,4 +166,42 @@ def _record(kata: "KataRecord", cards: "Mapping[str, Card]") -> Object:
             }
             for solve in kata.solves
         ],
+    }
+
+
+def outline(paper: "Paper") -> Object:
+    """`kata mock --plan`: the paper without what would give it away: no bug, no question, no
+    answer."""
+    return {
+        "seed": paper.seed,
+        "minutes": paper.minutes,
+        "level": paper.level,
+        "focus": paper.focus,
+        "rounds": [
+            {
+                "kind": round.kind,
+                "minutes": round.minutes,
+                "par": round.par,
+                "slug": round.slug,
+                "asks": len(round.asks),
+            }
+            for round in paper.rounds
+        ],
+        "notes": paper.notes,
+    }
+
+
+def mock(report: "Report") -> Object:
+    """An item of `kata mock --list`, and the beginning of `kata mock --report`."""
+    return {
+        "number": report.number,
+        "at": report.at,
+        "minutes": report.paper.minutes,
+        "level": report.paper.level,
+        "seed": report.paper.seed,
+        "finished": report.finished,
+        "verdict": report.verdict.hire if report.verdict else None,
+        "score": round(report.verdict.score, 3) if report.verdict else None,
+        "used_s": round(report.used_s, 1),
+        "over_s": round(report.over_s, 1),
     }
