@@ -103,7 +103,7 @@ def _topics(topics: Sequence[Topic], weakest: Topic | None, colour: bool) -> lis
         rows.append((topic.name, bar, share, f"{topic.seen} of {topic.questions} seen", mark))
     lines = columns(rows, right=frozenset({2}))
     return [
-        paint(line, "yellow", colour) if topic is weakest else line
+        paint(line, "yellow" if topic is weakest else "", colour)
         for line, topic in zip(lines, topics, strict=True)
     ]
 
