@@ -11,7 +11,7 @@ import yaml
 
 from grader.recall import bank, numbers, quiz
 from grader.recall.bank import BankError, Question, UnknownQuestion, UnknownTopic
-from grader.render.maths import columns, markdown
+from grader.views.maths import columns, markdown
 
 GOOD = """\
 - id: one-two

@@ -88,6 +88,25 @@ def test_pages_need_no_torch(kata: Kata, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_only_html_pages_need_their_templates(kata: Kata, tmp_path: Path) -> None:
+    """Jinja2 is imported when such a page is made, and by no other command."""
+    (tmp_path / "jinja2.py").write_text("raise RuntimeError('jinja2 was imported')\n")
+
+    def run(*command: str) -> "subprocess.CompletedProcess[str]":
+        return kata(*command, PYTHONPATH=f"{tmp_path}:{Path(__file__).parent.parent}")
+
+    assert "jinja2 was imported" in run("stats", "--html", "page.html").stderr
+    for command in (
+        ["--help"],
+        ["list"],
+        ["stats"],
+        ["mock", "--list"],
+        ["run", "lora_linear", "--solution", "--part", "shape"],
+    ):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+
+
 def test_show_tells_the_task_and_not_the_answer(kata: Kata) -> None:
     """The page has the contract and the rules, and no line of the solution's body."""
     page = kata("show", "lora_linear").stdout

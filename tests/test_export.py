@@ -17,7 +17,7 @@ from grader.practice.database import Database
 from grader.practice.deck import Deck
 from grader.practice.schedule import Rating
 from grader.recall import bank
-from grader.render import anki
+from grader.views import anki
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from grader.render.formula import unicode
-from grader.render.maths import columns, line, markdown
+from grader.views.formula import unicode
+from grader.views.maths import columns, line, markdown
 
 FORMULAS = {
     r"W = W_0 + \frac{\alpha}{r}BA": "W = W₀ + (α/r) BA",

@@ -38,7 +38,7 @@ from grader.practice.deck import Deck
 from grader.practice.interviews import Interviews
 from grader.practice.progress import Standing
 from grader.recall import bank
-from grader.render import interview as pages
+from grader.views import interview as pages
 
 
 def question(id: str, topic: str, *, numeric: bool = False, katas: bool = True) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from grader.practice import plan, queue, schedule
 from grader.practice.deck import Card
 from grader.practice.plan import Item, Plan
 from grader.practice.schedule import Rating
-from grader.render import today as pages
+from grader.views import today as pages
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -13,7 +13,7 @@ from grader.practice.deck import Deck
 from grader.practice.journal import Journal
 from grader.practice.progress import Progress
 from grader.practice.schedule import Rating
-from grader.render.plain import when
+from grader.views.plain import when
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 DAY = timedelta(days=1)

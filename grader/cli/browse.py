@@ -1,7 +1,5 @@
 """list, show: what there is to do."""
 
-from datetime import datetime
-
 import click
 
 from grader import catalog
@@ -15,7 +13,7 @@ from grader.practice.progress import Progress, Standing
 def list_command(track: str | None, json_: bool) -> None:
     """Katas in teaching order, with status, what is due, best time and par time."""
     from grader.practice import clock, schedule
-    from grader.render import listing
+    from grader.views import json, listing
 
     with Progress.open(create=False) as progress:
         standings, due = progress.standings(), progress.due()
@@ -26,26 +24,9 @@ def list_command(track: str | None, json_: bool) -> None:
     ]
     end = schedule.day_end(clock.now().astimezone())
     if json_:
-        terminal.say_json({"katas": [_item(*row, end) for row in rows]})
+        terminal.say_json(json.katas(rows, end))
     else:
         terminal.say(*listing.page(rows, end, terminal.width(), terminal.colour()))
-
-
-def _item(
-    card: catalog.Card, standing: Standing, due: datetime | None, end: datetime
-) -> dict[str, object]:
-    return {
-        "slug": card.slug,
-        "title": card.title,
-        "track": card.track,
-        "difficulty": card.difficulty,
-        "minutes": card.minutes,
-        "level": standing.level,
-        "attempts": standing.attempts,
-        "best_seconds": standing.best_s,
-        "due": due is not None and due < end,
-        "due_at": due,
-    }
 
 
 @click.command("show")
@@ -53,7 +34,7 @@ def _item(
 def show_command(slug: str) -> None:
     """The task SLUG: contract, checked rules, tolerance, par time."""
     from grader.practice import contract
-    from grader.render import task
+    from grader.views import task
 
     page = task.page(catalog.card(slug), contract.task(slug), terminal.width(), terminal.colour())
     terminal.say(*page)

@@ -74,7 +74,7 @@ def _seed(seed: int | None) -> int:
 
 
 def _plant(slug: str | None, seed: int) -> int:
-    from grader.render import hunting
+    from grader.views import hunting
 
     card = catalog.card(slug) if slug else _pick(seed)
     bug = hunt.chosen_bug(card.slug, seed)
@@ -126,7 +126,7 @@ def _hint(found: Hunt) -> int:
 
 def _grade(found: Hunt, diagnosis: str | None, check: bool) -> Hunt | None:
     """The hunt after grading; None if nothing was graded."""
-    from grader.render import hunting
+    from grader.views import hunting
 
     source = submission.read(found.path)
     if not check and source == hunt.planted(found.slug, found.bug).encode():
@@ -176,7 +176,7 @@ def _diagnosed(found: Hunt, diagnosis: str | None) -> Hunt:
 
 def _reveal(found: Hunt, right: bool | None, *, gave_up: bool = False) -> int:
     """Show the bug, have the diagnosis judged, schedule the next hunt."""
-    from grader.render import hunting
+    from grader.views import hunting
 
     if not gave_up:
         terminal.say(f"✓ {found.slug}: mended.")
@@ -210,8 +210,8 @@ def _judged() -> bool:
 
 
 def _schedule(found: Hunt, rating: Rating) -> None:
-    from grader.render import hunting
-    from grader.render.plain import when
+    from grader.views import hunting
+    from grader.views.plain import when
 
     now = clock.now()
     with Deck.open(create=True) as deck:

@@ -15,7 +15,7 @@ from grader.cli import common, terminal
 def verify_command(slugs: tuple[str, ...], mutants: bool, json_: bool) -> int:
     """Check that each suite passes its solution and catches and names every catalogued bug."""
     from grader.exam import selfcheck
-    from grader.render import findings
+    from grader.views import findings
 
     chosen = list(dict.fromkeys(slugs)) or [card.slug for card in catalog.cards()]
     found: list[selfcheck.Finding] = []
@@ -46,7 +46,7 @@ def verify_command(slugs: tuple[str, ...], mutants: bool, json_: bool) -> int:
 def doctor_command(json_: bool, workspace: Path | None) -> int:
     """Whether this machine has what grading needs."""
     from grader.practice import machine
-    from grader.render import findings
+    from grader.views import findings
 
     symptoms = machine.examine(lambda: common.find_workspace(workspace))
     good = all(symptom.ok for symptom in symptoms if symptom.needed)

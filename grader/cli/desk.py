@@ -20,8 +20,8 @@ from types import FrameType
 from grader.cli import ask, terminal
 from grader.errors import UsageFault
 from grader.interview.session import Enough, Saved
-from grader.render import interview as pages
-from grader.render.plain import paint, wrapped
+from grader.views import interview as pages
+from grader.views.plain import paint, wrapped
 
 _TICK_S = 0.25
 _LOWEST = 8  # rows a terminal needs for a clock line

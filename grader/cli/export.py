@@ -8,7 +8,7 @@ from grader.cli import terminal
 from grader.errors import UsageFault
 from grader.practice import clock, files
 from grader.practice.database import Database, file
-from grader.render.plain import counted
+from grader.views.plain import counted
 
 _DRAW = 0  # the numbers of numeric questions; the same in every export
 
@@ -28,7 +28,7 @@ def anki_command(path: Path, force: bool) -> None:
     """The questions as a text file for Anki. Importing a newer one keeps the scheduling."""
     from grader.recall import bank, numbers
     from grader.recall.quiz import filled
-    from grader.render import anki
+    from grader.views import anki
 
     questions = [
         filled(question, numbers.drawn(question.numeric, _DRAW)) if question.numeric else question

@@ -8,7 +8,7 @@ from grader import catalog
 from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.practice import clock, stubs
-from grader.practice.progress import Attempt, Progress, Reason, Snapshot
+from grader.practice.progress import Progress, Reason, Snapshot
 from grader.practice.workspace import put, shown
 
 
@@ -80,37 +80,11 @@ def _say_kept(slug: str, kept: Snapshot | None) -> None:
 @common.as_json
 def history_command(slug: str, json_: bool) -> None:
     """Kept versions of SLUG and the attempts made with them."""
-    from grader.render import history
+    from grader.views import history, json
 
     with Progress.open(create=False) as progress:
         snapshots, attempts = progress.snapshots(slug), progress.attempts(slug)
     if json_:
-        versions, tries = [_version(s) for s in snapshots], [_attempt(a) for a in attempts]
-        terminal.say_json({"slug": slug, "versions": versions, "attempts": tries})
+        terminal.say_json(json.history(slug, snapshots, attempts))
     else:
         terminal.say(*history.page(slug, snapshots, attempts, terminal.colour()))
-
-
-def _version(snapshot: Snapshot) -> dict[str, object]:
-    return {
-        "number": snapshot.number,
-        "at": snapshot.at,
-        "reason": snapshot.reason,
-        "bytes": len(snapshot.source),
-        "sha256": snapshot.sha256,
-    }
-
-
-def _attempt(attempt: Attempt) -> dict[str, object]:
-    return {
-        "number": attempt.number,
-        "at": attempt.at,
-        "version": attempt.snapshot,
-        "part": attempt.part,
-        "passed": attempt.passed,
-        "level": attempt.level,
-        "seed": attempt.seed,
-        "seconds": round(attempt.seconds, 3),
-        "checks_passed": attempt.checks[0],
-        "checks": attempt.checks[1],
-    }

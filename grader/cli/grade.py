@@ -14,8 +14,8 @@ from grader.practice.database import StoreError
 from grader.practice.journal import Journal
 from grader.practice.progress import Progress, Recorded
 from grader.practice.workspace import shown
-from grader.render import result  # before the submission runs, as all that is needed after it
-from grader.render.plain import when
+from grader.views import result  # before the submission runs, as all that is needed after it
+from grader.views.plain import when
 
 
 @click.command("run")

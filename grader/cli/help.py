@@ -11,7 +11,7 @@ from grader.harmless import harmless
 from grader.practice import clock, files, stubs
 from grader.practice.progress import Progress
 from grader.practice.workspace import shown
-from grader.render.plain import wrapped
+from grader.views.plain import wrapped
 
 
 @click.command("hint")

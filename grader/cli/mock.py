@@ -12,6 +12,7 @@ from grader import catalog
 from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.practice import clock
+from grader.views import json
 
 if TYPE_CHECKING:
     from grader.interview.paper import Paper
@@ -84,34 +85,18 @@ def _paper(minutes: int, seed: int | None, focus: str | None, level: str) -> "Pa
 
 
 def _plan(paper: "Paper", json_: bool) -> int:
-    from grader.render import interview
+    from grader.views import interview
 
     if json_:
-        terminal.say_json(_outline(paper))
+        terminal.say_json(json.outline(paper))
     else:
         terminal.say(*interview.outline(paper, terminal.width(), terminal.colour()))
     return 0
 
 
-def _outline(paper: "Paper") -> dict[str, object]:
-    """The paper without what would give it away: no bug, no question, no answer."""
-    rounds = [
-        {"kind": r.kind, "minutes": r.minutes, "par": r.par, "slug": r.slug, "asks": len(r.asks)}
-        for r in paper.rounds
-    ]
-    return {
-        "seed": paper.seed,
-        "minutes": paper.minutes,
-        "level": paper.level,
-        "focus": paper.focus,
-        "rounds": rounds,
-        "notes": paper.notes,
-    }
-
-
 def _begin(paper: "Paper") -> int:
     from grader.interview import session
-    from grader.render import interview
+    from grader.views import interview
 
     left = [other.number for other in _all() if other.ended is None]
     if left:
@@ -126,7 +111,7 @@ def _sit(interview: "Interview") -> int:
     """Hold the sitting to its end, then show its report."""
     from grader.cli.desk import Desk
     from grader.interview import paper, session
-    from grader.render.plain import wrapped
+    from grader.views.plain import wrapped
 
     with _alone(interview):
         state = session.state_of(interview, paper.decode(interview.plan))
@@ -185,11 +170,11 @@ def _unfinished() -> "Interview":
 
 
 def _list(json_: bool) -> int:
-    from grader.render import interview_report
+    from grader.views import interview_report
 
     reports = _reports(_all())
     if json_:
-        terminal.say_json({"mocks": [_summary(report) for report in reports]})
+        terminal.say_json({"mocks": [json.mock(report) for report in reports]})
     else:
         terminal.say(*interview_report.listing(reports, terminal.width(), terminal.colour()))
     return 0
@@ -222,12 +207,12 @@ def _titles(paper: "Paper") -> dict[tuple[str, str], str]:
 
 
 def _report(interview: "Interview", json_: bool) -> int:
-    from grader.render import interview_report
+    from grader.views import interview_report
 
     before = [other for other in _all() if other.number <= interview.number]
     report = _reports(before)[-1]
     if json_:
-        terminal.say_json({**_summary(report), "rounds": report.rounds, "drills": report.drills})
+        terminal.say_json({**json.mock(report), "rounds": report.rounds, "drills": report.drills})
         return 0
     terminal.say(*interview_report.page(report, terminal.width(), terminal.colour()))
     _write(report, interview.folder)
@@ -236,7 +221,7 @@ def _report(interview: "Interview", json_: bool) -> int:
 
 def _write(report: "Report", folder: Path) -> None:
     """The Markdown and HTML pages, beside the interview's files."""
-    from grader.render import interview_html, interview_report
+    from grader.views import interview_html, interview_report
 
     pages = {
         "report.md": interview_report.markdown(report),
@@ -252,18 +237,3 @@ def _write(report: "Report", folder: Path) -> None:
             terminal.note(f"note: {path} cannot be written: {error.strerror}.")
         else:
             terminal.say(f"Written: {path}")
-
-
-def _summary(report: "Report") -> dict[str, object]:
-    return {
-        "number": report.number,
-        "at": report.at,
-        "minutes": report.paper.minutes,
-        "level": report.paper.level,
-        "seed": report.paper.seed,
-        "finished": report.finished,
-        "verdict": report.verdict.hire if report.verdict else None,
-        "score": round(report.verdict.score, 3) if report.verdict else None,
-        "used_s": round(report.used_s, 1),
-        "over_s": round(report.over_s, 1),
-    }

@@ -10,10 +10,11 @@ from grader.practice import clock, queue
 from grader.practice import plan as plans
 from grader.practice.database import Database, file
 from grader.practice.deck import Deck
-from grader.practice.plan import Forecast, Item, Plan
+from grader.practice.plan import Plan
 from grader.practice.progress import Progress
 from grader.recall import agenda
-from grader.render import today as pages
+from grader.views import json
+from grader.views import today as pages
 
 _HOW = "kata plan --interview DATE --minutes-per-day N"
 
@@ -85,41 +86,16 @@ def _show(plan: Plan, deck: Deck, now: datetime, json_: bool) -> None:
     wanted = agenda.planned(known, cards)
     done = agenda.done_minutes(deck, known, now)
     outlook = plans.forecast(wanted, queue.memories(cards), now, plan, done)
-    seen = sum(item.key in cards for item in wanted)
+    seen = sum(item.key in cards for item in wanted), len(wanted)
     if json_:
-        terminal.say_json(_object(plan, outlook, seen, len(wanted)))
+        terminal.say_json(json.plan(plan, outlook, seen))
         return
     page = pages.planned(
         plan,
         outlook,
-        (seen, len(wanted)),
+        seen,
         plans.study_day(now),
         terminal.width(),
         terminal.colour(),
     )
     terminal.say(*page)
-
-
-def _object(plan: Plan, outlook: Forecast, seen: int, of: int) -> dict[str, object]:
-    def keys(items: tuple[Item, ...]) -> list[str]:
-        return [item.key for item in items]
-
-    return {
-        "plan": plan,
-        "seen": seen,
-        "of": of,
-        "suffices": not outlook.left_out,
-        "left_out": keys(outlook.left_out),
-        "enough_minutes_per_day": outlook.enough_minutes,
-        "recall_if_stopped": round(outlook.recall_now, 4),
-        "recall_with_plan": round(outlook.recall_then, 4),
-        "days": [
-            {
-                "day": day.day,
-                "minutes": day.minutes,
-                "new": keys(day.new),
-                "again": keys(day.again),
-            }
-            for day in outlook.days
-        ],
-    }

@@ -15,8 +15,8 @@ from grader.practice.deck import Deck
 from grader.practice.progress import Progress
 from grader.recall import bank, numbers, quiz
 from grader.recall.quiz import Options, Sitting, Turn
-from grader.render import question as pages
-from grader.render.plain import wrapped
+from grader.views import question as pages
+from grader.views.plain import wrapped
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import click
 from grader import catalog
 from grader.cli import common, terminal
 from grader.practice import workspace
-from grader.render.plain import counted
+from grader.views.plain import counted
 
 
 @click.command("init")

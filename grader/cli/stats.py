@@ -9,9 +9,9 @@ from grader.cli import common, terminal
 from grader.cli.export import write
 from grader.practice import clock, statistics
 from grader.practice.database import Database, file
-from grader.practice.statistics import Statistics
 from grader.recall import bank
-from grader.render import stats as pages
+from grader.views import json
+from grader.views import stats as pages
 
 
 @click.command("stats")
@@ -29,49 +29,12 @@ def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     with Database(file(), create=False) as database:
         found = statistics.gather(database, clock.now().astimezone(), topics, cards)
     if html is not None:
-        from grader.render import stats_html
+        from grader.views import stats_html
 
         write(html, stats_html.page(found, cards).encode(), force)
         if not json_:
             terminal.say(f"{html} is written: open it in a browser.")
     if json_:
-        terminal.say_json(_object(found, cards))
+        terminal.say_json(json.statistics(found, cards))
     elif html is None:
         terminal.say(*pages.page(found, cards, terminal.width(), terminal.colour()))
-
-
-def _object(stats: Statistics, cards: dict[str, catalog.Card]) -> dict[str, object]:
-    weakest = stats.weakest_topic
-    return {
-        "day": stats.day,
-        "streak": stats.streak,
-        "longest_streak": stats.longest,
-        "days": {day.isoformat(): number for day, number in stats.days.items()},
-        "answers": stats.answers,
-        "attempts": stats.attempts,
-        "hunts": stats.hunts,
-        "topics": stats.topics,
-        "weakest_topic": weakest.name if weakest else None,
-        "weakest": stats.weakest,
-        "katas": [
-            {
-                "slug": kata.slug,
-                "level": kata.level,
-                "attempts": kata.attempts,
-                "hints": kata.hints,
-                "solutions_seen": kata.solutions,
-                "par_seconds": 60 * cards[kata.slug].minutes,
-                "solves": [
-                    {
-                        "at": solve.at,
-                        "seconds": round(solve.seconds, 1),
-                        "against_par": round(pages.against_par(solve, cards), 3),
-                        "hints": solve.hints,
-                        "saw_solution": solve.saw_solution,
-                    }
-                    for solve in kata.solves
-                ],
-            }
-            for kata in stats.katas
-        ],
-    }

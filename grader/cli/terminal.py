@@ -10,7 +10,7 @@ import sys
 from typing import Any, TextIO
 
 from grader.errors import KataError
-from grader.render.plain import ENCODING_ERRORS, wrapped
+from grader.views.plain import ENCODING_ERRORS, wrapped
 
 _WIDEST = 100
 

@@ -9,8 +9,8 @@ from grader.practice.database import Database, file
 from grader.practice.deck import Deck
 from grader.practice.progress import Progress
 from grader.recall import agenda
-from grader.recall.agenda import Agenda, Entry
-from grader.render import today as pages
+from grader.views import json
+from grader.views import today as pages
 
 
 @click.command("today")
@@ -22,30 +22,6 @@ def today_command(json_: bool) -> None:
         plan = plans.current(Progress(database), now)
         found = agenda.today(Deck(database), plan, now)
     if json_:
-        terminal.say_json(_object(found, pages.commands(found)))
+        terminal.say_json(json.today(found))
     else:
         terminal.say(*pages.page(found, terminal.width(), terminal.colour()))
-
-
-def _object(agenda: Agenda, commands: list[str]) -> dict[str, object]:
-    return {
-        "day": agenda.day,
-        "plan": agenda.plan,
-        "due": [_item(entry) for entry in agenda.due],
-        "new": [_item(entry) for entry in agenda.new],
-        "minutes": agenda.minutes,
-        "done_minutes": agenda.done_minutes,
-        "next_due": agenda.next_due,
-        "commands": commands,
-    }
-
-
-def _item(entry: Entry) -> dict[str, object]:
-    return {
-        "key": entry.item.key,
-        "kind": entry.kind,
-        "name": entry.name,
-        "about": entry.about,
-        "minutes": entry.item.minutes,
-        "due": entry.due,
-    }

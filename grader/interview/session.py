@@ -27,8 +27,8 @@ from grader.practice.deck import Deck
 from grader.practice.interviews import Given, Interview, Interviews
 from grader.practice.progress import Progress, Reason
 from grader.recall import bank, numbers
-from grader.render import interview as pages
-from grader.render.plain import wrapped
+from grader.views import interview as pages
+from grader.views.plain import wrapped
 
 if TYPE_CHECKING:
     from grader.exam.examiner import Examiner

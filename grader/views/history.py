@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from grader.practice.progress import Attempt, Snapshot
-from grader.render.plain import columns, counted, paint
+from grader.views.plain import columns, counted, paint
 
 _HEAD = ("version", "kept", "by", "lines", "attempts with it")
 

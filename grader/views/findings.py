@@ -1,52 +1,23 @@
 """The pages of `kata verify` and `kata doctor`."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from grader.practice.machine import Symptom
-from grader.render.plain import counted, paint
+from grader.views.plain import counted, paint
+
+if TYPE_CHECKING:
+    from grader.exam.selfcheck import Finding, Mutated  # which imports torch
 
 
-class Finding(Protocol):
-    """What was found of a kata's reference (`bug` None) or of one bug."""
-
-    @property
-    def bug(self) -> str | None: ...
-    @property
-    def ok(self) -> bool: ...
-    @property
-    def message(self) -> str: ...
-
-
-class Edits(Protocol):
-    """What a suite made of small edits of its solution."""
-
-    @property
-    def slug(self) -> str: ...
-    @property
-    def made(self) -> int: ...
-    @property
-    def caught(self) -> int: ...
-    @property
-    def named(self) -> int: ...
-    @property
-    def spared(self) -> int: ...
-    @property
-    def survivors(self) -> tuple[str, ...]: ...
-    @property
-    def stale(self) -> tuple[str, ...]: ...
-    @property
-    def ok(self) -> bool: ...
-
-
-def of_kata(slug: str, found: Sequence[Finding], colour: bool) -> list[str]:
+def of_kata(slug: str, found: "Sequence[Finding]", colour: bool) -> list[str]:
     """One line when all is well, and one more for everything that is not."""
     good = all(finding.ok for finding in found)
-    mark = paint("✓ ok   ", "green", colour) if good else paint("✗ wrong", "bold red", colour)
     bugs = [finding for finding in found if finding.bug is not None]
     named = sum(finding.ok for finding in bugs)
     passes = all(finding.ok for finding in found if finding.bug is None)
     reference = "the solution passes" if passes else "the solution does not pass"
+    mark = _mark(good, colour)
     lines = [f"{mark} {slug}: {reference}, {named} of {counted(len(bugs), 'bug')} caught and named"]
     for finding in found:
         if not finding.ok:
@@ -54,14 +25,14 @@ def of_kata(slug: str, found: Sequence[Finding], colour: bool) -> list[str]:
     return lines
 
 
-def total(found: Sequence[Finding]) -> str:
+def total(found: "Sequence[Finding]") -> str:
     wrong = sum(not finding.ok for finding in found)
     return f"{len(found) - wrong} of {len(found)} as they should be."
 
 
-def of_edits(edits: Edits, colour: bool) -> list[str]:
+def of_edits(edits: "Mutated", colour: bool) -> list[str]:
     """One line when every edit that passes is accounted for, and one more for each that is not."""
-    mark = paint("✓ ok   ", "green", colour) if edits.ok else paint("✗ wrong", "bold red", colour)
+    mark = _mark(edits.ok, colour)
     lines = [
         f"{mark} {edits.slug}: {edits.caught} of {counted(edits.made, 'edit')} caught, "
         f"{edits.named} by name; {edits.spared} rightly pass"
@@ -70,7 +41,7 @@ def of_edits(edits: Edits, colour: bool) -> list[str]:
     return [*lines, *(f"    is listed as passing and does not: {edit}" for edit in edits.stale)]
 
 
-def all_edits(found: Sequence[Edits]) -> str:
+def all_edits(found: "Sequence[Mutated]") -> str:
     made, caught, named = (
         sum(e.made for e in found),
         sum(e.caught for e in found),
@@ -78,6 +49,10 @@ def all_edits(found: Sequence[Edits]) -> str:
     )
     left = sum(len(edits.survivors) for edits in found)
     return f"{caught} of {counted(made, 'edit')} caught, {named} by name; {left} pass unexplained."
+
+
+def _mark(good: bool, colour: bool) -> str:
+    return paint("✓ ok   ", "green", colour) if good else paint("✗ wrong", "bold red", colour)
 
 
 def machine(symptoms: Sequence[Symptom], colour: bool) -> list[str]:

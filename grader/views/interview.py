@@ -8,9 +8,11 @@ from grader.exam.verdict import Verdict
 from grader.interview.events import Answered, Graded
 from grader.interview.paper import Ask, Kind, Paper, Round
 from grader.practice import hunt
-from grader.render import hunting as hunts
-from grader.render.maths import markdown
-from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.views import hunting as hunts
+from grader.views import interview_report as reports
+from grader.views import mistake
+from grader.views.maths import markdown
+from grader.views.plain import clock, columns, counted, paint, painted, wrapped
 
 KEYS = "Enter grades · h hint · n next · p pause · ? keys > "
 KEYS_LONG = (
@@ -91,12 +93,10 @@ def counts(grading: Graded) -> str:
 
 def outline(paper: Paper, width: int, colour: bool) -> list[str]:
     """The rounds with their minutes: what will be asked of one, not the questions themselves."""
-    focus = f", focus {paper.focus}" if paper.focus else ""
-    head = f"{paper.minutes} minutes, {paper.level}{focus}, --seed {paper.seed}"
+    head = f"{reports.settings(paper)}, --seed {paper.seed}"
     hunted = any(r.kind is Kind.HUNT for r in paper.rounds)
     rows = [(f"{n}", r.kind, f"{r.minutes} min") for n, r in enumerate(paper.rounds, 1)]
-    lines = [paint(line, "bold", colour) for line in wrapped(f"Mock interview · {head}", width)]
-    lines.append("")
+    lines = [*painted(f"Mock interview · {head}", "bold", width, colour), ""]
     for round, line in zip(paper.rounds, columns(rows, right=frozenset({0, 2}))):
         lines += wrapped(_about(round, hunted), width, f"  {line}  ")
     for text in paper.notes:
@@ -123,9 +123,7 @@ def heading(
     word = "goes on, " + remaining(left_s) if again else counted(round.minutes, "minute")
     text = f" Round {number} of {of} · {round.title} · {word} "
     rule = "─" * max(0, width - len(text) - 2)
-    lines = [
-        paint(line, "bold cyan", colour) for line in wrapped(f"──{text}{rule}", width, "", "   ")
-    ]
+    lines = painted(f"──{text}{rule}", "bold cyan", width, colour, rest="   ")
     about = _ABOUT[round.kind]
     return ["", *lines, *([about] if about else [])]
 
@@ -199,9 +197,7 @@ def mistakes(slug: str, best: Graded, bugs: Sequence[Bug], width: int, colour: b
     """What the best grading of a coding round found wrong, now by name."""
     lines = ["", paint(f"{slug}, at its best: {counts(best)}", "bold", colour)]
     for bug in bugs:
-        lines += wrapped(bug.title, width, "  ✗ ")
-        for word, text in (("why", bug.cause), ("mend", bug.fix)):
-            lines += wrapped(" ".join(text.split()), width, f"    {word + ':':5} ")
+        lines += [*wrapped(bug.title, width, "✗ "), *mistake.lines(bug, width, colour)]
     if not bugs:
         lines.append("  No known mistake was recognised.")
     return lines
@@ -222,10 +218,8 @@ def revealed(
 def answer(ask: Ask, given: Answered, width: int, colour: bool) -> list[str]:
     """A question again, what was answered, a good answer, and the points of the rubric."""
     lines = ["", paint(_kind(ask), "bold", colour), *markdown(ask.prompt, width, colour), ""]
-    said = given.text or ("not answered" if given.skipped else "said aloud")
-    lines += [
-        f"You: {line}" if n == 0 else f"     {line}" for n, line in enumerate(said.split("\n"))
-    ]
+    said = reports.said(given).split("\n")
+    lines += [f"You: {line}" if n == 0 else f"     {line}" for n, line in enumerate(said)]
     if given.correct is not None:
         word, style = ("✓ right", "green") if given.correct else ("✗ wrong", "red")
         lines.append(paint(word, style, colour) + (f": {given.why}" if given.why else ""))

@@ -10,8 +10,8 @@ from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
 from grader.recall.numbers import Judged, Numeric
 from grader.recall.quiz import Summary, Turn
-from grader.render.maths import markdown
-from grader.render.plain import clock, counted, paint, when, wrapped
+from grader.views.maths import markdown
+from grader.views.plain import clock, counted, paint, painted, when, wrapped
 
 KEYS = (
     ("Enter", "on an empty line ends the answer; alone: you said it aloud"),
@@ -46,10 +46,10 @@ def question(question: Question, place: str, standing: str, width: int, colour: 
 
 def so_far(text: str, width: int, colour: bool) -> list[str]:
     """What the learner has answered, as they typed it."""
-    lines = []
+    lines: list[str] = []
     for line in harmless(text).splitlines():
-        lines += wrapped(line, width, "  > ", "    ")
-    return [paint(line, "dim", colour) for line in lines]
+        lines += painted(line, "dim", width, colour, "  > ", "    ")
+    return lines
 
 
 def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
@@ -80,9 +80,9 @@ def verdict(judged: Judged, unit: str, width: int, colour: bool) -> list[str]:
     """Whether a number was right, and if not, which slip gives it."""
     right = numbers.quantity(judged.expected, unit)
     if judged.correct:
-        return [paint(line, "bold green", colour) for line in wrapped(f"✓ Right: {right}.", width)]
+        return painted(f"✓ Right: {right}.", "bold green", width, colour)
     text = f"✗ Not right: you gave {numbers.quantity(judged.typed, unit)}; it is {right}."
-    lines = [paint(line, "bold red", colour) for line in wrapped(text, width, rest="  ")]
+    lines = painted(text, "bold red", width, colour, rest="  ")
     if judged.why is not None:
         lines += _indented(judged.why, "  why: ", width, colour)
     else:
@@ -137,7 +137,7 @@ def summary(found: Summary, now: datetime, width: int, colour: bool) -> list[str
         ratings = [f"{n} {r.name.lower()}" for r, n in sorted(found.ratings.items())]
         text = f"{found.answered} answered in {clock(found.seconds)}"
         text += f": {', '.join(ratings)}." if ratings else "."
-        lines += [paint(line, "bold", colour) for line in wrapped(text, width)]
+        lines += painted(text, "bold", width, colour)
         facts = []
         if found.points[1]:
             facts.append(f"{found.points[0]} of {counted(found.points[1], 'point')} said")
@@ -175,4 +175,4 @@ def _indented(text: str, first: str, width: int, colour: bool) -> list[str]:
 
 
 def _dim(text: str, width: int, colour: bool) -> list[str]:
-    return [paint(line, "dim", colour) for line in wrapped(text, width, rest="  ")]
+    return painted(text, "dim", width, colour, rest="  ")

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import Outcome, Verdict
-from grader.render import result
-from grader.render.plain import clock, paint, wrapped
-
-_SHOWN = 4
+from grader.views import mistake, result
+from grader.views.plain import clock, paint, painted, wrapped
 
 
 def begun(card: Card, file: str, minutes: int, width: int, colour: bool) -> list[str]:
@@ -17,28 +15,15 @@ def begun(card: Card, file: str, minutes: int, width: int, colour: bool) -> list
         "One mistake has been put into a working solution. Read it against its docstrings, find "
         f"the mistake, mend it in the file. Par is {minutes} minutes."
     )
-    lines = [paint(line, "bold", colour) for line in wrapped(head, width)]
-    return [*lines, *wrapped(task, width), f"  {file}"]
+    return [*painted(head, "bold", width, colour), *wrapped(task, width), f"  {file}"]
 
 
 def graded(verdict: Verdict, width: int, colour: bool) -> list[str]:
     """Parts and the names of failed checks. No message: it would name the mistake."""
-    lines = []
-    if verdict.error is not None:
-        text = f"{verdict.error.kind.upper()}: {verdict.error.message}"
-        for line in text.splitlines():
-            own = line[: len(line) - len(line.lstrip())]
-            lines += wrapped(line.strip(), width, own)
-    if verdict.error is None or any(c.outcome is not Outcome.ERROR for c in verdict.checks):
-        lines += result.parts(verdict, width, colour)
-    names = [
-        f"{c.part}: {c.name.replace('_', ' ')}"
-        for c in verdict.checks
-        if c.outcome is Outcome.FAILED
-    ]
-    if names:
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        lines += wrapped(f"Still failing: {', '.join(names[:_SHOWN])}{more}.", width)
+    lines = result.standing(verdict, width, colour)
+    failed = [check for check in verdict.checks if check.outcome is Outcome.FAILED]
+    if failed:
+        lines += wrapped(f"Still failing: {result.names(failed)}.", width)
     return lines
 
 
@@ -54,9 +39,7 @@ def revealed(
     lines = [paint(bug.title, "bold", colour), ""]
     lines += [paint(f"  - {line}", "red", colour) for line in planted]
     lines += [paint(f"  + {line}", "green", colour) for line in right]
-    lines.append("")
-    for word, text in (("shows as", bug.symptom), ("why", bug.cause), ("mend", bug.fix)):
-        lines += wrapped(" ".join(text.split()), width, f"  {word + ':':9} ")
+    lines += ["", *mistake.lines(bug, width, colour)]
     if diagnosis:
         lines += ["", *wrapped(diagnosis, width, "Your diagnosis: ")]
     return lines

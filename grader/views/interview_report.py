@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from grader.exam.verdict import Level
-from grader.interview.paper import Kind
+from grader.interview.events import Answered
+from grader.interview.paper import Kind, Paper
 from grader.interview.report import Past, Report, RoundReport, Said
-from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.views.plain import clock, columns, counted, paint, painted, wrapped
 
 LEVELS = {Level.NONE: "core open", Level.CORE: "core complete", Level.COMPLETE: "complete"}
 _TITLE, _BARS_FROM = 34, 80  # columns
@@ -68,12 +69,15 @@ def _on_code(round: RoundReport) -> list[str]:
     return found
 
 
+def settings(paper: Paper) -> str:
+    """What was asked for, but for the seed."""
+    focus = f", focus {paper.focus}" if paper.focus else ""
+    return f"{paper.minutes} minutes, {paper.level}{focus}"
+
+
 def heading(report: Report) -> str:
-    focus = f", focus {report.paper.focus}" if report.paper.focus else ""
-    return (
-        f"Mock {report.number} · {date(report.at)} · {report.paper.minutes} minutes, "
-        f"{report.paper.level}{focus}, seed {report.paper.seed}"
-    )
+    paper = report.paper
+    return f"Mock {report.number} · {date(report.at)} · {settings(paper)}, seed {paper.seed}"
 
 
 def spent(report: Report) -> str:
@@ -94,7 +98,7 @@ def conclusion(report: Report) -> str:
 
 def page(report: Report, width: int, colour: bool) -> list[str]:
     """The report for a terminal."""
-    lines = [paint(line_, "bold", colour) for line_ in wrapped(heading(report), width)]
+    lines = painted(heading(report), "bold", width, colour)
     style = "bold green" if report.verdict and "no" not in report.verdict.hire else "bold yellow"
     lines += ["", paint(f"Verdict: {conclusion(report)}", style, colour)]
     for reason in report.verdict.reasons if report.verdict else ():
@@ -201,10 +205,14 @@ def _details(round: RoundReport) -> list[str]:
         lines += ["", f"Diagnosis: {round.diagnosis}"]
     for answer in round.answers:
         lines += ["", f"**{' '.join(answer.prompt.split())}**", ""]
-        said = answer.text or ("(not answered)" if answer.skipped else "(said aloud)")
-        lines += [f"> {text}" for text in said.split("\n")]
+        lines += [f"> {text}" for text in (answer.text or f"({said(answer)})").split("\n")]
         lines += ["", judgement(answer)]
     return ["", f"## {round.title}", *lines] if lines else []
+
+
+def said(answer: Said | Answered) -> str:
+    """What was answered, or how it was not."""
+    return answer.text or ("not answered" if answer.skipped else "said aloud")
 
 
 def judgement(answer: Said) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from grader.catalog import Card
 from grader.exam.verdict import Level
 from grader.practice.progress import Standing
-from grader.render.plain import clock, columns, counted, paint
+from grader.views.plain import clock, columns, counted, paint
 
 _HEAD = ("", "kata", "status", "due", "best", "par", "difficulty")
 _NARROW = 72
@@ -43,8 +43,7 @@ def page(rows: Sequence[Row], end: datetime, width: int, colour: bool) -> list[s
             if track is None:
                 lines.append("  " + paint(table[0], "dim", colour))
             track = card.track
-        style = _STYLES.get(standing.level)
-        lines.append("  " + (paint(line, style, colour) if style else line))
+        lines.append("  " + paint(line, _STYLES.get(standing.level, ""), colour))
     passed = sum(row.standing.level is Level.COMPLETE for row in rows)
     todo = next((row.card.slug for row in rows if row.standing.level is not Level.COMPLETE), None)
     due = [row.card.slug for row in rows if row.due is not None and row.due < end]

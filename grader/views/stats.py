@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from grader.catalog import Card
 from grader.practice.statistics import KataRecord, Recalled, Solve, Statistics, Topic
-from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.views.plain import clock, columns, counted, paint, wrapped
 
 HEAT = ((0, "·"), (1, "░"), (5, "▒"), (10, "▓"), (20, "█"))  # from so many on, this sign
 WEEKS = 26
@@ -46,15 +46,18 @@ def streak(stats: Statistics) -> str:
 
 def totals(stats: Statistics) -> str:
     """What was done, in one sentence."""
-    solved = sum(kata.level == "complete" for kata in stats.katas)
     done = [
         counted(stats.answers, "answer"),
         f"{counted(stats.attempts, 'attempt')} at {counted(len(stats.katas), 'kata')}",
-        f"{solved} passed",
+        f"{passed(stats)} passed",
     ]
     if stats.hunts:
         done.append(counted(stats.hunts, "bug hunt"))
     return f"{', '.join(done)}, on {counted(len(stats.days), 'day')}."
+
+
+def passed(stats: Statistics) -> int:
+    return sum(kata.level == "complete" for kata in stats.katas)
 
 
 def weeks(stats: Statistics, number: int) -> list[list[date | None]]:
@@ -100,7 +103,7 @@ def _topics(topics: Sequence[Topic], weakest: Topic | None, colour: bool) -> lis
         rows.append((topic.name, bar, share, f"{topic.seen} of {topic.questions} seen", mark))
     lines = columns(rows, right=frozenset({2}))
     return [
-        paint(line, "yellow", colour) if topic is weakest else line
+        paint(line, "yellow" if topic is weakest else "", colour)
         for line, topic in zip(lines, topics, strict=True)
     ]
 

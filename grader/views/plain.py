@@ -52,7 +52,7 @@ codecs.register_error(ENCODING_ERRORS, _nearest)
 
 def paint(text: str, style: str, colour: bool) -> str:
     """The text in a style such as "bold red", or as it is."""
-    if not colour:
+    if not colour or not style:
         return text
     codes = ";".join(str(_CODES[word]) for word in style.split())
     return f"\x1b[{codes}m{text}\x1b[0m"
@@ -64,6 +64,22 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
     return textwrap.wrap(
         text, max(width, len(indent) + 20), initial_indent=first, subsequent_indent=indent
     ) or [first.rstrip()]
+
+
+def painted(
+    text: str, style: str, width: int, colour: bool, first: str = "", rest: str | None = None
+) -> list[str]:
+    """Wrapped lines, each in the style."""
+    return [paint(line, style, colour) for line in wrapped(text, width, first, rest)]
+
+
+def paragraphs(text: str, width: int, indent: str = "") -> list[str]:
+    """Each line of the text wrapped for itself; its own indents stay."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        own = indent + line[: len(line) - len(line.lstrip())]
+        lines += wrapped(line.strip(), width, own) if line.strip() else [""]
+    return lines
 
 
 def clock(seconds: float) -> str:

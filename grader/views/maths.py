@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from grader.render import formula
-from grader.render.plain import paint
+from grader.views import formula
+from grader.views.plain import paint
 
 _CODE_INDENT = "    "
 _BREAK = "\n"

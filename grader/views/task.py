@@ -3,7 +3,7 @@
 from grader.catalog import Card
 from grader.exam.verdict import CORE, Part
 from grader.practice.contract import Task
-from grader.render.plain import paint, wrapped
+from grader.views.plain import paint, wrapped
 
 _TOLERANCE = (
     "Tolerance, relative and absolute: float32 1e-4 and 1e-5, float64 1e-9, bfloat16 4e-2, "

@@ -1,15 +1,17 @@
 """One grading as one screen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import CORE, Check, Level, Outcome, Part, Verdict
-from grader.render.plain import clock, counted, paint, wrapped
+from grader.views import mistake
+from grader.views.plain import clock, counted, paint, paragraphs
 
 _SHOWN_FAILURES = 2
 _SHOWN_LINES = 8
 _SHOWN_OUTPUT = 5
-_SHOWN_REST = 4
+_SHOWN_NAMES = 4
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,29 @@ def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str
     ink = _Ink(width, colour)
     lines = [ink.paint(verdict.slug, "bold") + ink.paint(f" · {around.file}", "dim")]
     if verdict.error is not None:
-        lines += ["", *ink.text(f"{verdict.error.kind.upper()}: {verdict.error.message}", "red")]
-    if verdict.error is None or any(c.outcome is not Outcome.ERROR for c in verdict.checks):
-        lines += _parts(verdict, ink)
+        lines.append("")
+    lines += standing(verdict, width, colour)
     lines += _failures(verdict, around.bugs, ink)
     if not verdict.passed:
         lines += _output(verdict, ink)
     return [*lines, "", *_footer(verdict, around, ink)]
 
 
-def parts(verdict: Verdict, width: int, colour: bool) -> list[str]:
-    """The table of parts alone: how far, and nothing of what is wrong."""
-    return _parts(verdict, _Ink(width, colour))
+def standing(verdict: Verdict, width: int, colour: bool) -> list[str]:
+    """What kept the file from being judged, or how far each part is: nothing of what is wrong."""
+    ink, lines = _Ink(width, colour), []
+    if verdict.error is not None:
+        lines = ink.text(f"{verdict.error.kind.upper()}: {verdict.error.message}", "red")
+    if verdict.error is None or any(c.outcome is not Outcome.ERROR for c in verdict.checks):
+        lines += _parts(verdict, ink)
+    return lines
+
+
+def names(checks: Sequence[Check]) -> str:
+    """Checks by part and name, the first few."""
+    shown = ", ".join(f"{c.part}: {c.name.replace('_', ' ')}" for c in checks[:_SHOWN_NAMES])
+    rest = len(checks) - _SHOWN_NAMES
+    return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 @dataclass(frozen=True)
@@ -53,12 +66,8 @@ class _Ink:
         return paint(text, style, self.colour)
 
     def text(self, text: str, style: str = "", indent: str = "") -> list[str]:
-        """Wrapped and painted, each line of the text for itself; its own indents stay."""
-        lines: list[str] = []
-        for line in text.splitlines():
-            own = indent + line[: len(line) - len(line.lstrip())]
-            lines += wrapped(line.strip(), self.width, own) if line.strip() else [""]
-        return [self.paint(line, style) if style else line for line in lines]
+        """Wrapped and painted, each line of the text for itself."""
+        return [self.paint(line, style) for line in paragraphs(text, self.width, indent)]
 
 
 def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
@@ -92,14 +101,11 @@ def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
         lines += ink.text("\n".join(check.message.splitlines()[:_SHOWN_LINES]), indent="  ")
         if check.bug in bugs:
-            bug = bugs[check.bug]
-            for word, text in (("why", bug.cause), ("shows as", bug.symptom), ("mend", bug.fix)):
-                lines += ink.text(text, "cyan", f"  {word + ':':9} ")
+            lines += mistake.lines(bugs[check.bug], ink.width, ink.colour)
     rest = [check for check in failed if check not in shown]
     if rest:
-        names = ", ".join(f"{c.part}: {c.name.replace('_', ' ')}" for c in rest[:_SHOWN_REST])
-        more = f" and {len(rest) - _SHOWN_REST} more" if len(rest) > _SHOWN_REST else ""
-        lines += ["", *ink.text(f"Also failed, perhaps for the same reason: {names}{more}.", "dim")]
+        also = f"Also failed, perhaps for the same reason: {names(rest)}."
+        lines += ["", *ink.text(also, "dim")]
     return lines
 
 

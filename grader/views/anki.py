@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from grader.recall.bank import Question
-from grader.render import maths
+from grader.views import maths
 
 _HEADERS = (
     "#separator:tab",

@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 from grader.practice.plan import Day, Forecast, Item, Plan
 from grader.recall.agenda import BUG, KATA, QUESTION, Agenda, Entry
-from grader.render.plain import columns, counted, paint, wrapped
+from grader.views.plain import columns, counted, paint, wrapped
 
 _SHOWN_DAYS = 14
 _HEAD = ("day", "min", "questions new", "again", "katas new", "again")
