@@ -29,12 +29,12 @@ def _lay(dump: Path, home: Path) -> None:
 
 
 def _schema(file: Path) -> tuple[int, set[str]]:
-    """The version, and every statement of the schema with its blanks made one."""
+    """The version, and every statement of the schema, blanks aside."""
     with sqlite3.connect(file) as database:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         rows = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     database.close()
-    return version, {" ".join(sql.split()) for (sql,) in rows}
+    return version, {"".join(sql.split()) for (sql,) in rows}
 
 
 def _told(kata: Kata, *command: str) -> Any:

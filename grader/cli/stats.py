@@ -8,10 +8,10 @@ from grader import catalog
 from grader.cli import common, terminal
 from grader.cli.export import write
 from grader.practice import clock, statistics
-from grader.practice.database import Database, file
 from grader.practice.statistics import Statistics
 from grader.recall import bank
 from grader.render import stats as pages
+from grader.store import Store
 
 
 @click.command("stats")
@@ -26,8 +26,8 @@ def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     for question in bank.load():
         topics[question.topic].append(f"question:{question.id}")
     cards = {card.slug: card for card in catalog.cards()}
-    with Database(file(), create=False) as database:
-        found = statistics.gather(database, clock.now().astimezone(), topics, cards)
+    with Store.open(create=False) as store:
+        found = statistics.gather(store, clock.now().astimezone(), topics, cards)
     if html is not None:
         from grader.render import stats_html
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from grader.practice.progress import Attempt, Snapshot
 from grader.render.plain import columns, counted, paint
+from grader.store.attempts import Attempt, Snapshot
 
 _HEAD = ("version", "kept", "by", "lines", "attempts with it")
 

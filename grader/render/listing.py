@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from grader.catalog import Card
 from grader.exam.verdict import Level
-from grader.practice.progress import Standing
 from grader.render.plain import clock, columns, counted, paint
+from grader.store.attempts import Standing
 
 _HEAD = ("", "kata", "status", "due", "best", "par", "difficulty")
 _NARROW = 72

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from grader.harmless import harmless
-from grader.practice.schedule import Rating, day_end
+from grader.practice.schedule import day_end
 from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
 from grader.recall.numbers import Judged, Numeric
 from grader.recall.quiz import Summary, Turn
 from grader.render.maths import markdown
 from grader.render.plain import clock, counted, paint, when, wrapped
+from grader.store.memory import Rating
 
 KEYS = (
     ("Enter", "on an empty line ends the answer; alone: you said it aloud"),

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from grader.catalog import Card
-from grader.practice.statistics import KataRecord, Recalled, Solve, Statistics, Topic
+from grader.practice.statistics import KataRecord, Recalled, Statistics, Topic
 from grader.render.plain import clock, columns, counted, paint, wrapped
+from grader.store.attempts import Solve
 
 HEAT = ((0, "·"), (1, "░"), (5, "▒"), (10, "▓"), (20, "█"))  # from so many on, this sign
 WEEKS = 26

@@ -5,8 +5,9 @@ from datetime import date
 from html import escape
 
 from grader.catalog import Card
-from grader.practice.statistics import KataRecord, Solve, Statistics
+from grader.practice.statistics import KataRecord, Statistics
 from grader.render.stats import HEAT, WEEKS, against_par, command, heat, times, totals, weeks
+from grader.store.attempts import Solve
 
 _CELL = 14
 _CHART = (400, 200)

@@ -1,4 +1,4 @@
-"""What a learner has done: snapshots, attempts, rounds against the clock, hints, settings.
+"""What a learner has done on katas: snapshots, attempts, rounds against the clock, hints.
 
 Times come in as arguments (aware, UTC); nothing here asks the clock.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from grader.exam.verdict import Level, Outcome, Verdict
-from grader.practice.database import Store, from_row, read_time, stored_time
+from grader.store.database import Section, from_row, read_time, stored_time
 
 
 class Reason(StrEnum):
@@ -84,8 +84,19 @@ class Standing:
     best_s: float | None = None
 
 
-class Progress(Store):
-    """The learner's record over an open database."""
+@dataclass(frozen=True)
+class Solve:
+    """A kata solved from the blank stub against the clock, for the first time in its round."""
+
+    slug: str
+    at: datetime
+    seconds: float
+    hints: int
+    saw_solution: bool
+
+
+class Attempts(Section):
+    """The learner's work on every kata."""
 
     # Snapshots
 
@@ -191,8 +202,8 @@ class Progress(Store):
             return None
         return Solved(elapsed, row["hints"], bool(row["saw"]))
 
-    def attempts(self, slug: str) -> list[Attempt]:
-        """All attempts, oldest first."""
+    def of(self, slug: str) -> list[Attempt]:
+        """All attempts at a kata, oldest first."""
         rows = self._db.rows(
             "SELECT attempts.*, snapshots.number AS version FROM attempts"
             " LEFT JOIN snapshots ON snapshots.id = attempts.snapshot"
@@ -203,29 +214,35 @@ class Progress(Store):
 
     def standings(self) -> dict[str, Standing]:
         """How far every kata is that was ever attempted."""
+        best: dict[str, float] = {}
+        for solve in self.solves():
+            best[solve.slug] = min(solve.seconds, best.get(solve.slug, solve.seconds))
         found: dict[str, Standing] = {}
         for row in self._db.rows(
             "SELECT slug, count(*) AS attempts, max(passed AND part IS NULL) AS passed,"
             " max(level = 'core' AND part IS NULL) AS core FROM attempts GROUP BY slug"
         ):
             level = Level.COMPLETE if row["passed"] else Level.CORE if row["core"] else Level.NONE
-            found[row["slug"]] = Standing(level, row["attempts"])
-        for row in self._db.rows(
-            "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended FROM attempts"
-            " JOIN rounds ON rounds.id = attempts.round"
-            " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
-            " GROUP BY rounds.id"
-        ):
-            before = found[row["slug"]]
-            took = _elapsed(row["began"], row["ended"])
-            if took is not None and (before.best_s is None or took < before.best_s):
-                found[row["slug"]] = Standing(before.level, before.attempts, took)
+            found[row["slug"]] = Standing(level, row["attempts"], best.get(row["slug"]))
         return found
 
-    def due(self) -> dict[str, datetime]:
-        """When each kata that was ever solved from the blank stub is due again."""
-        rows = self._db.rows("SELECT key, due FROM cards WHERE key LIKE 'kata:%'")
-        return {r["key"].removeprefix("kata:"): read_time(r["due"]) for r in rows}
+    def solves(self) -> list[Solve]:
+        """Every solve, oldest first, without those before which the system's clock was set back."""
+        rows = self._db.rows(
+            "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended,"
+            " (SELECT count(*) FROM hints_seen"
+            " WHERE round = rounds.id AND at <= attempts.at) AS hints,"
+            " EXISTS (SELECT 1 FROM solutions_seen"
+            " WHERE round = rounds.id AND at <= attempts.at) AS saw"
+            " FROM attempts JOIN rounds ON rounds.id = attempts.round"
+            " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
+            " GROUP BY rounds.id ORDER BY ended"
+        )
+        return [
+            Solve(row["slug"], read_time(row["ended"]), took, row["hints"], bool(row["saw"]))
+            for row in rows
+            if (took := _elapsed(row["began"], row["ended"])) is not None
+        ]
 
     # Hints and solutions
 
@@ -253,16 +270,6 @@ class Progress(Store):
                 "INSERT INTO solutions_seen (slug, round, at) VALUES (?, ?, ?)",
                 (slug, self._round_id(slug), stored_time(now)),
             )
-
-    # Settings
-
-    def setting(self, key: str) -> str | None:
-        row = self._db.row("SELECT value FROM settings WHERE key = ?", (key,))
-        return None if row is None else str(row["value"])
-
-    def set(self, key: str, value: str) -> None:
-        with self._db.transaction():
-            self._db.insert("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
 
 def _elapsed(began: str, ended: str) -> float | None:

@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from grader.practice.database import Store, from_row, read_time, stored_time
+from grader.store.database import Section, from_row, read_time, stored_time
+from grader.store.memory import Memory
 
 _BEAT = "beat"
 
@@ -38,7 +39,7 @@ class Given:
     correct: bool | None
 
 
-class Interviews(Store):
+class Interviews(Section):
     """The interviews in an open database."""
 
     def begin(self, plan: str, home: Path, now: datetime) -> Interview:
@@ -96,18 +97,14 @@ class Interviews(Store):
                 (number, stored_time(now), clock_s, kind, json.dumps(data)),
             )
             if given is not None:
-                self._db.insert(
-                    "INSERT INTO answers (key, interview, at, seconds, draw, text, correct)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        given.key,
-                        number,
-                        stored_time(now),
-                        given.seconds,
-                        given.draw,
-                        given.text,
-                        given.correct,
-                    ),
+                Memory(self._db).answer(
+                    given.key,
+                    given.text,
+                    now,
+                    seconds=given.seconds,
+                    draw=given.draw,
+                    correct=given.correct,
+                    interview=number,
                 )
 
     def answer(self, number: int, key: str) -> int | None:
