@@ -1,22 +1,31 @@
-"""The progress file: every version of its schema is still read, whole.
+"""The progress file: every version of its schema is still read, whole; and who may write to it.
 
 `tests/databases/<version>.sql` is the dump of a file that the code of that version wrote, with rows
 in each table. A new version gets one too; the ones before it never change.
 """
 
+import ast
 import json
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import grader
+from grader.store import Store, StoreError, database
+from grader.store.memory import Rating
+
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
+PACKAGE = Path(grader.__file__).parent
 DATABASES = Path(__file__).parent / "databases"
 VERSIONS = sorted(DATABASES.glob("*.sql"))
+MOMENT = datetime(2026, 3, 7, 9, tzinfo=UTC)
 NOW = {"KATA_CLOCK": "2026-03-07T09:00:00+00:00 x0", "TZ": "UTC"}
 
 
@@ -119,3 +128,72 @@ def test_what_is_remembered_is_read_from_every_version(
 
     assert kata("bug", "ia3_linear", "--hint").stdout.startswith("Hint 2 of 2")
     assert "Taken back: hard for lora-parameter-count" in kata("quiz", "--undo").stdout
+
+
+def test_every_version_is_kept() -> None:
+    """The schema's files are numbered from 1 without a gap, and each has its dump."""
+    numbers = [path.stem for path in sorted((PACKAGE / "store" / "schema").glob("*.sql"))]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+    assert [dump.stem for dump in VERSIONS] == numbers
+
+
+def test_a_migration_that_fails_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a migration is none, also of a file that is being made."""
+    schema = tmp_path / "schema"
+    schema.mkdir()
+    for number, text in enumerate(("CREATE TABLE a (x);", "CREATE TABLE b (x); CREATE TABLE c"), 1):
+        (schema / f"{number:04}.sql").write_text(f"-- One; two.\n{text}\n")
+    monkeypatch.setattr(database, "_SCHEMA", schema)
+    file = tmp_path / "progress.db"
+    with pytest.raises(StoreError, match="incomplete input"):
+        Store(file, create=True)
+    assert list(tmp_path.iterdir()) == [schema]
+    with sqlite3.connect(file) as old:
+        old.executescript("CREATE TABLE a (x); PRAGMA user_version = 1")
+    old.close()
+    for create in (True, False):
+        with pytest.raises(StoreError, match="incomplete input"):
+            Store(file, create=create)
+        assert _schema(file) == (1, {"CREATETABLEa(x)"})
+
+
+def test_one_transaction_over_several_sections(tmp_path: Path) -> None:
+    """What is begun together is stored together or not at all."""
+    with Store(tmp_path / "progress.db", create=True) as store:
+        for fails in (True, False):
+            with suppress(ZeroDivisionError), store.transaction():
+                id = store.memory.answer("bug:lora_linear", "said", MOMENT, seconds=1)
+                store.memory.add_review("bug:lora_linear", Rating.GOOD, MOMENT, None, id)
+                store.settings.set("hunt:lora_linear", "")
+                store.attempts.begin_round("lora_linear", MOMENT)
+                1 / (not fails)
+            with Store(tmp_path / "progress.db", create=False) as other:
+                assert len(other.memory.answers()) == len(other.memory.reviews()) == (not fails)
+                assert other.settings.get("hunt:lora_linear") == (None if fails else "")
+
+
+def _imported(file: Path) -> set[str]:
+    """The modules that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_the_store_alone_speaks_sql_and_knows_nobody() -> None:
+    """No other module opens a database; of the rest of the program the store knows the errors
+    and what a verdict is."""
+    for file in PACKAGE.rglob("*.py"):
+        imports = _imported(file)
+        if file.parent.name != "store":
+            assert "sqlite3" not in imports, file
+            assert "grader.store.database.Database" not in imports, file
+            continue
+        ours = {name for name in imports if name.startswith("grader.")}
+        strange = [n for n in ours if not n.startswith(("grader.store", "grader.exam.verdict"))]
+        assert {n.partition(".KataError")[0] for n in strange} <= {"grader.errors"}, file

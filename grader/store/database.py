@@ -5,6 +5,7 @@ version is a new file in `schema/`, which leads there from the one before; those
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -242,8 +243,8 @@ def _migrations() -> list[Path]:
 def _statements(script: str) -> Iterator[str]:
     """Its statements one by one: `executescript` would first commit what is open."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
+    for piece in re.split("(?<=;)", script):
+        statement += piece
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
