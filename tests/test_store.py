@@ -197,3 +197,30 @@ def test_the_store_alone_speaks_sql_and_knows_nobody() -> None:
         ours = {name for name in imports if name.startswith("grader.")}
         strange = [n for n in ours if not n.startswith(("grader.store", "grader.exam.verdict"))]
         assert {n.partition(".KataError")[0] for n in strange} <= {"grader.errors"}, file
+
+
+@pytest.mark.parametrize(
+    ("spoil", "command"),
+    [
+        ("UPDATE interview_events SET data = '{'", ["mock", "--list"]),
+        ("UPDATE quizzes SET options = '{'", ["quiz"]),
+        ("UPDATE answers SET points = '{'", ["export", "json"]),
+        ("UPDATE attempts SET verdict = '{'", ["history", "lora_linear"]),
+        ("UPDATE reviews SET rating = 9", ["today"]),
+        ("UPDATE cards SET due = 'soon'", ["list"]),
+        ("UPDATE cards SET memory = '{'", ["stats"]),
+        ("UPDATE rounds SET at = 'then'", ["list"]),
+    ],
+)
+def test_rows_that_cannot_be_read_are_told_in_plain_words(
+    kata: Kata, tmp_path: Path, spoil: str, command: list[str]
+) -> None:
+    """The file is named, and that it is damaged; no traceback."""
+    _lay(VERSIONS[1], tmp_path / "home")
+    with sqlite3.connect(tmp_path / "home" / "progress.db") as spoilt:
+        spoilt.execute(spoil)
+    spoilt.close()
+    done = kata(*command, KATA_CLOCK="2026-03-04T12:00:00+00:00 x0", TZ="UTC")
+    assert done.returncode == 3, done.stdout
+    assert f"{tmp_path / 'home' / 'progress.db'} is damaged" in done.stderr
+    assert "Traceback" not in done.stderr

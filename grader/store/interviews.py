@@ -72,7 +72,7 @@ class Interviews(Section):
         rows = self._db.rows(
             "SELECT * FROM interview_events WHERE interview = ? ORDER BY id", (number,)
         )
-        return [(row["clock_s"], row["kind"], json.loads(row["data"])) for row in rows]
+        return [_event(row) for row in rows]
 
     def append(
         self,
@@ -113,6 +113,11 @@ class Interviews(Section):
             "SELECT max(id) AS id FROM answers WHERE interview = ? AND key = ?", (number, key)
         )
         return None if row is None else row["id"]
+
+
+@from_row
+def _event(row: Any) -> tuple[float, str, dict[str, Any]]:
+    return row["clock_s"], row["kind"], json.loads(row["data"])
 
 
 @from_row

@@ -223,6 +223,7 @@ class Memory(Section):
         return [_answer(row) for row in rows]
 
 
+@from_row
 def _left(row: Any) -> bool:
     """Whether the quiz of an answer is over, so that another may take the answer over."""
     options = json.loads(row["options"])
