@@ -1,7 +1,8 @@
 """What is stored around one grading. Where storing fails, the grading goes on without it."""
 
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from grader import catalog
 from grader.exam.verdict import Trouble, Verdict

@@ -1,6 +1,7 @@
 """All that is stored of a learner, in one SQLite file: the only place that speaks SQL.
 
-`Store.open` is the way in; each kind of things is a section of the store.
+`Store.open` is the way in; each kind of things is a section of the store. What it gives out are
+structs: to define so many dataclasses takes as long as all that `kata list` reads.
 """
 
 from contextlib import AbstractContextManager

@@ -3,7 +3,6 @@
 Times come in as arguments (aware, UTC); nothing here asks the clock.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -25,8 +24,7 @@ class Reason(StrEnum):
     MOCK = "mock"
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A kept version of a learner's file. `number` counts per kata, from 1."""
 
     id: int
@@ -37,8 +35,7 @@ class Snapshot:
     source: bytes
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """A graded version. `snapshot` is its number, or None where there were no bytes to keep;
     `part` the one part that was run, or None; `checks` those that passed and those that ran."""
 
@@ -53,8 +50,7 @@ class Attempt:
     checks: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """What storing an attempt tells: its number, the seconds since the round began (None without
     a clock), the round if this attempt is the first of it to pass, and when the kata is due again
     if it was rated."""
@@ -65,8 +61,7 @@ class Recorded:
     due: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Solved:
+class Solved(msgspec.Struct, frozen=True):
     """A kata passed from the blank stub, for the first time in a round against the clock.
     `seconds` is None if the system's clock was set back meanwhile."""
 
@@ -75,8 +70,7 @@ class Solved:
     saw_solution: bool
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How far one kata is. `best_s` is the shortest time from a blank stub to all passed."""
 
     level: Level = Level.NONE
@@ -84,8 +78,7 @@ class Standing:
     best_s: float | None = None
 
 
-@dataclass(frozen=True)
-class Solve:
+class Solve(msgspec.Struct, frozen=True):
     """A kata solved from the blank stub against the clock, for the first time in its round."""
 
     slug: str

@@ -6,10 +6,11 @@ is one transaction; times come in as arguments (aware, UTC).
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from grader.store.database import Section, from_row, read_time, stored_time
 from grader.store.memory import Memory
@@ -17,8 +18,7 @@ from grader.store.memory import Memory
 _BEAT = "beat"
 
 
-@dataclass(frozen=True)
-class Interview:
+class Interview(msgspec.Struct, frozen=True):
     """`ended` is None while it can be gone on with."""
 
     number: int
@@ -28,8 +28,7 @@ class Interview:
     ended: datetime | None
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """An answer to a question of the deck, to be stored with the event that tells of it."""
 
     key: str

@@ -6,10 +6,11 @@ times come in as arguments (aware, UTC). When a card is due again is not decided
 
 import json
 import os
-from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import Any
+
+import msgspec
 
 from grader.store.database import Section, from_row, read_time, stored_time
 
@@ -21,8 +22,7 @@ class Rating(IntEnum):
     EASY = 4
 
 
-@dataclass(frozen=True)
-class MemoryCard:
+class MemoryCard(msgspec.Struct, frozen=True):
     """One remembered thing. `memory` is what the scheduler knows of it."""
 
     key: str
@@ -30,8 +30,7 @@ class MemoryCard:
     due: datetime
 
 
-@dataclass(frozen=True)
-class Review:
+class Review(msgspec.Struct, frozen=True):
     """A rating of a card, and of the answer with that id if there was one. `before` is the card's
     memory until then, None for the first rating."""
 
@@ -43,8 +42,7 @@ class Review:
     before: str | None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What was answered. `draw` is the seed of the question's numbers, `points` the indices of
     the rubric points ticked (None: not revealed yet), `rating` what it was rated, if it was.
     `finished` is false while it is being given; `seconds` is 0 then."""
