@@ -29,10 +29,9 @@ from fsrs.scheduler import DEFAULT_PARAMETERS
 
 from grader.practice import plan as plans
 from grader.practice import queue, schedule
-from grader.practice.deck import Card
 from grader.practice.plan import Item, Plan
-from grader.practice.schedule import Rating
 from grader.recall import agenda
+from grader.store.memory import MemoryCard, Rating
 
 BEGIN = datetime(2026, 3, 1, 18, tzinfo=UTC)
 SETTINGS = ((4, 30), (7, 30), (7, 60), (14, 20), (14, 40), (14, 60), (28, 20), (28, 40), (28, 60))
@@ -90,7 +89,7 @@ class Day:
     """One day's practice: what is known at `now`, the minutes left, what was done."""
 
     items: Sequence[Item]
-    cards: dict[str, Card]
+    cards: dict[str, MemoryCard]
     plan: Plan
     now: datetime
     minutes: float
@@ -104,7 +103,7 @@ class Day:
         rating = self.learner.practise(key, self.now)
         old = self.cards.get(key)
         new = schedule.review(old.memory if old else None, rating, self.now)
-        self.cards[key] = Card(key, new.memory, new.due)
+        self.cards[key] = MemoryCard(key, new.memory, new.due)
         self.minutes -= self.by_key[key].minutes
         self.now += timedelta(minutes=self.by_key[key].minutes)
 
@@ -156,7 +155,7 @@ def live(job: tuple[int, int, int]) -> tuple[Outcome, ...]:
 def _live(
     learner: Learner, items: Sequence[Item], plan: Plan, way: Callable[[Day], None]
 ) -> Outcome:
-    cards: dict[str, Card] = {}
+    cards: dict[str, MemoryCard] = {}
     for number in range(plan.days_left(BEGIN)):
         now = BEGIN + timedelta(days=number)
         way(Day(items, cards, plan, now, plan.minutes_per_day, learner))

@@ -13,14 +13,13 @@ from conftest import Kata
 
 from grader import catalog
 from grader.practice import clock, hunt
-from grader.practice.database import Database
-from grader.practice.deck import Deck
-from grader.practice.schedule import Rating
+from grader.store import Store
+from grader.store.memory import Rating
 
 
 def cards(home: Path) -> dict[str, object]:
-    with Deck(Database(home / "progress.db", create=False)) as deck:
-        return dict(deck.cards())
+    with Store(home / "progress.db", create=False) as store:
+        return dict(store.memory.cards())
 
 
 @pytest.mark.parametrize("slug", catalog.slugs())
@@ -110,8 +109,8 @@ def test_a_hunt_from_planting_to_schedule(kata: Kata, tmp_path: Path) -> None:
     assert "the scale is missing" in done.stdout
     assert "rated hard" in done.stdout
     assert list(cards(home)) == ["bug:lora_linear"]
-    with Deck(Database(home / "progress.db", create=False)) as deck:
-        (answer,) = deck.answers()
+    with Store(home / "progress.db", create=False) as store:
+        (answer,) = store.memory.answers()
     assert (answer.key, answer.text, answer.rating) == (
         "bug:lora_linear",
         "the scale is missing",

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from grader.practice.database import Database
-from grader.practice.deck import Deck
-from grader.practice.schedule import Rating
+from grader.practice import repetition
 from grader.recall import bank
+from grader.store import Store
+from grader.store.memory import Rating
 from grader.views import anki
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,8 +78,9 @@ def test_markdown_becomes_simple_html(markdown: str, wanted: str) -> None:
 def test_json_holds_everything(kata: Kata, tmp_path: Path) -> None:
     """Bank and record as one object, on stdout or in a file."""
     key = f"question:{bank.load()[0].id}"
-    deck = Deck(Database(tmp_path / "home" / "progress.db", create=True))
-    deck.rate(key, Rating.HARD, NOW, deck.answer(key, 'said "it"\n', NOW, seconds=61, draw=4))
+    with Store(tmp_path / "home" / "progress.db", create=True) as store:
+        answered = store.memory.answer(key, 'said "it"\n', NOW, seconds=61, draw=4)
+        repetition.rate(store.memory, key, Rating.HARD, NOW, answered)
     done = kata("export", "json", KATA_CLOCK=NOW.isoformat())
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

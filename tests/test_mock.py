@@ -33,11 +33,9 @@ from grader.interview.events import (
 from grader.interview.paper import Kind, Paper
 from grader.interview.record import Record
 from grader.practice import hunt
-from grader.practice.database import Database
-from grader.practice.deck import Deck
-from grader.practice.interviews import Interviews
-from grader.practice.progress import Standing
 from grader.recall import bank
+from grader.store import Store
+from grader.store.attempts import Standing
 from grader.views import interview as pages
 
 
@@ -122,8 +120,8 @@ class World:
         self.sittings.append(Sitting(self, arguments))
         return self.sittings[-1]
 
-    def interviews(self) -> Interviews:
-        return Interviews(Database(self.home / "progress.db", create=False))
+    def store(self) -> Store:
+        return Store(self.home / "progress.db", create=False)
 
     def close(self) -> None:
         for sitting in self.sittings:
@@ -517,9 +515,9 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
     assert rounds["bug hunt"]["over_s"] > 3000
     assert rounds["warm-up"]["used_s"] == 60 if places["rank-n"] else True
     assert [a["share"] for a in rounds["follow-ups"]["answers"]] == [0.0, 1.0, 0.0]
-    with Deck(Database(world.home / "progress.db", create=False)) as deck:
-        keys = {key for key, _, _ in deck.reviews()}
-        given = [a for a in deck.answers() if a.interview == 1]
+    with world.store() as store:
+        keys = {review.key for review in store.memory.reviews()}
+        given = [a for a in store.memory.answers() if a.interview == 1]
     assert {f"kata:{coded}", f"bug:{hunted}", "question:rank-n"} <= keys
     assert "one line\nanother line" in [a.text for a in given]
     assert [a.correct for a in given if a.key == "question:rank-n"] in ([True], [False])
@@ -537,8 +535,8 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
 
 
 def _beaten(world: World, clock_s: float) -> bool:
-    with world.interviews() as interviews:
-        return interviews.events(1)[-1][0] >= clock_s
+    with world.store() as store:
+        return store.interviews.events(1)[-1][0] >= clock_s
 
 
 def _wanted(world: World) -> set[str]:
@@ -553,8 +551,8 @@ def test_the_end_of_input_pauses(world: World) -> None:
     sitting.type("a line that stays")
     code, _ = sitting.end()
     assert code == 2
-    with world.interviews() as interviews:
-        kinds = [kind for _, kind, _ in interviews.events(1)]
+    with world.store() as store:
+        kinds = [kind for _, kind, _ in store.interviews.events(1)]
     assert kinds[-1] == "paused"
     again = world.sit("--resume")
     again.until("So far:", "a line that stays")
@@ -634,8 +632,8 @@ def test_the_clock_line_lives_on_a_terminal(world: World) -> None:
         os.write(terminal, b"\x03")
         until("\x1b[r")
         until("nothing is lost")
-    with world.interviews() as interviews:
-        texts = [data["text"] for _, kind, data in interviews.events(1) if kind == "typed"]
+    with world.store() as store:
+        texts = [data["text"] for _, kind, data in store.interviews.events(1) if kind == "typed"]
     assert texts[:1] == ["half a line"]
 
 

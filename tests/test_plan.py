@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from grader.practice import plan, queue, schedule
-from grader.practice.deck import Card
 from grader.practice.plan import Item, Plan
-from grader.practice.schedule import Rating
+from grader.store.memory import MemoryCard, Rating
 from grader.views import today as pages
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -138,7 +137,7 @@ def test_a_forecast_of_a_year_is_cut_in_the_middle() -> None:
 def test_the_quiz_follows_the_plan_through_the_queue() -> None:
     """queue.ordered goes by what is due, and with a plan by the plan."""
     memory = reviewed((9, Rating.GOOD))
-    cards = {"question:q1": Card("question:q1", memory, NOW - timedelta(days=7))}
+    cards = {"question:q1": MemoryCard("question:q1", memory, NOW - timedelta(days=7))}
     keys = [item.key for item in BANK[:3]]
     assert queue.ordered(keys, cards, NOW)[0] == "question:q1"
     items = {item.key: item for item in BANK}

@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 
-from grader.practice.database import Database
-from grader.practice.deck import Deck
+from grader.practice import repetition
 from grader.practice.queue import NEW_A_DAY
-from grader.practice.schedule import Rating
 from grader.recall import bank, quiz
 from grader.recall.bank import Question
 from grader.recall.quiz import Options, Sitting, Turn
+from grader.store import Store
+from grader.store.memory import Memory, Rating
 
 CLONE = Path(__file__).parent.parent
 KATA = [sys.executable, "-m", "grader"]
@@ -387,8 +387,8 @@ def test_read_only_and_full_folders(kata: Run, tmp_path: Path, around: Environme
     assert full.returncode == 3
     assert "progress file" in full.stderr
     assert "Traceback" not in full.stderr
-    with Database(home / "progress.db", create=False) as database:
-        assert [a.key for a in Deck(database).answers()] == ["question:a"]
+    with Store(home / "progress.db", create=False) as store:
+        assert [a.key for a in store.memory.answers()] == ["question:a"]
 
 
 def test_on_a_terminal(around: Environment) -> None:
@@ -501,9 +501,9 @@ def _talk(environment: Environment, *arguments: str) -> Iterator[_Talk]:
 
 
 @pytest.fixture
-def deck(tmp_path: Path) -> Iterator[Deck]:
-    with Deck(Database(tmp_path / "progress.db", create=True)) as opened:
-        yield opened
+def deck(tmp_path: Path) -> Iterator[Memory]:
+    with Store(tmp_path / "progress.db", create=True) as opened:
+        yield opened.memory
 
 
 @pytest.fixture
@@ -523,17 +523,17 @@ def _next(sitting: Sitting, now: datetime) -> str:
     return turn.question.id
 
 
-def test_order(deck: Deck, questions: tuple[Question, ...]) -> None:
+def test_order(deck: Memory, questions: tuple[Question, ...]) -> None:
     """The most overdue first, then new ones in teaching order."""
     for id, days in (("b", 5), ("c", 9)):
-        deck.rate(quiz.key(id), Rating.GOOD, NOW - days * DAY)
+        repetition.rate(deck, quiz.key(id), Rating.GOOD, NOW - days * DAY)
     sitting = Sitting(deck, questions, Options(), NOW)
     assert sitting.counts(NOW) == (0, 2, 2)
     assert [_next(sitting, NOW) for _ in range(4)] == ["c", "b", "a", "count"]
     assert sitting.next(NOW, 1) is None
 
 
-def test_failed_ones_come_back_when_due(deck: Deck, questions: tuple[Question, ...]) -> None:
+def test_failed_ones_come_back_when_due(deck: Memory, questions: tuple[Question, ...]) -> None:
     """In the same sitting once their minutes are over, and first; a new sitting asks them last."""
     sitting = Sitting(deck, questions, Options(), NOW)
     turn = sitting.next(NOW, 1)
@@ -544,22 +544,22 @@ def test_failed_ones_come_back_when_due(deck: Deck, questions: tuple[Question, .
     assert _next(sitting, NOW + HOUR) == "a"
 
 
-def test_limit_and_topic(deck: Deck, questions: tuple[Question, ...]) -> None:
+def test_limit_and_topic(deck: Memory, questions: tuple[Question, ...]) -> None:
     sitting = Sitting(deck, questions, Options(topic="lora", limit=2), NOW)
     assert [_next(sitting, NOW) for _ in range(2)] == ["a", "b"]
     assert sitting.next(NOW, 1) is None
 
 
-def test_cram_begins_with_the_weakest(deck: Deck, questions: tuple[Question, ...]) -> None:
+def test_cram_begins_with_the_weakest(deck: Memory, questions: tuple[Question, ...]) -> None:
     """What is least likely recalled first; what was answered today after all else."""
-    deck.rate(quiz.key("a"), Rating.AGAIN, NOW - DAY)
-    deck.rate(quiz.key("b"), Rating.EASY, NOW - DAY)
+    repetition.rate(deck, quiz.key("a"), Rating.AGAIN, NOW - DAY)
+    repetition.rate(deck, quiz.key("b"), Rating.EASY, NOW - DAY)
     deck.answer(quiz.key("c"), "", NOW, seconds=1)
     sitting = Sitting(deck, questions, Options(topic="lora", cram=True), NOW)
     assert [_next(sitting, NOW) for _ in range(3)] == ["a", "b", "c"]
 
 
-def test_numbers_differ_from_the_last_time(deck: Deck, questions: tuple[Question, ...]) -> None:
+def test_numbers_differ_from_the_last_time(deck: Memory, questions: tuple[Question, ...]) -> None:
     """Whatever the seed, the same numbers never come twice in a row."""
     last = None
     for _ in range(10):
@@ -572,7 +572,7 @@ def test_numbers_differ_from_the_last_time(deck: Deck, questions: tuple[Question
         last = turn.names
 
 
-def test_old_unrated_answers_are_left_alone(deck: Deck, questions: tuple[Question, ...]) -> None:
+def test_old_unrated_answers_are_left_alone(deck: Memory, questions: tuple[Question, ...]) -> None:
     """What was answered on an earlier day, or answered again since, is not asked about."""
     sitting = Sitting(deck, questions, Options(), NOW)
     turn = sitting.next(NOW, 1)
@@ -587,7 +587,7 @@ def test_old_unrated_answers_are_left_alone(deck: Deck, questions: tuple[Questio
     assert Sitting(deck, questions, Options(), NOW).counts(NOW)[0] == 0
 
 
-def test_an_edited_question_is_gone_on_with(deck: Deck, questions: tuple[Question, ...]) -> None:
+def test_an_edited_question_is_gone_on_with(deck: Memory, questions: tuple[Question, ...]) -> None:
     """Ticks and numbers that no longer fit the question are asked for again."""
     id = deck.begin_quiz({}, NOW)
     one = deck.answer(quiz.key("a"), "", NOW, seconds=1, quiz=id)
@@ -673,9 +673,10 @@ def test_kill_at_random_moments_loses_nothing_acknowledged(
                 longest = max(0.9 * (time.monotonic() - began), 0.01)
         answered, ticks, ratings = (said.count(word) for word in _ACKNOWLEDGED)
         seen.add((answered - ratings, answered))
-        with Database(home / "progress.db", create=False) as database:
-            assert [tuple(row) for row in database.rows("PRAGMA integrity_check")] == [("ok",)]
-            deck = Deck(database)
+        with contextlib.closing(sqlite3.connect(home / "progress.db")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        with Store(home / "progress.db", create=False) as store:
+            deck = store.memory
             stored = deck.answers()
             texts = [a.text for a in stored if a.finished]
             assert texts[:answered] == [f"{number} {id}\nmore" for id in ids[:answered]]

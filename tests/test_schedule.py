@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from grader.exam.verdict import Check, Outcome, Part, Verdict
-from grader.practice import schedule
-from grader.practice.database import Database
-from grader.practice.deck import Deck
+from grader.practice import repetition, schedule
 from grader.practice.journal import Journal
-from grader.practice.progress import Progress
-from grader.practice.schedule import Rating
+from grader.store import Store
+from grader.store.memory import Rating
 from grader.views.plain import when
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -20,10 +18,10 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """The progress file of this test."""
     monkeypatch.setenv("KATA_HOME", str(tmp_path))
-    with Database(tmp_path / "progress.db", create=True) as opened:
+    with Store(tmp_path / "progress.db", create=True) as opened:
         yield opened
 
 
@@ -119,42 +117,44 @@ def test_when(later: timedelta, words: str) -> None:
 # Taking back
 
 
-def test_undo_restores_the_card(database: Database) -> None:
+def test_undo_restores_the_card(store: Store) -> None:
     """Taking ratings back leads through the same memories to no card at all."""
-    deck, memories = Deck(database), []
-    quiz = deck.begin_quiz({}, NOW)
+    memory, memories = store.memory, []
+    quiz = memory.begin_quiz({}, NOW)
     for days, rating in enumerate((Rating.GOOD, Rating.AGAIN, Rating.HARD)):
-        answer = deck.answer("question:x", "", NOW + days * DAY, seconds=1, quiz=quiz)
-        memories.append(deck.rate("question:x", rating, NOW + days * DAY, answer).memory)
+        answer = memory.answer("question:x", "", NOW + days * DAY, seconds=1, quiz=quiz)
+        memories.append(
+            repetition.rate(memory, "question:x", rating, NOW + days * DAY, answer).memory
+        )
     for rating in (Rating.HARD, Rating.AGAIN, Rating.GOOD):
-        assert deck.cards()["question:x"].memory == memories.pop()
-        undone = deck.undo()
+        assert memory.cards()["question:x"].memory == memories.pop()
+        undone = repetition.undo(memory)
         assert undone is not None
         assert undone.rating is rating
-    assert deck.cards() == {}
-    assert deck.reviews() == []
-    assert deck.undo() is None
+    assert memory.cards() == {}
+    assert memory.reviews() == []
+    assert repetition.undo(memory) is None
 
 
-def test_undo_leaves_later_reviews(database: Database) -> None:
+def test_undo_leaves_later_reviews(store: Store) -> None:
     """A rating taken back under a later one from another quiz: the later one stands alone."""
-    deck = Deck(database)
-    one, two = deck.begin_quiz({}, NOW), deck.begin_quiz({}, NOW)
+    memory = store.memory
+    one, two = memory.begin_quiz({}, NOW), memory.begin_quiz({}, NOW)
     for quiz, rating in ((one, Rating.AGAIN), (two, Rating.GOOD)):
-        answer = deck.answer("question:x", "", NOW, seconds=1, quiz=quiz)
-        deck.rate("question:x", rating, NOW, answer)
-    assert deck.undo(one) is not None
-    assert deck.cards()["question:x"].memory == schedule.review(None, Rating.GOOD, NOW).memory
-    assert [rating for _, _, rating in deck.reviews()] == [Rating.GOOD]
-    assert deck.undo(one) is None
+        answer = memory.answer("question:x", "", NOW, seconds=1, quiz=quiz)
+        repetition.rate(memory, "question:x", rating, NOW, answer)
+    assert repetition.undo(memory, one) is not None
+    assert memory.cards()["question:x"].memory == schedule.review(None, Rating.GOOD, NOW).memory
+    assert [review.rating for review in memory.reviews()] == [Rating.GOOD]
+    assert repetition.undo(memory, one) is None
 
 
-def test_undo_takes_no_katas_back(database: Database) -> None:
+def test_undo_takes_no_katas_back(store: Store) -> None:
     """Only ratings of a quiz are taken back."""
-    deck = Deck(database)
-    deck.rate("kata:lora_linear", Rating.GOOD, NOW)
-    assert deck.undo() is None
-    assert "kata:lora_linear" in deck.cards()
+    memory = store.memory
+    repetition.rate(memory, "kata:lora_linear", Rating.GOOD, NOW)
+    assert repetition.undo(memory) is None
+    assert "kata:lora_linear" in memory.cards()
 
 
 # Katas
@@ -173,49 +173,49 @@ def _run(after: timedelta, verdict: Verdict) -> datetime | None:
     return recorded.due
 
 
-def test_a_pass_rates_once_a_round(database: Database) -> None:
+def test_a_pass_rates_once_a_round(store: Store) -> None:
     """The first whole pass of a round rates the kata, at the time it took; the next round may
     rate it again."""
     minute = timedelta(minutes=1)
-    deck, progress = Deck(database), Progress(database)
-    progress.begin_round("lora_linear", NOW)
+    memory, attempts = store.memory, store.attempts
+    attempts.begin_round("lora_linear", NOW)
     assert _run(5 * minute, _verdict(passed=False)) is None
     assert _run(6 * minute, _verdict(only=Part.SHAPE)) is None
     due = _run(14 * minute, _verdict())  # par is 15
-    assert due == deck.cards()["kata:lora_linear"].due
+    assert due == memory.cards()["kata:lora_linear"].due
     assert _run(15 * minute, _verdict()) is None
-    assert [rating for _, _, rating in deck.reviews()] == [Rating.GOOD]
-    progress.begin_round("lora_linear", NOW + 3 * DAY)
+    assert [review.rating for review in memory.reviews()] == [Rating.GOOD]
+    attempts.begin_round("lora_linear", NOW + 3 * DAY)
     assert _run(3 * DAY + 5 * minute, _verdict()) is not None
-    assert [rating for _, _, rating in deck.reviews()] == [Rating.GOOD, Rating.EASY]
+    assert [review.rating for review in memory.reviews()] == [Rating.GOOD, Rating.EASY]
 
 
-def test_help_counts_in_its_round_only(database: Database) -> None:
+def test_help_counts_in_its_round_only(store: Store) -> None:
     """A solution seen in the round makes it `again`; one seen in an earlier round does not."""
-    deck, progress = Deck(database), Progress(database)
-    progress.begin_round("lora_linear", NOW)
-    progress.saw_solution("lora_linear", NOW)
+    memory, attempts = store.memory, store.attempts
+    attempts.begin_round("lora_linear", NOW)
+    attempts.saw_solution("lora_linear", NOW)
     assert _run(timedelta(minutes=2), _verdict()) is not None
-    progress.begin_round("lora_linear", NOW + DAY)
+    attempts.begin_round("lora_linear", NOW + DAY)
     for _ in range(2):
-        progress.next_hint("lora_linear", 4, NOW + DAY)
+        attempts.next_hint("lora_linear", 4, NOW + DAY)
     assert _run(DAY + timedelta(minutes=2), _verdict()) is not None
-    assert [rating for _, _, rating in deck.reviews()] == [Rating.AGAIN, Rating.HARD]
+    assert [review.rating for review in memory.reviews()] == [Rating.AGAIN, Rating.HARD]
 
 
-def test_no_rating_without_a_blank_stub(database: Database) -> None:
+def test_no_rating_without_a_blank_stub(store: Store) -> None:
     """A kata that was never started, or into which old work was brought back, is not rated."""
-    progress = Progress(database)
+    attempts = store.attempts
     assert _run(timedelta(0), _verdict()) is None
-    old = progress.snapshots("lora_linear")[-1]
-    progress.begin_round("lora_linear", NOW + DAY)
-    assert progress.untime_round("lora_linear", old)
+    old = attempts.snapshots("lora_linear")[-1]
+    attempts.begin_round("lora_linear", NOW + DAY)
+    assert attempts.untime_round("lora_linear", old)
     assert _run(2 * DAY, _verdict()) is None
-    assert Deck(database).reviews() == []
+    assert store.memory.reviews() == []
 
 
-def test_clock_set_back_in_a_round(database: Database) -> None:
+def test_clock_set_back_in_a_round(store: Store) -> None:
     """Without a time the help used decides alone."""
-    Progress(database).begin_round("lora_linear", NOW)
+    store.attempts.begin_round("lora_linear", NOW)
     assert _run(-DAY, _verdict()) is not None
-    assert [rating for _, _, rating in Deck(database).reviews()] == [Rating.GOOD]
+    assert [review.rating for review in store.memory.reviews()] == [Rating.GOOD]

@@ -12,13 +12,12 @@ from html_page import HOSTILE, Page
 
 from grader import catalog
 from grader.exam.verdict import Check, Outcome, Part, Verdict
-from grader.practice import statistics
-from grader.practice.database import Database
-from grader.practice.deck import Deck
-from grader.practice.progress import Progress
-from grader.practice.schedule import Rating
-from grader.practice.statistics import KataRecord, Recalled, Solve, Statistics, Topic
+from grader.practice import repetition, statistics
+from grader.practice.statistics import KataRecord, Recalled, Statistics, Topic
 from grader.recall import bank
+from grader.store import Store
+from grader.store.attempts import Solve
+from grader.store.memory import Rating
 from grader.views import stats_html
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -27,25 +26,25 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
+def store(tmp_path: Path) -> Store:
     """The record that `kata` uses in this test."""
-    return Database(tmp_path / "home" / "progress.db", create=True)
+    return Store(tmp_path / "home" / "progress.db", create=True)
 
 
-def answer(database: Database, number: int, at: datetime, rating: Rating = Rating.GOOD) -> str:
+def answer(store: Store, number: int, at: datetime, rating: Rating = Rating.GOOD) -> str:
     """Answer and rate a question of the bank; returns its topic."""
     question = bank.load()[number]
-    key, deck = f"question:{question.id}", Deck(database)
-    deck.rate(key, rating, at, deck.answer(key, "said", at, seconds=90))
+    key, memory = f"question:{question.id}", store.memory
+    repetition.rate(memory, key, rating, at, memory.answer(key, "said", at, seconds=90))
     return str(question.topic)
 
 
-def solve(database: Database, slug: str, at: datetime, minutes: float, hints: int = 0) -> None:
+def solve(store: Store, slug: str, at: datetime, minutes: float, hints: int = 0) -> None:
     """Start a kata, fail once, and solve it so many minutes after the start."""
-    progress = Progress(database)
-    progress.begin_round(slug, at)
+    attempts = store.attempts
+    attempts.begin_round(slug, at)
     for _ in range(hints):
-        progress.next_hint(slug, 9, at)
+        attempts.next_hint(slug, 9, at)
     for passed, share in ((False, 0.5), (True, 1.0)):
         outcome = Outcome.PASSED if passed else Outcome.FAILED
         verdict = Verdict(
@@ -54,7 +53,7 @@ def solve(database: Database, slug: str, at: datetime, minutes: float, hints: in
             seconds=0.1,
             checks=(Check(name="a_rule", part=Part.SHAPE, outcome=outcome),),
         )
-        progress.record(verdict, None, at + timedelta(minutes=share * minutes))
+        attempts.record(verdict, None, at + timedelta(minutes=share * minutes))
 
 
 def stats(kata: Kata, at: datetime = NOW, **more: str) -> dict[str, Any]:
@@ -93,12 +92,12 @@ def test_an_empty_record_has_a_friendly_page(kata: Kata, tmp_path: Path) -> None
     assert not (tmp_path / "home").exists()
 
 
-def test_the_numbers(kata: Kata, database: Database) -> None:
+def test_the_numbers(kata: Kata, store: Store) -> None:
     """Answers, attempts, hints, times against par, recall by topic and what is weakest."""
-    topic = answer(database, 0, NOW - timedelta(days=40), Rating.AGAIN)
-    answer(database, 1, NOW - timedelta(days=1), Rating.EASY)
-    solve(database, "lora_linear", NOW - timedelta(days=3), 30, hints=2)
-    solve(database, "lora_linear", NOW - timedelta(days=1), 12)
+    topic = answer(store, 0, NOW - timedelta(days=40), Rating.AGAIN)
+    answer(store, 1, NOW - timedelta(days=1), Rating.EASY)
+    solve(store, "lora_linear", NOW - timedelta(days=3), 30, hints=2)
+    solve(store, "lora_linear", NOW - timedelta(days=1), 12)
     found = stats(kata)
     assert found["day"] == "2026-03-10"
     assert found["days"] == {"2026-01-29": 1, "2026-03-07": 2, "2026-03-09": 3}
@@ -120,13 +119,13 @@ def test_the_numbers(kata: Kata, database: Database) -> None:
     assert [w["key"] for w in found["weakest"]] == [f"question:{bank.load()[0].id}"]
 
 
-def test_the_page(kata: Kata, database: Database) -> None:
+def test_the_page(kata: Kata, store: Store) -> None:
     """Charts in plain characters, within sixty columns, without colours."""
     for day in range(12):
-        answer(database, day % 5, NOW - timedelta(days=day), Rating.HARD)
-    answer(database, 6, NOW - timedelta(days=90), Rating.AGAIN)
-    solve(database, "build_lora_adapter_model", NOW - timedelta(days=3), 100, hints=1)
-    solve(database, "build_lora_adapter_model", NOW - timedelta(days=1), 9)
+        answer(store, day % 5, NOW - timedelta(days=day), Rating.HARD)
+    answer(store, 6, NOW - timedelta(days=90), Rating.AGAIN)
+    solve(store, "build_lora_adapter_model", NOW - timedelta(days=3), 100, hints=1)
+    solve(store, "build_lora_adapter_model", NOW - timedelta(days=1), 9)
     page = kata("stats", KATA_CLOCK=NOW.isoformat(), TZ="UTC", COLUMNS="60").stdout
     assert max(map(len, page.splitlines())) <= 60, page
     assert "\x1b" not in page
@@ -141,22 +140,20 @@ def test_the_page(kata: Kata, database: Database) -> None:
     assert "?" not in plain.stdout
 
 
-def test_a_night_belongs_to_the_day_before_in_the_learners_zone(
-    kata: Kata, database: Database
-) -> None:
+def test_a_night_belongs_to_the_day_before_in_the_learners_zone(kata: Kata, store: Store) -> None:
     """Three at night is still yesterday; which day an hour is depends on the zone."""
-    answer(database, 0, datetime(2026, 3, 9, 3, 0, tzinfo=UTC))
-    answer(database, 1, datetime(2026, 3, 9, 22, 0, tzinfo=UTC))
+    answer(store, 0, datetime(2026, 3, 9, 3, 0, tzinfo=UTC))
+    answer(store, 1, datetime(2026, 3, 9, 22, 0, tzinfo=UTC))
     assert stats(kata, TZ="UTC")["days"] == {"2026-03-08": 1, "2026-03-09": 1}
     assert stats(kata, TZ="Asia/Tokyo")["days"] == {"2026-03-09": 1, "2026-03-10": 1}
     assert stats(kata, TZ="America/New_York")["days"] == {"2026-03-08": 1, "2026-03-09": 1}
 
 
-def test_a_clock_set_back_harms_nothing(kata: Kata, database: Database) -> None:
+def test_a_clock_set_back_harms_nothing(kata: Kata, store: Store) -> None:
     """Days and solves from the future, and a round that ended before it began."""
-    answer(database, 0, NOW + timedelta(days=30))
-    answer(database, 1, NOW)
-    solve(database, "lora_linear", NOW, -20)
+    answer(store, 0, NOW + timedelta(days=30))
+    answer(store, 1, NOW)
+    solve(store, "lora_linear", NOW, -20)
     found = stats(kata)
     assert found["streak"] == 1
     assert found["katas"][0]["solves"] == []
@@ -165,13 +162,13 @@ def test_a_clock_set_back_harms_nothing(kata: Kata, database: Database) -> None:
     assert "passed, no time" in page.stdout
 
 
-def test_the_html_page_stands_alone(kata: Kata, database: Database, tmp_path: Path) -> None:
+def test_the_html_page_stands_alone(kata: Kata, store: Store, tmp_path: Path) -> None:
     """Well-formed, with its charts inside, light and dark, and nothing from elsewhere; an
     existing file is replaced only with --force."""
     for day in range(9):
-        answer(database, day, NOW - timedelta(days=5 * day), Rating.HARD)
-    solve(database, "lora_linear", NOW - timedelta(days=3), 30)
-    solve(database, "lora_linear", NOW - timedelta(days=1), 10)
+        answer(store, day, NOW - timedelta(days=5 * day), Rating.HARD)
+    solve(store, "lora_linear", NOW - timedelta(days=3), 30)
+    solve(store, "lora_linear", NOW - timedelta(days=1), 10)
     path = tmp_path / "page.html"
     done = kata("stats", "--html", str(path), KATA_CLOCK=NOW.isoformat(), TZ="UTC")
     assert done.returncode == 0, done.stderr

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from grader.practice.database import Database
-from grader.practice.deck import Deck
-from grader.practice.schedule import Rating
+from grader.practice import repetition
 from grader.recall import bank
+from grader.store import Store
+from grader.store.memory import Memory, Rating
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -20,9 +20,9 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def deck(tmp_path: Path) -> Deck:
-    """The deck that `kata` uses in this test."""
-    return Deck(Database(tmp_path / "home" / "progress.db", create=True))
+def memory(tmp_path: Path) -> Memory:
+    """The memory that `kata` uses in this test."""
+    return Store(tmp_path / "home" / "progress.db", create=True).memory
 
 
 def question(number: int) -> str:
@@ -55,7 +55,7 @@ def test_a_first_day_has_questions_and_a_kata(kata: Kata, tmp_path: Path) -> Non
     assert not (tmp_path / "home").exists()
 
 
-def test_what_is_due_comes_first_the_most_overdue_before_all(kata: Kata, deck: Deck) -> None:
+def test_what_is_due_comes_first_the_most_overdue_before_all(kata: Kata, memory: Memory) -> None:
     """Questions, katas and bug hunts are one queue; keys that no longer exist are left out."""
     for key, days in (
         (question(3), 9),
@@ -64,7 +64,7 @@ def test_what_is_due_comes_first_the_most_overdue_before_all(kata: Kata, deck: D
         ("question:gone", 40),
         (question(5), 1),
     ):
-        deck.rate(key, Rating.GOOD, NOW - timedelta(days=days))
+        repetition.rate(memory, key, Rating.GOOD, NOW - timedelta(days=days))
     found = today(kata)
     assert keys(found["due"]) == ["kata:lora_linear", "bug:inject_lora", question(3)]
     assert question(5) not in keys(found["new"])
@@ -73,21 +73,22 @@ def test_what_is_due_comes_first_the_most_overdue_before_all(kata: Kata, deck: D
     assert "bug hunt  inject_lora" in page
 
 
-def test_new_things_of_earlier_today_count(kata: Kata, deck: Deck) -> None:
+def test_new_things_of_earlier_today_count(kata: Kata, memory: Memory) -> None:
     """The day's share of new things is used up by what was new this morning, not yesterday."""
     for number in range(4):
-        deck.rate(question(number), Rating.EASY, NOW - timedelta(hours=2))
-    deck.rate(question(4), Rating.EASY, NOW - timedelta(days=1))
-    deck.rate("kata:lora_linear", Rating.EASY, NOW - timedelta(hours=1))
+        repetition.rate(memory, question(number), Rating.EASY, NOW - timedelta(hours=2))
+    repetition.rate(memory, question(4), Rating.EASY, NOW - timedelta(days=1))
+    repetition.rate(memory, "kata:lora_linear", Rating.EASY, NOW - timedelta(hours=1))
     found = today(kata)
     assert len(found["new"]) == 6
     assert not any(key.startswith("kata:") for key in keys(found["new"]))
     assert found["done_minutes"] > 15
 
 
-def test_the_day_ends_at_four_local_time(kata: Kata, deck: Deck) -> None:
+def test_the_day_ends_at_four_local_time(kata: Kata, memory: Memory) -> None:
     """Due at 3:30 tonight is due today, due at 4:30 is not; the learner's zone decides."""
-    deck.rate(question(0), Rating.GOOD, datetime(2026, 3, 8, 18, 30, tzinfo=UTC))  # due 10th 18:30
+    first = datetime(2026, 3, 8, 18, 30, tzinfo=UTC)
+    repetition.rate(memory, question(0), Rating.GOOD, first)  # due 10th 18:30
     at = datetime(2026, 3, 10, 2, tzinfo=UTC)
     assert keys(today(kata, at, TZ="UTC")["due"]) == []  # the 9th, until 4:00 UTC
     assert keys(today(kata, at, TZ="Asia/Tokyo")["due"]) == [question(0)]  # until 19:00 UTC
@@ -96,22 +97,22 @@ def test_the_day_ends_at_four_local_time(kata: Kata, deck: Deck) -> None:
     assert today(kata, at, TZ="Asia/Tokyo")["day"] == "2026-03-10"
 
 
-def test_when_nothing_is_left(kata: Kata, deck: Deck) -> None:
+def test_when_nothing_is_left(kata: Kata, memory: Memory) -> None:
     """All seen and nothing due: the page says when the next is."""
     from grader import catalog
 
     for key in [f"question:{q.id}" for q in bank.load()] + [
         f"kata:{slug}" for slug in catalog.slugs()
     ]:
-        deck.rate(key, Rating.EASY, NOW - timedelta(hours=3))
+        repetition.rate(memory, key, Rating.EASY, NOW - timedelta(hours=3))
     done = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC")
     assert done.returncode == 0
     assert "Nothing is due. Next: Wed 18 Mar." in done.stdout
 
 
-def test_a_clock_set_back_harms_nothing(kata: Kata, deck: Deck) -> None:
+def test_a_clock_set_back_harms_nothing(kata: Kata, memory: Memory) -> None:
     """Reviews from what is now the future: they wait until then, and the plan works too."""
-    deck.rate(question(0), Rating.GOOD, NOW + timedelta(days=400))
+    repetition.rate(memory, question(0), Rating.GOOD, NOW + timedelta(days=400))
     found = today(kata)
     assert found["due"] == []
     assert question(0) not in keys(found["new"])
@@ -122,39 +123,39 @@ def test_a_clock_set_back_harms_nothing(kata: Kata, deck: Deck) -> None:
     assert today(kata)["done_minutes"] == 0
 
 
-def test_a_plan_counts_what_was_done(kata: Kata, deck: Deck) -> None:
+def test_a_plan_counts_what_was_done(kata: Kata, memory: Memory) -> None:
     """With a plan today is what fits into the minutes that are left of it, and then it is over."""
     kata("plan", "--interview", "2026-03-20", "--minutes-per-day", "24", KATA_CLOCK=NOW.isoformat())
     before = today(kata)
     assert before["minutes"] <= 24
     first = before["new"][0]
-    deck.rate(first["key"], Rating.AGAIN, NOW - timedelta(minutes=5))
+    repetition.rate(memory, first["key"], Rating.AGAIN, NOW - timedelta(minutes=5))
     after = today(kata)
     assert after["done_minutes"] == first["minutes"]
     assert first["key"] not in keys(after["new"]) + keys(after["due"])
     assert after["minutes"] <= 24 - first["minutes"]
     for entry in after["new"]:
-        deck.rate(entry["key"], Rating.GOOD, NOW - timedelta(minutes=4))
-    deck.rate("kata:lora_linear", Rating.GOOD, NOW - timedelta(minutes=3))
+        repetition.rate(memory, entry["key"], Rating.GOOD, NOW - timedelta(minutes=4))
+    repetition.rate(memory, "kata:lora_linear", Rating.GOOD, NOW - timedelta(minutes=3))
     page = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
     assert "Interview in 10 days, Fri 20 Mar." in page
     assert "Today's 24 minutes are done." in page
 
 
-def test_pages_fit_sixty_columns(kata: Kata, deck: Deck) -> None:
+def test_pages_fit_sixty_columns(kata: Kata, memory: Memory) -> None:
     """No line is wider than the terminal, and none has colours without one."""
-    deck.rate("kata:build_lora_adapter_model", Rating.GOOD, NOW - timedelta(days=9))
-    deck.rate("bug:build_lora_adapter_model", Rating.GOOD, NOW - timedelta(days=9))
+    repetition.rate(memory, "kata:build_lora_adapter_model", Rating.GOOD, NOW - timedelta(days=9))
+    repetition.rate(memory, "bug:build_lora_adapter_model", Rating.GOOD, NOW - timedelta(days=9))
     for command in ("today", "list"):
         page = kata(command, KATA_CLOCK=NOW.isoformat(), COLUMNS="60").stdout
         assert max(map(len, page.splitlines())) <= 60, page
         assert "\x1b" not in page
 
 
-def test_list_shows_what_is_due(kata: Kata, deck: Deck) -> None:
+def test_list_shows_what_is_due(kata: Kata, memory: Memory) -> None:
     """A kata due today is due now, another in so many days; the first due one is next."""
-    deck.rate("kata:inject_lora", Rating.GOOD, NOW - timedelta(days=9))
-    deck.rate("kata:adapter_block", Rating.GOOD, NOW)
+    repetition.rate(memory, "kata:inject_lora", Rating.GOOD, NOW - timedelta(days=9))
+    repetition.rate(memory, "kata:adapter_block", Rating.GOOD, NOW)
     page = kata("list", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
     lines = {line.split()[0]: line for line in page.splitlines() if line.strip()}
     assert " now " in lines["inject_lora"]

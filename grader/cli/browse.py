@@ -4,7 +4,8 @@ import click
 
 from grader import catalog
 from grader.cli import common, terminal
-from grader.practice.progress import Progress, Standing
+from grader.store import Store
+from grader.store.attempts import Standing
 
 
 @click.command("list")
@@ -15,10 +16,11 @@ def list_command(track: str | None, json_: bool) -> None:
     from grader.practice import clock, schedule
     from grader.views import json, listing
 
-    with Progress.open(create=False) as progress:
-        standings, due = progress.standings(), progress.due()
+    with Store.open(create=False) as store:
+        standings, cards = store.attempts.standings(), store.memory.cards()
+    due = {key: card.due for key, card in cards.items()}
     rows = [
-        listing.Row(card, standings.get(card.slug, Standing()), due.get(card.slug))
+        listing.Row(card, standings.get(card.slug, Standing()), due.get(f"kata:{card.slug}"))
         for card in catalog.cards()
         if track in (None, card.track)
     ]

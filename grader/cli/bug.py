@@ -7,11 +7,11 @@ from grader.cli import ask, common, terminal
 from grader.errors import UsageFault
 from grader.exam import submission
 from grader.exam.verdict import Trouble
-from grader.practice import clock, hunt
-from grader.practice.deck import Deck
+from grader.practice import clock, hunt, repetition
 from grader.practice.hunt import Hunt
-from grader.practice.progress import Progress
-from grader.practice.schedule import Rating
+from grader.store import Store
+from grader.store.memory import Rating
+from grader.store.settings import Settings
 
 
 @click.command("bug")
@@ -38,8 +38,8 @@ def bug_command(
     The file lies in a folder of its own. Before the first grading you say in one line what is
     wrong. Without SLUG: the hunt begun last, or a new one.
     """
-    with Progress.open(create=False) as progress:
-        found = _found(slug, progress, new=random_)
+    with Store.open(create=False) as store:
+        found = _found(slug, store.settings, new=random_)
     wanted = check or hint or give_up or diagnosis is not None
     if found is None and wanted:
         raise UsageFault(
@@ -56,14 +56,14 @@ def bug_command(
     return _reveal(found, right) if found is not None and found.mended else 1
 
 
-def _found(slug: str | None, progress: Progress, *, new: bool) -> Hunt | None:
+def _found(slug: str | None, settings: Settings, *, new: bool) -> Hunt | None:
     """The open hunt that is meant."""
     if slug is not None and new:
         raise UsageFault("SLUG and --random exclude each other.")
     if new:
         return None
     slugs = [slug] if slug else catalog.slugs()
-    opened = [found for s in slugs if (found := hunt.opened(s, progress)) is not None]
+    opened = [found for s in slugs if (found := hunt.opened(s, settings)) is not None]
     return max(opened, key=lambda found: found.planted_at, default=None)
 
 
@@ -79,9 +79,9 @@ def _plant(slug: str | None, seed: int) -> int:
     card = catalog.card(slug) if slug else _pick(seed)
     bug = hunt.chosen_bug(card.slug, seed)
     now = clock.now()
-    with Progress.open(create=True) as progress:
-        found = hunt.plant(card.slug, bug, progress, now)
-        progress.saw_solution(card.slug, now)  # all but a line of it
+    with Store.open(create=True) as store:
+        found = hunt.plant(card.slug, bug, store.settings, now)
+        store.attempts.saw_solution(card.slug, now)  # all but a line of it
     terminal.say(
         *hunting.begun(
             card,
@@ -102,8 +102,8 @@ def _pick(seed: int) -> catalog.Card:
     from grader.interview import choice, record
 
     known = record.read(clock.now().astimezone())
-    with Progress.open(create=False) as progress:
-        free = [c for c in catalog.cards() if hunt.opened(c.slug, progress) is None]
+    with Store.open(create=False) as store:
+        free = [c for c in catalog.cards() if hunt.opened(c.slug, store.settings) is None]
     order = choice.shuffled(
         free,
         seed,
@@ -117,8 +117,8 @@ def _pick(seed: int) -> catalog.Card:
 
 def _hint(found: Hunt) -> int:
     rung = min(found.hints + 1, hunt.HINTS)
-    with Progress.open(create=True) as progress:
-        hunt.remember(found.with_(hints=rung), progress)
+    with Store.open(create=True) as store:
+        hunt.remember(found.with_(hints=rung), store.settings)
     text = hunt.hint(found.slug, found.bug, rung)
     terminal.tell(f"Hint {rung} of {hunt.HINTS}: {text}")
     return 0
@@ -146,8 +146,8 @@ def _grade(found: Hunt, diagnosis: str | None, check: bool) -> Hunt | None:
         terminal.tell(f"✗ Not mended yet. Next: `kata bug {found.slug}` again, or `--hint`.")
         return found
     found = found.with_(mended=taken.isoformat())
-    with Progress.open(create=True) as progress:
-        hunt.remember(found, progress)
+    with Store.open(create=True) as store:
+        hunt.remember(found, store.settings)
     return found
 
 
@@ -166,11 +166,10 @@ def _diagnosed(found: Hunt, diagnosis: str | None) -> Hunt:
         if there and not diagnosis:
             return found
     now = clock.now()
-    with Deck.open(create=True) as deck:
-        id = deck.answer(f"bug:{found.slug}", diagnosis, now, seconds=found.seconds(now))
-    found = found.with_(answer=id, diagnosis=diagnosis)
-    with Progress.open(create=True) as progress:
-        hunt.remember(found, progress)
+    with Store.open(create=True) as store, store.transaction():
+        id = store.memory.answer(f"bug:{found.slug}", diagnosis, now, seconds=found.seconds(now))
+        found = found.with_(answer=id, diagnosis=diagnosis)
+        hunt.remember(found, store.settings)
     return found
 
 
@@ -214,9 +213,8 @@ def _schedule(found: Hunt, rating: Rating) -> None:
     from grader.views.plain import when
 
     now = clock.now()
-    with Deck.open(create=True) as deck:
-        card = deck.rate(f"bug:{found.slug}", rating, now, found.answer)
-    with Progress.open(create=True) as progress:
-        hunt.close(found.slug, progress)
+    with Store.open(create=True) as store, store.transaction():
+        card = repetition.rate(store.memory, f"bug:{found.slug}", rating, now, found.answer)
+        hunt.close(found.slug, store.settings)
     due = when(card.due, now)
     terminal.tell("", hunting.closed(rating.name.lower(), found.seconds(now), due))

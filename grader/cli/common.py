@@ -10,9 +10,8 @@ import click
 from grader import catalog
 from grader.cli import terminal
 from grader.practice import workspace as workspaces
-from grader.practice.database import StoreError
-from grader.practice.progress import Progress
 from grader.practice.workspace import Workspace
+from grader.store import Store, StoreError
 
 if TYPE_CHECKING:
     ParamType = click.ParamType
@@ -53,16 +52,16 @@ def find_workspace(option: Path | None) -> Workspace:
     """The workspace of a command; see `practice.workspace.find`."""
 
     def remembered() -> str | None:
-        with Progress.open(create=False) as progress:
-            return progress.setting(workspaces.SETTING)
+        with Store.open(create=False) as store:
+            return store.settings.get(workspaces.SETTING)
 
     return workspaces.find(option, os.environ, Path.cwd(), remembered)
 
 
-def try_to_store(what: str, store: Callable[[Progress], None]) -> None:
+def try_to_store(what: str, write: Callable[[Store], None]) -> None:
     """Write to the progress file; if that fails, say so beside the result and go on."""
     try:
-        with Progress.open(create=True) as progress:
-            store(progress)
+        with Store.open(create=True) as store:
+            write(store)
     except StoreError as error:
         terminal.note(f"note: {what} is not stored. {error}")

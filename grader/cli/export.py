@@ -7,7 +7,7 @@ import click
 from grader.cli import terminal
 from grader.errors import UsageFault
 from grader.practice import clock, files
-from grader.practice.database import Database, file
+from grader.store import Store
 from grader.views.plain import counted
 
 _DRAW = 0  # the numbers of numeric questions; the same in every export
@@ -50,8 +50,8 @@ def json_command(path: Path | None, force: bool) -> None:
 
     from grader.recall import export
 
-    with Database(file(), create=False) as database:
-        found = msgspec.json.encode(export.everything(database, clock.now()))
+    with Store.open(create=False) as store:
+        found = msgspec.json.encode(export.everything(store, clock.now()))
     if path is None:
         terminal.say_json(found)
         return

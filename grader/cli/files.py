@@ -8,8 +8,9 @@ from grader import catalog
 from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.practice import clock, stubs
-from grader.practice.progress import Progress, Reason, Snapshot
 from grader.practice.workspace import put, shown
+from grader.store import Store
+from grader.store.attempts import Reason, Snapshot
 
 
 @click.command("start")
@@ -31,9 +32,9 @@ def reset_command(slug: str, workspace: Path | None) -> None:
 def _blank(slug: str, workspace: Path | None, reason: Reason) -> None:
     path = common.find_workspace(workspace).path(slug)
     now = clock.now()
-    with Progress.open(create=True) as progress:
-        kept = put(path, slug, stubs.stub(slug).encode(), reason, progress, now)
-        progress.begin_round(slug, now)
+    with Store.open(create=True) as store:
+        kept = put(path, slug, stubs.stub(slug).encode(), reason, store.attempts, now)
+        store.attempts.begin_round(slug, now)
     _say_kept(slug, kept)
     par = catalog.card(slug).minutes
     terminal.say(
@@ -49,14 +50,14 @@ def _blank(slug: str, workspace: Path | None, reason: Reason) -> None:
 def restore_command(slug: str, number: int, workspace: Path | None) -> None:
     """Bring version N of SLUG back, as `kata history` numbers them. The present file is kept."""
     path = common.find_workspace(workspace).path(slug)
-    with Progress.open(create=False) as progress:
-        known = {snapshot.number: snapshot for snapshot in progress.snapshots(slug)}
+    with Store.open(create=False) as store:
+        known = {snapshot.number: snapshot for snapshot in store.attempts.snapshots(slug)}
     if number not in known:
         there = f"`kata history {slug}` shows 1 to {max(known)}" if known else "none is kept yet"
         raise UsageFault(f"{slug} has no version {number}: {there}.")
-    with Progress.open(create=True) as progress:
-        kept = put(path, slug, known[number].source, Reason.RESTORE, progress, clock.now())
-        stopped = progress.untime_round(slug, known[number])
+    with Store.open(create=True) as store:
+        kept = put(path, slug, known[number].source, Reason.RESTORE, store.attempts, clock.now())
+        stopped = store.attempts.untime_round(slug, known[number])
     if kept is not None and kept.number != number:
         _say_kept(slug, kept)
     terminal.say(f"{shown(path)} is version {number} again.")
@@ -82,8 +83,8 @@ def history_command(slug: str, json_: bool) -> None:
     """Kept versions of SLUG and the attempts made with them."""
     from grader.views import history, json
 
-    with Progress.open(create=False) as progress:
-        snapshots, attempts = progress.snapshots(slug), progress.attempts(slug)
+    with Store.open(create=False) as store:
+        snapshots, attempts = store.attempts.snapshots(slug), store.attempts.of(slug)
     if json_:
         terminal.say_json(json.history(slug, snapshots, attempts))
     else:

@@ -10,10 +10,10 @@ from grader.errors import UsageFault
 from grader.exam import submission
 from grader.exam.verdict import Level, Part, Verdict
 from grader.practice import clock
-from grader.practice.database import StoreError
 from grader.practice.journal import Journal
-from grader.practice.progress import Progress, Recorded
 from grader.practice.workspace import shown
+from grader.store import Store, StoreError
+from grader.store.attempts import Recorded
 from grader.views import result  # before the submission runs, as all that is needed after it
 from grader.views.plain import when
 
@@ -105,8 +105,8 @@ def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
 def _next(slug: str) -> str | None:
     """The nearest kata after this one, in teaching order and round again, not passed yet."""
     try:
-        with Progress.open(create=False) as progress:
-            standings = progress.standings()
+        with Store.open(create=False) as store:
+            standings = store.attempts.standings()
     except StoreError:
         standings = {}
     done = {slug, *(s for s, standing in standings.items() if standing.level is Level.COMPLETE)}

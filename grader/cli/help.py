@@ -9,8 +9,8 @@ from grader import catalog
 from grader.cli import common, terminal
 from grader.harmless import harmless
 from grader.practice import clock, files, stubs
-from grader.practice.progress import Progress
 from grader.practice.workspace import shown
+from grader.store import Store
 from grader.views.plain import wrapped
 
 
@@ -19,8 +19,8 @@ from grader.views.plain import wrapped
 def hint_command(slug: str) -> None:
     """The next hint for SLUG; a new round begins the ladder anew."""
     hints = catalog.entry(slug).hints
-    with Progress.open(create=True) as progress:
-        rung = progress.next_hint(slug, len(hints), clock.now())
+    with Store.open(create=True) as store:
+        rung = store.attempts.next_hint(slug, len(hints), clock.now())
     if rung is not None:
         terminal.say(*wrapped(f"Hint {rung} of {len(hints)}: {hints[rung - 1]}", terminal.width()))
         return
@@ -39,7 +39,7 @@ def solution_command(slug: str, diff: bool, workspace: Path | None) -> None:
     if diff:
         text = _diff(slug, common.find_workspace(workspace).existing(slug), text)
     common.try_to_store(
-        "that you saw it", lambda progress: progress.saw_solution(slug, clock.now())
+        "that you saw it", lambda store: store.attempts.saw_solution(slug, clock.now())
     )
     terminal.say(text.rstrip("\n"))
 

@@ -17,7 +17,7 @@ from grader.views import json
 if TYPE_CHECKING:
     from grader.interview.paper import Paper
     from grader.interview.report import Report
-    from grader.practice.interviews import Interview
+    from grader.store.interviews import Interview
 
 _LEVELS = ("junior", "senior", "staff")
 
@@ -147,10 +147,10 @@ def _alone(interview: "Interview") -> Iterator[None]:
 
 
 def _all() -> "list[Interview]":
-    from grader.practice.interviews import Interviews
+    from grader.store import Store
 
-    with Interviews.open(create=False) as interviews:
-        return interviews.all()
+    with Store.open(create=False) as store:
+        return store.interviews.all()
 
 
 def _numbered(number: int) -> "Interview":

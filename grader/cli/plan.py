@@ -8,11 +8,10 @@ from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.practice import clock, queue
 from grader.practice import plan as plans
-from grader.practice.database import Database, file
-from grader.practice.deck import Deck
 from grader.practice.plan import Plan
-from grader.practice.progress import Progress
 from grader.recall import agenda
+from grader.store import Store
+from grader.store.memory import Memory
 from grader.views import json
 from grader.views import today as pages
 
@@ -44,16 +43,15 @@ def plan_command(
     changes = interview is not None or minutes_per_day is not None
     if clear and changes:
         raise UsageFault("--clear goes without other options.")
-    with Database(file(), create=clear or changes) as database:
-        progress = Progress(database)
+    with Store.open(create=clear or changes) as store:
         if clear:
-            plans.store(progress, None)
-        plan = plans.stored(progress)
+            plans.store(store.settings, None)
+        plan = plans.stored(store.settings)
         if changes:
             plan = _changed(plan, interview, minutes_per_day, plans.study_day(now))
-            plans.store(progress, plan)
+            plans.store(store.settings, plan)
         if plan is not None and plan.days_left(now):
-            _show(plan, Deck(database), now, json_)
+            _show(plan, store.memory, now, json_)
         elif json_:
             terminal.say_json({"plan": None})
         elif plan is not None:
@@ -81,10 +79,10 @@ def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: da
     return Plan(day, minutes)
 
 
-def _show(plan: Plan, deck: Deck, now: datetime, json_: bool) -> None:
-    known, cards = agenda.items(), deck.cards()
+def _show(plan: Plan, memory: Memory, now: datetime, json_: bool) -> None:
+    known, cards = agenda.items(), memory.cards()
     wanted = agenda.planned(known, cards)
-    done = agenda.done_minutes(deck, known, now)
+    done = agenda.done_minutes(memory, known, now)
     outlook = plans.forecast(wanted, queue.memories(cards), now, plan, done)
     seen = sum(item.key in cards for item in wanted), len(wanted)
     if json_:

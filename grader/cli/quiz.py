@@ -9,12 +9,10 @@ import click
 
 from grader.cli import ask, common, terminal
 from grader.errors import UsageFault
-from grader.practice import clock, plan
-from grader.practice.database import Database, StoreError, file
-from grader.practice.deck import Deck
-from grader.practice.progress import Progress
+from grader.practice import clock, plan, repetition
 from grader.recall import bank, numbers, quiz
 from grader.recall.quiz import Options, Sitting, Turn
+from grader.store import Store, StoreError
 from grader.views import question as pages
 from grader.views.plain import wrapped
 
@@ -76,15 +74,15 @@ def quiz_command(
         raise UsageFault("--ask names one question: --topic and --limit make no sense with it.")
     questions = bank.load()
     now = clock.now().astimezone()
-    with Database(file(), create=True) as database:
-        followed = plan.current(Progress(database), now)
+    with Store.open(create=True) as store:
+        followed = plan.current(store.settings, now)
         options = Options(topic, limit, cram, id_)
-        _Quiz(Sitting(Deck(database), questions, options, now, followed)).run()
+        _Quiz(Sitting(store.memory, questions, options, now, followed)).run()
 
 
 def _undo() -> None:
-    with Database(file(), create=True) as database:
-        answer = Deck(database).undo()
+    with Store.open(create=True) as store:
+        answer = repetition.undo(store.memory)
     if answer is None or answer.rating is None:
         raise UsageFault("There is no rating of a quiz to take back.")
     id = answer.key.partition(":")[2]

@@ -18,7 +18,7 @@ def init_command(folder: Path) -> None:
     cards = catalog.cards()
     new = workspace.lay_out(folder, (card.slug for card in cards))
     common.try_to_store(
-        "where it is", lambda progress: progress.set(workspace.SETTING, str(folder))
+        "where it is", lambda store: store.settings.set(workspace.SETTING, str(folder))
     )
     kept = len(cards) - len(new)
     there = (

@@ -8,8 +8,8 @@ from grader import catalog
 from grader.cli import common, terminal
 from grader.cli.export import write
 from grader.practice import clock, statistics
-from grader.practice.database import Database, file
 from grader.recall import bank
+from grader.store import Store
 from grader.views import json
 from grader.views import stats as pages
 
@@ -26,8 +26,8 @@ def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     for question in bank.load():
         topics[question.topic].append(f"question:{question.id}")
     cards = {card.slug: card for card in catalog.cards()}
-    with Database(file(), create=False) as database:
-        found = statistics.gather(database, clock.now().astimezone(), topics, cards)
+    with Store.open(create=False) as store:
+        found = statistics.gather(store, clock.now().astimezone(), topics, cards)
     if html is not None:
         from grader.views import stats_html
 

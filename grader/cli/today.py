@@ -5,10 +5,8 @@ import click
 from grader.cli import common, terminal
 from grader.practice import clock
 from grader.practice import plan as plans
-from grader.practice.database import Database, file
-from grader.practice.deck import Deck
-from grader.practice.progress import Progress
 from grader.recall import agenda
+from grader.store import Store
 from grader.views import json
 from grader.views import today as pages
 
@@ -18,9 +16,9 @@ from grader.views import today as pages
 def today_command(json_: bool) -> None:
     """What is due and what is new today: questions, katas and bug hunts, with minutes."""
     now = clock.now().astimezone()
-    with Database(file(), create=False) as database:
-        plan = plans.current(Progress(database), now)
-        found = agenda.today(Deck(database), plan, now)
+    with Store.open(create=False) as store:
+        plan = plans.current(store.settings, now)
+        found = agenda.today(store.memory, plan, now)
     if json_:
         terminal.say_json(json.today(found))
     else:

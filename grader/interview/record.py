@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from grader.exam.verdict import Level
 from grader.practice import schedule
-from grader.practice.database import Database, file, stored_time
-from grader.practice.deck import Deck
-from grader.practice.progress import Progress, Standing
-from grader.practice.schedule import Rating
+from grader.store import Store
+from grader.store.attempts import Standing
+from grader.store.memory import Rating
 
 FRESH = timedelta(hours=6)
 
@@ -37,28 +36,13 @@ class Record:
 
 def read(now: datetime) -> Record:
     """The learner's record at `now` (aware, in their own time zone). Writes nothing."""
-    with Database(file(), create=False) as database:
-        deck, cards = Deck(database), Deck(database).cards()
-        end = schedule.day_end(now)
-        last: dict[str, Rating] = {}
-        for key, _, rating in deck.reviews():
-            last[key] = rating
+    with Store.open(create=False) as store:
+        cards, end = store.memory.cards(), schedule.day_end(now)
+        last = {review.key: review.rating for review in store.memory.reviews()}
         return Record(
-            standings=Progress(database).standings(),
+            standings=store.attempts.standings(),
             due=frozenset(key for key, card in cards.items() if card.due < end),
             known=frozenset(cards),
             weak=frozenset(key for key, rating in last.items() if rating <= Rating.HARD),
-            fresh=_fresh(database, now),
+            fresh=store.tallies.touched(now.astimezone(UTC) - FRESH),
         )
-
-
-def _fresh(database: Database, now: datetime) -> frozenset[str]:
-    since = stored_time(now.astimezone(UTC) - FRESH)
-    rows = database.rows(
-        "SELECT 'kata:' || slug AS key FROM attempts WHERE passed AND part IS NULL AND at > ?"
-        " UNION SELECT 'kata:' || slug FROM solutions_seen WHERE at > ?"
-        " UNION SELECT key FROM reviews WHERE NOT undone AND at > ?"
-        " UNION SELECT key FROM answers WHERE at > ?",
-        (since,) * 4,
-    )
-    return frozenset(row["key"] for row in rows)

@@ -21,12 +21,11 @@ from grader.interview import events, timing
 from grader.interview import paper as papers
 from grader.interview.events import Event, RoundState, State
 from grader.interview.paper import Ask, Kind, Paper, Round
-from grader.practice import clock, database, files, hunt, schedule, stubs
-from grader.practice.database import StoreError
-from grader.practice.deck import Deck
-from grader.practice.interviews import Given, Interview, Interviews
-from grader.practice.progress import Progress, Reason
+from grader.practice import clock, files, hunt, repetition, schedule, stubs
 from grader.recall import bank, numbers
+from grader.store import Store, StoreError, database
+from grader.store.attempts import Reason
+from grader.store.interviews import Given, Interview
 from grader.views import interview as pages
 from grader.views.plain import wrapped
 
@@ -104,8 +103,8 @@ class Sitting:
                 self._note(events.Resumed())
             while (number := self.state.current) is not None:
                 self._round(number)
-            with Interviews.open(create=True) as interviews:
-                interviews.end(self.interview.number, clock.now())
+            with Store.open(create=True) as store:
+                store.interviews.end(self.interview.number, clock.now())
         except BaseException as end:
             self.keeper.stop()
             with suppress(StoreError):
@@ -121,8 +120,8 @@ class Sitting:
     def _note(self, event: Event, given: Given | None = None) -> None:
         clock_s = self.keeper.elapsed()
         kind, data = events.encode(event)
-        with Interviews.open(create=True) as interviews:
-            interviews.append(self.interview.number, kind, data, clock_s, clock.now(), given)
+        with Store.open(create=True) as store:
+            store.interviews.append(self.interview.number, kind, data, clock_s, clock.now(), given)
         self._stored_s = clock_s
         self.state.apply(event, clock_s)
 
@@ -291,8 +290,8 @@ class Sitting:
         slug = _slug(state.round)
         path = self.interview.folder / f"hunt_{slug}.py"
         if files.create(path, hunt.planted(slug, _bug(state.round)).encode()):
-            with Progress.open(create=True) as progress:
-                progress.saw_solution(slug, clock.now())  # all but a line of it
+            with Store.open(create=True) as store:
+                store.attempts.saw_solution(slug, clock.now())  # all but a line of it
         self.desk.say(
             *pages.hunting(catalog.card(slug), str(path), self.desk.width, self.desk.colour)
         )
@@ -345,13 +344,13 @@ class Sitting:
         verdict = self._judged(slug, source, path)
         kept = None
         if state.round.kind is Kind.CODING:
-            with Progress.open(create=True) as progress:
+            with Store.open(create=True) as store:
                 snapshot = None
                 if isinstance(source, bytes):
-                    snapshot = progress.keep(slug, source, Reason.MOCK, taken)
+                    snapshot = store.attempts.keep(slug, source, Reason.MOCK, taken)
                     kept = snapshot.number
                 if verdict.started:
-                    progress.record(verdict, snapshot, taken, in_round=False)
+                    store.attempts.record(verdict, snapshot, taken, in_round=False)
         self._note(events.graded(verdict, number, by, kept))
         self._say_graded(state, verdict)
         return source
@@ -433,8 +432,8 @@ class Sitting:
             hints=state.hints,
             gave_up=mended is None,
         )
-        with Deck.open(create=True) as deck:
-            deck.rate(f"bug:{slug}", rating, clock.now())
+        with Store.open(create=True) as store:
+            repetition.rate(store.memory, f"bug:{slug}", rating, clock.now())
 
     def _yes(self, prompt: str) -> bool:
         while (typed := self._line(prompt).lower()) not in ("y", "yes", "n", "no"):
@@ -483,18 +482,18 @@ class Sitting:
     def _rate_answer(
         self, ask: Ask, answer: events.Answered, points: tuple[int, ...], share: float
     ) -> None:
-        with Interviews.open(create=True) as interviews:
-            id = interviews.answer(self.interview.number, ask.key)
-        with Deck.open(create=True) as deck:
+        rating = schedule.suggested(share, answer.correct)
+        with Store.open(create=True) as store, store.transaction():
+            id = store.interviews.answer(self.interview.number, ask.key)
             if id is not None:
-                deck.tick(id, points)
-            deck.rate(ask.key, schedule.suggested(share, answer.correct), clock.now(), id)
+                store.memory.tick(id, points)
+            repetition.rate(store.memory, ask.key, rating, clock.now(), id)
 
     def _rate_kata(self, slug: str, state: RoundState) -> None:
         seconds = next(seconds for seconds, grading in state.gradings if grading.passed)
         rating = schedule.solved(seconds, 60.0 * state.round.par, state.hints, False)
-        with Deck.open(create=True) as deck:
-            deck.rate(f"kata:{slug}", rating, clock.now())
+        with Store.open(create=True) as store:
+            repetition.rate(store.memory, f"kata:{slug}", rating, clock.now())
 
 
 def _broken_off(end: BaseException) -> str:
@@ -527,8 +526,8 @@ def _given(ask: Ask, answer: events.Answered) -> Given | None:
 def begin(paper: Paper, now: datetime) -> Interview:
     """Store a new interview and make its folder. Raises UsageFault if that cannot be made."""
     home = database.file().parent / "interviews"
-    with Interviews.open(create=True) as interviews:
-        interview = interviews.begin(papers.encode(paper), home, now)
+    with Store.open(create=True) as store:
+        interview = store.interviews.begin(papers.encode(paper), home, now)
     try:
         interview.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -538,6 +537,6 @@ def begin(paper: Paper, now: datetime) -> Interview:
 
 def state_of(interview: Interview, paper: Paper) -> State:
     """Where an interview stands by its stored events."""
-    with Interviews.open(create=False) as interviews:
-        stored = interviews.events(interview.number)
+    with Store.open(create=False) as store:
+        stored = store.interviews.events(interview.number)
     return State.of(paper, [(clock_s, events.decode(kind, data)) for clock_s, kind, data in stored])

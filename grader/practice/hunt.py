@@ -20,9 +20,10 @@ from pathlib import Path
 from grader import catalog, content
 from grader.catalog import Bug
 from grader.errors import ContentError, UsageFault
-from grader.practice import database, files, stubs
-from grader.practice.progress import Progress
-from grader.practice.schedule import Rating
+from grader.practice import files, stubs
+from grader.store import database
+from grader.store.memory import Rating
+from grader.store.settings import Settings
 
 HINTS = 2
 _FAIR_LINES = 2
@@ -161,7 +162,7 @@ class Hunt:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-def plant(slug: str, bug: Bug, progress: Progress, now: datetime) -> Hunt:
+def plant(slug: str, bug: Bug, settings: Settings, now: datetime) -> Hunt:
     """Write the file into a new folder of the data folder, and remember the hunt."""
     home = database.file().parent / "hunts"
     try:
@@ -172,7 +173,7 @@ def plant(slug: str, bug: Bug, progress: Progress, now: datetime) -> Hunt:
     path = folder / f"{slug}.py"
     files.create(path, planted(slug, bug).encode())
     hunt = Hunt(slug, bug.id, str(path), now.isoformat())
-    remember(hunt, progress)
+    remember(hunt, settings)
     return hunt
 
 
@@ -187,17 +188,17 @@ def _new_folder(home: Path) -> Path:
             return home / str(number)
 
 
-def remember(hunt: Hunt, progress: Progress) -> None:
-    progress.set(_key(hunt.slug), json.dumps(asdict(hunt)))
+def remember(hunt: Hunt, settings: Settings) -> None:
+    settings.set(_key(hunt.slug), json.dumps(asdict(hunt)))
 
 
-def close(slug: str, progress: Progress) -> None:
-    progress.set(_key(slug), "")
+def close(slug: str, settings: Settings) -> None:
+    settings.set(_key(slug), "")
 
 
-def opened(slug: str, progress: Progress) -> Hunt | None:
+def opened(slug: str, settings: Settings) -> Hunt | None:
     """The open hunt on a kata, or None (also where its bug has left the catalogue)."""
-    text = progress.setting(_key(slug))
+    text = settings.get(_key(slug))
     if not text:
         return None
     hunt = Hunt(**json.loads(text))

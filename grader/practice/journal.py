@@ -1,15 +1,15 @@
 """What is stored around one grading. Where storing fails, the grading goes on without it."""
 
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from grader import catalog
 from grader.exam.verdict import Trouble, Verdict
-from grader.practice import schedule
-from grader.practice.database import Database, StoreError, file
-from grader.practice.deck import Deck
-from grader.practice.progress import Progress, Reason, Recorded, Snapshot, Solved
-from grader.practice.schedule import Rating
+from grader.practice import repetition, schedule
+from grader.store import Store, StoreError
+from grader.store.attempts import Reason, Recorded, Snapshot, Solved
+from grader.store.memory import Rating
 
 
 class Journal:
@@ -27,8 +27,8 @@ class Journal:
         if isinstance(source, Trouble):
             return
         try:
-            with Progress.open(create=True) as progress:
-                self._snapshot = progress.keep(slug, source, Reason.RUN, taken)
+            with Store.open(create=True) as store:
+                self._snapshot = store.attempts.keep(slug, source, Reason.RUN, taken)
         except StoreError as error:
             self.trouble = error
 
@@ -38,12 +38,13 @@ class Journal:
         if self.trouble is not None:
             return None
         try:
-            with Database(file(), create=True) as database, database.transaction():
-                recorded = Progress(database).record(verdict, self._snapshot, self._taken)
+            with Store.open(create=True) as store, store.transaction():
+                recorded = store.attempts.record(verdict, self._snapshot, self._taken)
                 if recorded.solved is None:
                     return recorded
                 rating = _rating(recorded.solved, catalog.card(verdict.slug).minutes * 60)
-                card = Deck(database).rate(f"kata:{verdict.slug}", rating, self._taken)
+                key = f"kata:{verdict.slug}"
+                card = repetition.rate(store.memory, key, rating, self._taken)
             return replace(recorded, due=card.due)
         except StoreError as error:
             self.trouble = error

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from grader.errors import KataError
-from grader.practice import database
-from grader.practice.progress import Progress
 from grader.practice.workspace import Workspace
+from grader.store import Store, database
 
 _TORCH_S = 60.0
 _SANDBOX_S = 10.0
@@ -99,7 +98,7 @@ def _data() -> Symptom:
     path = database.file()
     folder = path.parent
     try:
-        Progress.open(create=False).close()
+        Store.open(create=False).close()
     except KataError as error:
         return Symptom("data folder", False, True, str(error))
     there = next(f for f in (folder, *folder.parents) if f.exists())

@@ -23,9 +23,9 @@ from datetime import date, datetime, time, timedelta
 import msgspec
 
 from grader.practice import schedule
-from grader.practice.database import StoreError
-from grader.practice.progress import Progress
-from grader.practice.schedule import Rating
+from grader.store import StoreError
+from grader.store.memory import Rating
+from grader.store.settings import Settings
 
 FARTHEST_DAYS = 366
 
@@ -103,9 +103,9 @@ def study_day(now: datetime) -> date:
     return (schedule.day_end(now) - timedelta(days=1)).date()
 
 
-def stored(progress: Progress) -> Plan | None:
+def stored(settings: Settings) -> Plan | None:
     """The learner's plan, over or not; None if there is none."""
-    text = progress.setting(_SETTING)
+    text = settings.get(_SETTING)
     if not text:
         return None
     try:
@@ -116,14 +116,14 @@ def stored(progress: Progress) -> Plan | None:
         ) from error
 
 
-def store(progress: Progress, plan: Plan | None) -> None:
+def store(settings: Settings, plan: Plan | None) -> None:
     """Set the learner's plan, or remove it."""
-    progress.set(_SETTING, "" if plan is None else msgspec.json.encode(plan).decode())
+    settings.set(_SETTING, "" if plan is None else msgspec.json.encode(plan).decode())
 
 
-def current(progress: Progress, now: datetime) -> Plan | None:
+def current(settings: Settings, now: datetime) -> Plan | None:
     """The learner's plan, if its interview is still to come."""
-    plan = stored(progress)
+    plan = stored(settings)
     return plan if plan is not None and plan.days_left(now) else None
 
 

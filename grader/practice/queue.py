@@ -5,15 +5,15 @@ from datetime import datetime
 
 from grader.practice import plan as plans
 from grader.practice import schedule
-from grader.practice.deck import Card
 from grader.practice.plan import Item, Plan
+from grader.store.memory import MemoryCard
 
 NEW_A_DAY = 10
 
 
 def ordered(
     keys: Iterable[str],
-    cards: Mapping[str, Card],
+    cards: Mapping[str, MemoryCard],
     now: datetime,
     plan: Plan | None = None,
     items: Mapping[str, Item] | None = None,
@@ -36,6 +36,6 @@ def ordered(
     return [*due, *(k for k in known if k not in cards)]
 
 
-def memories(cards: Mapping[str, Card]) -> dict[str, str]:
+def memories(cards: Mapping[str, MemoryCard]) -> dict[str, str]:
     """What the scheduler knows of each card."""
     return {key: card.memory for key, card in cards.items()}

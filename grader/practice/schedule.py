@@ -6,22 +6,15 @@ text, the `memory`; None is a card never reviewed.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 from functools import cache
 from typing import Any
 
-from grader.practice.database import from_row
+from grader.store.database import from_row
+from grader.store.memory import Rating
 
 DESIRED_RECALL = 0.9
 DAY_STARTS_AT = 4  # local hour: a night's practice belongs to the day before
 _STEP = timedelta(minutes=10)
-
-
-class Rating(IntEnum):
-    AGAIN = 1
-    HARD = 2
-    GOOD = 3
-    EASY = 4
 
 
 @dataclass(frozen=True)
@@ -46,9 +39,11 @@ def _scheduler() -> Any:
 
 
 def _card(memory: str | None, now: datetime) -> Any:
-    from fsrs import Card
+    from fsrs import Card as FsrsCard
 
-    return Card(card_id=0, due=now) if memory is None else from_row(Card.from_json)(memory)
+    if memory is None:
+        return FsrsCard(card_id=0, due=now)
+    return from_row(FsrsCard.from_json)(memory)
 
 
 def review(memory: str | None, rating: Rating, now: datetime) -> Reviewed:

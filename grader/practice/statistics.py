@@ -1,6 +1,6 @@
 """What a learner's record adds up to: days of practice, recall by topic, katas against par.
 
-Pure but for the database: times come in as arguments, and `now` is in the learner's own time zone,
+Pure but for the store: times come in as arguments, and `now` is in the learner's own time zone,
 because that decides which day it is.
 """
 
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from grader.practice import schedule
-from grader.practice.database import Database, read_time
-from grader.practice.deck import Deck
 from grader.practice.plan import study_day
-from grader.practice.progress import Progress
+from grader.store import Store
+from grader.store.attempts import Solve
 
 _WEAKEST = 5
 _SURE = 0.9  # what is recalled as surely as FSRS wants it is not weak
@@ -35,17 +34,6 @@ class Topic:
     questions: int
     seen: int
     recall: float | None
-
-
-@dataclass(frozen=True)
-class Solve:
-    """A kata solved from the blank stub against the clock."""
-
-    slug: str
-    at: datetime
-    seconds: float
-    hints: int
-    saw_solution: bool
 
 
 @dataclass(frozen=True)
@@ -92,26 +80,26 @@ class Statistics:
 
 
 def gather(
-    database: Database, now: datetime, topics: Mapping[str, Sequence[str]], slugs: Iterable[str]
+    store: Store, now: datetime, topics: Mapping[str, Sequence[str]], slugs: Iterable[str]
 ) -> Statistics:
     """`topics` holds the card keys of each topic's questions, `slugs` the katas, in order."""
     known = list(slugs)
     there = {key for keys in topics.values() for key in keys}
     there |= {f"{kind}:{slug}" for kind in ("kata", "bug") for slug in known}
-    cards = Deck(database).cards()
+    cards = store.memory.cards()
     recalled = {k: schedule.recall(card.memory, now) for k, card in cards.items() if k in there}
-    days = _days(database, now)
+    days = _days(store)
     today = study_day(now)
     weak = [Recalled(key, recall) for key, recall in recalled.items() if recall < _SURE]
     return Statistics(
         today,
         days,
         *streaks(days, today),
-        _number(database, "answers WHERE key NOT LIKE 'bug:%'"),
-        _number(database, "reviews WHERE key LIKE 'bug:%' AND NOT undone"),
+        store.tallies.answers(),
+        store.tallies.hunts(),
         tuple(_topic(name, keys, recalled) for name, keys in topics.items()),
         tuple(sorted(weak, key=lambda card: card.recall)[:_WEAKEST]),
-        tuple(_katas(database, known)),
+        tuple(_katas(store, known)),
     )
 
 
@@ -127,13 +115,9 @@ def streaks(days: Iterable[date], today: date) -> tuple[int, int]:
     return (current if alive else 0), longest
 
 
-def _days(database: Database, now: datetime) -> dict[date, int]:
-    rows = database.rows(
-        "SELECT at FROM answers WHERE key NOT LIKE 'bug:%' UNION ALL SELECT at FROM attempts"
-        " UNION ALL SELECT at FROM reviews WHERE key LIKE 'bug:%' AND NOT undone"
-    )
-    # astimezone() and not now.tzinfo: the offset of each time's own season.
-    times = (read_time(row["at"]).astimezone() for row in rows)
+def _days(store: Store) -> dict[date, int]:
+    # astimezone() and not that of some other time: the offset of each time's own season.
+    times = (at.astimezone() for at in store.tallies.practised())
     return dict(sorted(Counter(map(study_day, times)).items()))
 
 
@@ -142,44 +126,19 @@ def _topic(name: str, keys: Sequence[str], recalled: Mapping[str, float]) -> Top
     return Topic(name, len(keys), len(seen), sum(seen) / len(seen) if seen else None)
 
 
-def _katas(database: Database, slugs: Iterable[str]) -> Iterable[KataRecord]:
-    standings = Progress(database).standings()
-    hints = _counts(database, "hints_seen")
-    solutions = _counts(database, "solutions_seen")
+def _katas(store: Store, slugs: Iterable[str]) -> Iterable[KataRecord]:
+    standings = store.attempts.standings()
+    hints, solutions = store.tallies.hints(), store.tallies.solutions()
     solves: dict[str, list[Solve]] = {}
-    for row in database.rows(
-        "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended,"
-        " (SELECT count(*) FROM hints_seen"
-        " WHERE round = rounds.id AND at <= attempts.at) AS hints,"
-        " EXISTS (SELECT 1 FROM solutions_seen"
-        " WHERE round = rounds.id AND at <= attempts.at) AS saw"
-        " FROM attempts JOIN rounds ON rounds.id = attempts.round"
-        " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
-        " GROUP BY rounds.id ORDER BY ended"
-    ):
-        began, ended = map(read_time, (row["began"], row["ended"]))
-        seconds = (ended - began).total_seconds()
-        if seconds >= 0:  # else the system's clock was set back meanwhile
-            solve = Solve(row["slug"], ended, seconds, row["hints"], bool(row["saw"]))
-            solves.setdefault(solve.slug, []).append(solve)
+    for solve in store.attempts.solves():
+        solves.setdefault(solve.slug, []).append(solve)
     for slug in slugs:
         if slug in standings:
-            standing, mine = standings[slug], tuple(solves.get(slug, ()))
             yield KataRecord(
                 slug,
-                standing.attempts,
+                standings[slug].attempts,
                 hints.get(slug, 0),
                 solutions.get(slug, 0),
-                standing.level,
-                mine,
+                standings[slug].level,
+                tuple(solves.get(slug, ())),
             )
-
-
-def _number(database: Database, what: str) -> int:
-    row = database.row(f"SELECT count(*) AS number FROM {what}")
-    return row["number"] if row else 0
-
-
-def _counts(database: Database, table: str) -> dict[str, int]:
-    rows = database.rows(f"SELECT slug, count(*) AS number FROM {table} GROUP BY slug")
-    return {row["slug"]: row["number"] for row in rows}

@@ -116,8 +116,9 @@ def differing(folder: Path) -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     """0 when katas/ agrees with the solutions, or was made to; 1 when something still differs."""
     # A contributor may have an answer of their own in katas/: it is kept like in every `reset`.
-    from grader.practice.progress import Progress, Reason
     from grader.practice.workspace import put
+    from grader.store import Store
+    from grader.store.attempts import Reason
 
     clone = content.clone()
     if arguments not in ([], ["--check"]) or clone is None:
@@ -131,10 +132,9 @@ def main(arguments: list[str]) -> int:
                 left += 1
                 print(f"katas/{slug}.py {how}")
                 continue
-            with Progress.open(create=True) as progress:
-                kept = put(
-                    path, slug, stub(slug).encode(), Reason.STUBS, progress, datetime.now(UTC)
-                )
+            with Store.open(create=True) as store:
+                blank, now = stub(slug).encode(), datetime.now(UTC)
+                kept = put(path, slug, blank, Reason.STUBS, store.attempts, now)
             undo = f", was kept: `kata restore {slug} {kept.number}`" if kept else ""
             print(f"katas/{slug}.py written{undo}")
     except KataError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from grader import content
 from grader.errors import UsageFault
 from grader.practice import files, stubs
-from grader.practice.progress import Progress, Reason, Snapshot
+from grader.store.attempts import Attempts, Reason, Snapshot
 
 MARKER = ".kata-workspace"
 SETTING = "workspace"  # the folder of the last `kata init`
@@ -97,7 +97,7 @@ def lay_out(folder: Path, slugs: Iterable[str]) -> list[str]:
 
 
 def put(
-    path: Path, slug: str, source: bytes, reason: Reason, progress: Progress, now: datetime
+    path: Path, slug: str, source: bytes, reason: Reason, attempts: Attempts, now: datetime
 ) -> Snapshot | None:
     """Replace the learner's file; what was there is kept as a snapshot, which is returned.
 
@@ -109,7 +109,7 @@ def put(
 
     def keep(there: bytes) -> None:
         if there != blank:
-            kept.append(progress.keep(slug, there, reason, now))
+            kept.append(attempts.keep(slug, there, reason, now))
 
     files.replace(path, source, keep)
     return kept[-1] if kept else None

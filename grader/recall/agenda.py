@@ -7,9 +7,9 @@ from datetime import date, datetime
 from grader import catalog
 from grader.practice import plan as plans
 from grader.practice import queue
-from grader.practice.deck import Card, Deck
 from grader.practice.plan import Item, Plan
 from grader.recall import bank
+from grader.store.memory import Memory, MemoryCard
 
 QUESTION, KATA, BUG = "question", "kata", "bug"
 
@@ -62,28 +62,28 @@ def items() -> dict[str, Item]:
     return {item.key: item for item in found}
 
 
-def planned(known: Mapping[str, Item], cards: Mapping[str, Card]) -> list[Item]:
+def planned(known: Mapping[str, Item], cards: Mapping[str, MemoryCard]) -> list[Item]:
     """What a plan is about: questions and katas, and the bug hunts begun."""
     return [item for key, item in known.items() if key in cards or not key.startswith(f"{BUG}:")]
 
 
-def done_minutes(deck: Deck, known: Mapping[str, Item], now: datetime) -> float:
+def done_minutes(memory: Memory, known: Mapping[str, Item], now: datetime) -> float:
     """What was practised in the study day of `now`, by the minutes that each thing takes."""
     today = plans.study_day(now)
     return sum(
-        known[key].minutes
-        for key, at, _ in deck.reviews()
-        if key in known and plans.study_day(at.astimezone(now.tzinfo)) == today
+        known[review.key].minutes
+        for review in memory.reviews()
+        if review.key in known and plans.study_day(review.at.astimezone(now.tzinfo)) == today
     )
 
 
-def today(deck: Deck, plan: Plan | None, now: datetime) -> Agenda:
+def today(memory: Memory, plan: Plan | None, now: datetime) -> Agenda:
     """The agenda of the study day of `now` (aware, in the learner's own time zone)."""
-    known, cards = items(), deck.cards()
-    done = done_minutes(deck, known, now)
+    known, cards = items(), memory.cards()
+    done = done_minutes(memory, known, now)
     if plan is None:
         order = queue.ordered(known, cards, now)
-        keys = [key for key in order if key in cards] + _new(order, deck, now)
+        keys = [key for key in order if key in cards] + _new(order, memory, now)
     else:
         left = plan.minutes_per_day - done
         wanted = planned(known, cards)
@@ -99,11 +99,11 @@ def today(deck: Deck, plan: Plan | None, now: datetime) -> Agenda:
     )
 
 
-def _new(order: list[str], deck: Deck, now: datetime) -> list[str]:
+def _new(order: list[str], memory: Memory, now: datetime) -> list[str]:
     """Without a plan: some questions and one kata a day, less what was new earlier today."""
     first: dict[str, datetime] = {}
-    for key, at, _ in deck.reviews():
-        first.setdefault(key, at)
+    for review in memory.reviews():
+        first.setdefault(review.key, review.at)
     today = plans.study_day(now)
     begun = [k for k, at in first.items() if plans.study_day(at.astimezone(now.tzinfo)) == today]
     unseen = [key for key in order if key not in first]
@@ -114,7 +114,7 @@ def _new(order: list[str], deck: Deck, now: datetime) -> list[str]:
     return found
 
 
-def _entry(item: Item, cards: Mapping[str, Card]) -> Entry:
+def _entry(item: Item, cards: Mapping[str, MemoryCard]) -> Entry:
     kind, _, name = item.key.partition(":")
     if kind == QUESTION:
         question = bank.question(name)

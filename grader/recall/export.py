@@ -7,18 +7,15 @@ import msgspec
 
 from grader import __version__
 from grader.practice import schedule
-from grader.practice.database import Database
-from grader.practice.deck import Deck
-from grader.practice.progress import Progress
 from grader.recall import bank
+from grader.store import Store
 
 FORMAT = 1
 
 
-def everything(database: Database, now: datetime) -> dict[str, Any]:
+def everything(store: Store, now: datetime) -> dict[str, Any]:
     """One object: questions, cards with the recall predicted for `now`, reviews, answers, and
     the attempts at each kata (without the sources, which `kata history` keeps)."""
-    deck, progress = Deck(database), Progress(database)
     return {
         "format": FORMAT,
         "version": __version__,
@@ -31,11 +28,11 @@ def everything(database: Database, now: datetime) -> dict[str, Any]:
                 "recall": round(schedule.recall(card.memory, now), 4),
                 "fsrs": msgspec.json.decode(card.memory),
             }
-            for card in deck.cards().values()
+            for card in store.memory.cards().values()
         ],
         "reviews": [
-            {"key": key, "at": at, "rating": rating.name.lower()}
-            for key, at, rating in deck.reviews()
+            {"key": review.key, "at": review.at, "rating": review.rating.name.lower()}
+            for review in store.memory.reviews()
         ],
         "answers": [
             {
@@ -48,7 +45,7 @@ def everything(database: Database, now: datetime) -> dict[str, Any]:
                 "points": answer.points,
                 "rating": answer.rating.name.lower() if answer.rating else None,
             }
-            for answer in deck.answers()
+            for answer in store.memory.answers()
         ],
         "attempts": [
             {
@@ -61,7 +58,7 @@ def everything(database: Database, now: datetime) -> dict[str, Any]:
                 "checks_passed": attempt.checks[0],
                 "checks": attempt.checks[1],
             }
-            for slug in progress.standings()
-            for attempt in progress.attempts(slug)
+            for slug in store.attempts.standings()
+            for attempt in store.attempts.of(slug)
         ],
     }

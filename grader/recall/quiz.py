@@ -2,7 +2,7 @@
 
 Nothing here knows a terminal. Times (aware, in the learner's own time zone) and seeds come in as
 arguments. What was given is stored before anything is revealed, so that a sitting may end at any
-moment: the next one takes over what was answered and not yet rated (`Deck.take_over`).
+moment: the next one takes over what was answered and not yet rated (`Memory.take_over`).
 """
 
 import re
@@ -14,13 +14,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from grader.practice import queue, schedule
-from grader.practice.deck import Answer, Card, Deck
+from grader.practice import queue, repetition, schedule
 from grader.practice.plan import Plan
-from grader.practice.schedule import Rating
 from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
 from grader.recall.numbers import BadNumber, Drawn, Judged
+from grader.store.memory import Answer, Memory, MemoryCard, Rating
 
 _TRIES = 20  # seeds looked at for numbers other than the last time's
 
@@ -47,7 +46,7 @@ class Turn:
     question: Question
     draw: int
     names: Drawn
-    card: Card | None = None
+    card: MemoryCard | None = None
     answer: int | None = None
     text: str = ""
     finished: bool = False
@@ -102,7 +101,7 @@ class Sitting:
 
     def __init__(
         self,
-        deck: Deck,
+        deck: Memory,
         questions: Sequence[Question],
         options: Options,
         now: datetime,
@@ -153,7 +152,9 @@ class Sitting:
             return order
         return order[: max(self.options.limit - len(self._asked), 0)]
 
-    def _soon_last(self, keys: list[str], cards: Mapping[str, Card], now: datetime) -> list[str]:
+    def _soon_last(
+        self, keys: list[str], cards: Mapping[str, MemoryCard], now: datetime
+    ) -> list[str]:
         """What was rated today and is due in a few minutes comes after all else."""
         since = _day_start(now)
 
@@ -179,7 +180,7 @@ class Sitting:
             if options.ask in (None, q.id) and options.topic in (None, q.topic)
         ]
 
-    def _queue(self, options: Options, cards: Mapping[str, Card], now: datetime) -> list[str]:
+    def _queue(self, options: Options, cards: Mapping[str, MemoryCard], now: datetime) -> list[str]:
         keys = self._keys(options)
         if options.ask:
             return keys
@@ -198,7 +199,9 @@ class Sitting:
             planned = queue.ordered(keys, cards, now, self._plan, agenda.items())
         return [k for k in planned if k in self._all]
 
-    def _weakest(self, keys: list[str], cards: Mapping[str, Card], now: datetime) -> list[str]:
+    def _weakest(
+        self, keys: list[str], cards: Mapping[str, MemoryCard], now: datetime
+    ) -> list[str]:
         """Least known first; what was answered today comes last."""
         since = _day_start(now)
         today = {answer.key for answer in self.deck.answers() if answer.at >= since}
@@ -213,8 +216,8 @@ class Sitting:
         """How many new questions the study day of `now` still holds."""
         since = _day_start(now)
         first: dict[str, datetime] = {}
-        for reviewed, at, _ in self.deck.reviews():
-            first.setdefault(reviewed, at)
+        for review in self.deck.reviews():
+            first.setdefault(review.key, review.at)
         begun = sum(k.startswith("question:") and at >= since for k, at in first.items())
         return max(queue.NEW_A_DAY - begun, 0)
 
@@ -324,15 +327,15 @@ class Sitting:
         memory = turn.card.memory if turn.card else None
         return {rating: schedule.review(memory, rating, now).due for rating in Rating}
 
-    def rate(self, turn: Turn, rating: Rating, now: datetime) -> Card:
+    def rate(self, turn: Turn, rating: Rating, now: datetime) -> MemoryCard:
         """Store the rating; returns the card with its new due date."""
-        card = self.deck.rate(turn.key, rating, now, turn.answer)
+        card = repetition.rate(self.deck, turn.key, rating, now, turn.answer)
         self._rated[turn.key] = None
         return card
 
     def undo(self) -> Turn | None:
         """Take the last rating of this sitting back: the turn, ready to be rated again."""
-        answer = self.deck.undo(self.id)
+        answer = repetition.undo(self.deck, self.id)
         return None if answer is None else self._turn_of(answer)
 
     # The end

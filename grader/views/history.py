@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from grader.practice.progress import Attempt, Snapshot
+from grader.store.attempts import Attempt, Snapshot
 from grader.views.plain import columns, counted, paint
 
 _HEAD = ("version", "kept", "by", "lines", "attempts with it")

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from grader.interview.paper import Paper
     from grader.interview.report import Report
     from grader.practice.plan import Forecast, Item, Plan
-    from grader.practice.progress import Attempt, Snapshot
     from grader.practice.statistics import KataRecord, Statistics
     from grader.recall.agenda import Agenda, Entry
+    from grader.store.attempts import Attempt, Snapshot
     from grader.views.listing import Row
 
 Object = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from grader.catalog import Card
 from grader.exam.verdict import Level
-from grader.practice.progress import Standing
+from grader.store.attempts import Standing
 from grader.views.plain import clock, columns, counted, paint
 
 _HEAD = ("", "kata", "status", "due", "best", "par", "difficulty")

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from grader.harmless import harmless
-from grader.practice.schedule import Rating, day_end
+from grader.practice.schedule import day_end
 from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
 from grader.recall.numbers import Judged, Numeric
 from grader.recall.quiz import Summary, Turn
+from grader.store.memory import Rating
 from grader.views.maths import markdown
 from grader.views.plain import clock, counted, paint, painted, when, wrapped
 

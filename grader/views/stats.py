@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from grader.catalog import Card
-from grader.practice.statistics import KataRecord, Recalled, Solve, Statistics, Topic
+from grader.practice.statistics import KataRecord, Recalled, Statistics, Topic
+from grader.store.attempts import Solve
 from grader.views.plain import clock, columns, counted, paint, wrapped
 
 HEAT = ((0, "·"), (1, "░"), (5, "▒"), (10, "▓"), (20, "█"))  # from so many on, this sign

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from grader.catalog import Card
 from grader.practice.statistics import Solve, Statistics
+from grader.store.attempts import Solve
 from grader.views import html
 from grader.views import stats as words
 from grader.views.html import circle, line, rect, shape, text

@@ -1,22 +1,28 @@
-"""Cards, answers and ratings: what is remembered of questions, katas and bug hunts.
+"""Cards, reviews and answers: what is remembered of questions, katas and bug hunts.
 
 A card's key is `question:<id>`, `kata:<slug>` or `bug:<slug>`. Every write is one transaction;
-times come in as arguments (aware, UTC).
+times come in as arguments (aware, UTC). When a card is due again is not decided here.
 """
 
 import json
 import os
-from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import Any
 
-from grader.practice import schedule
-from grader.practice.database import Store, from_row, read_time, stored_time
-from grader.practice.schedule import Rating
+import msgspec
+
+from grader.store.database import Section, from_row, read_time, stored_time
 
 
-@dataclass(frozen=True)
-class Card:
+class Rating(IntEnum):
+    AGAIN = 1
+    HARD = 2
+    GOOD = 3
+    EASY = 4
+
+
+class MemoryCard(msgspec.Struct, frozen=True):
     """One remembered thing. `memory` is what the scheduler knows of it."""
 
     key: str
@@ -24,8 +30,19 @@ class Card:
     due: datetime
 
 
-@dataclass(frozen=True)
-class Answer:
+class Review(msgspec.Struct, frozen=True):
+    """A rating of a card, and of the answer with that id if there was one. `before` is the card's
+    memory until then, None for the first rating."""
+
+    id: int
+    key: str
+    answer: int | None
+    at: datetime
+    rating: Rating
+    before: str | None
+
+
+class Answer(msgspec.Struct, frozen=True):
     """What was answered. `draw` is the seed of the question's numbers, `points` the indices of
     the rubric points ticked (None: not revealed yet), `rating` what it was rated, if it was.
     `finished` is false while it is being given; `seconds` is 0 then."""
@@ -44,70 +61,74 @@ class Answer:
     finished: bool = True
 
 
-class Deck(Store):
-    """The learner's cards over an open database."""
+class Memory(Section):
+    """What the learner remembers, and what was asked to find that out."""
 
     # Cards
 
-    def cards(self) -> dict[str, Card]:
+    def cards(self) -> dict[str, MemoryCard]:
         """Every card that was ever rated, by key."""
-        rows = self._db.rows("SELECT * FROM cards")
-        return {row["key"]: Card(row["key"], row["memory"], read_time(row["due"])) for row in rows}
+        return {row["key"]: _card(row) for row in self._db.rows("SELECT * FROM cards")}
 
-    def rate(self, key: str, rating: Rating, now: datetime, answer: int | None = None) -> Card:
-        """Review a card (a new one too); returns it with its new due date."""
+    def card(self, key: str) -> MemoryCard | None:
+        row = self._db.row("SELECT * FROM cards WHERE key = ?", (key,))
+        return None if row is None else _card(row)
+
+    def put(self, card: MemoryCard) -> None:
+        """Store a card, a new one too."""
         with self._db.transaction():
-            row = self._db.row("SELECT memory FROM cards WHERE key = ?", (key,))
-            before = None if row is None else row["memory"]
-            after = schedule.review(before, rating, now)
+            self._db.insert(
+                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?)",
+                (card.key, card.memory, stored_time(card.due)),
+            )
+
+    def forget(self, key: str) -> None:
+        """The card is as if it had never been rated."""
+        with self._db.transaction():
+            self._db.rows("DELETE FROM cards WHERE key = ?", (key,))
+
+    # Reviews
+
+    def add_review(
+        self, key: str, rating: Rating, now: datetime, before: str | None, answer: int | None
+    ) -> None:
+        """Store a rating, and what it rests on: the memory before it, the answer rated."""
+        with self._db.transaction():
             self._db.insert(
                 "INSERT INTO reviews (key, answer, at, rating, before) VALUES (?, ?, ?, ?, ?)",
                 (key, answer, stored_time(now), int(rating), before),
             )
-            self._db.insert(
-                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?)",
-                (key, after.memory, stored_time(after.due)),
-            )
-        return Card(key, after.memory, after.due)
 
-    def undo(self, quiz: int | None = None) -> Answer | None:
-        """Take the last rating of a quiz's answer back, of this quiz or of any.
+    def reviews(self, key: str | None = None) -> list[Review]:
+        """Every rating that stands, or those of one card, oldest first."""
+        rows = self._db.rows(
+            "SELECT * FROM reviews WHERE NOT undone AND (? IS NULL OR key = ?) ORDER BY id",
+            (key, key),
+        )
+        return [_review(row) for row in rows]
 
-        Returns the answer with the rating that it had, or None if there is none. Later reviews of
-        the same card (from another quiz) stand: they are done again on what was before.
-        """
+    def last_rated(self, quiz: int | None = None) -> tuple[Review, Answer] | None:
+        """The last rating that stands of a quiz's answer, of this quiz or of any."""
+        row = self._db.row(
+            "SELECT reviews.* FROM reviews JOIN answers ON answers.id = reviews.answer"
+            " WHERE NOT undone AND answers.quiz IS NOT NULL AND (? IS NULL OR quiz = ?)"
+            " ORDER BY reviews.id DESC LIMIT 1",
+            (quiz, quiz),
+        )
+        if row is None:
+            return None
+        (answer,) = self._answers("WHERE answers.id = ?", (row["answer"],))
+        return _review(row), answer
+
+    def take_back(self, review: Review) -> None:
+        """A rating stands no longer."""
         with self._db.transaction():
-            row = self._db.row(
-                "SELECT reviews.* FROM reviews JOIN answers ON answers.id = reviews.answer"
-                " WHERE NOT undone AND answers.quiz IS NOT NULL AND (? IS NULL OR quiz = ?)"
-                " ORDER BY reviews.id DESC LIMIT 1",
-                (quiz, quiz),
-            )
-            if row is None:
-                return None
-            (answer,) = self._answers("WHERE answers.id = ?", (row["answer"],))
-            self._db.rows("UPDATE reviews SET undone = 1 WHERE id = ?", (row["id"],))
-            memory: str | None = row["before"]
-            for later in self._db.rows(
-                "SELECT * FROM reviews WHERE key = ? AND id > ? AND NOT undone ORDER BY id",
-                (row["key"], row["id"]),
-            ):
-                self._db.rows("UPDATE reviews SET before = ? WHERE id = ?", (memory, later["id"]))
-                at = read_time(later["at"])
-                memory = schedule.review(memory, Rating(later["rating"]), at).memory
-            if memory is None:
-                self._db.rows("DELETE FROM cards WHERE key = ?", (row["key"],))
-            else:
-                due = stored_time(schedule.due_of(memory))
-                self._db.insert(
-                    "INSERT OR REPLACE INTO cards VALUES (?, ?, ?)", (row["key"], memory, due)
-                )
-        return answer
+            self._db.rows("UPDATE reviews SET undone = 1 WHERE id = ?", (review.id,))
 
-    def reviews(self) -> list[tuple[str, datetime, Rating]]:
-        """Every rating that stands, oldest first: key, time, rating."""
-        rows = self._db.rows("SELECT * FROM reviews WHERE NOT undone ORDER BY id")
-        return [(r["key"], read_time(r["at"]), Rating(r["rating"])) for r in rows]
+    def rebase(self, review: Review, before: str | None) -> None:
+        """A rating was given on another memory than it seemed."""
+        with self._db.transaction():
+            self._db.rows("UPDATE reviews SET before = ? WHERE id = ?", (before, review.id))
 
     # Quizzes and answers
 
@@ -147,13 +168,14 @@ class Deck(Store):
         text: str,
         now: datetime,
         *,
-        seconds: float,
+        seconds: float | None,
         draw: int = 0,
         correct: bool | None = None,
         quiz: int | None = None,
         interview: int | None = None,
     ) -> int:
-        """Store an answer as it was given; returns its id."""
+        """Store an answer as it was given; returns its id. `seconds` is None while it is still
+        being given."""
         with self._db.transaction():
             return self._db.insert(
                 "INSERT INTO answers (key, quiz, interview, at, seconds, draw, text, correct)"
@@ -163,11 +185,7 @@ class Deck(Store):
 
     def begin_answer(self, key: str, text: str, now: datetime, *, draw: int, quiz: int) -> int:
         """Store the first lines of an answer that is still being given; returns its id."""
-        with self._db.transaction():
-            return self._db.insert(
-                "INSERT INTO answers (key, quiz, at, draw, text) VALUES (?, ?, ?, ?, ?)",
-                (key, quiz, stored_time(now), draw, text),
-            )
+        return self.answer(key, text, now, seconds=None, draw=draw, quiz=quiz)
 
     def continue_answer(self, answer: int, text: str) -> None:
         """Store what an answer says so far."""
@@ -203,6 +221,7 @@ class Deck(Store):
         return [_answer(row) for row in rows]
 
 
+@from_row
 def _left(row: Any) -> bool:
     """Whether the quiz of an answer is over, so that another may take the answer over."""
     options = json.loads(row["options"])
@@ -220,6 +239,22 @@ def _runs(pid: object) -> bool:
     except OSError:
         return True
     return True
+
+
+def _card(row: Any) -> MemoryCard:
+    return MemoryCard(row["key"], row["memory"], read_time(row["due"]))
+
+
+@from_row
+def _review(row: Any) -> Review:
+    return Review(
+        row["id"],
+        row["key"],
+        row["answer"],
+        read_time(row["at"]),
+        Rating(row["rating"]),
+        row["before"],
+    )
 
 
 @from_row

@@ -6,18 +6,19 @@ is one transaction; times come in as arguments (aware, UTC).
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from grader.practice.database import Store, from_row, read_time, stored_time
+import msgspec
+
+from grader.store.database import Section, from_row, read_time, stored_time
+from grader.store.memory import Memory
 
 _BEAT = "beat"
 
 
-@dataclass(frozen=True)
-class Interview:
+class Interview(msgspec.Struct, frozen=True):
     """`ended` is None while it can be gone on with."""
 
     number: int
@@ -27,8 +28,7 @@ class Interview:
     ended: datetime | None
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(msgspec.Struct, frozen=True):
     """An answer to a question of the deck, to be stored with the event that tells of it."""
 
     key: str
@@ -38,7 +38,7 @@ class Given:
     correct: bool | None
 
 
-class Interviews(Store):
+class Interviews(Section):
     """The interviews in an open database."""
 
     def begin(self, plan: str, home: Path, now: datetime) -> Interview:
@@ -71,7 +71,7 @@ class Interviews(Store):
         rows = self._db.rows(
             "SELECT * FROM interview_events WHERE interview = ? ORDER BY id", (number,)
         )
-        return [(row["clock_s"], row["kind"], json.loads(row["data"])) for row in rows]
+        return [_event(row) for row in rows]
 
     def append(
         self,
@@ -96,18 +96,14 @@ class Interviews(Store):
                 (number, stored_time(now), clock_s, kind, json.dumps(data)),
             )
             if given is not None:
-                self._db.insert(
-                    "INSERT INTO answers (key, interview, at, seconds, draw, text, correct)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        given.key,
-                        number,
-                        stored_time(now),
-                        given.seconds,
-                        given.draw,
-                        given.text,
-                        given.correct,
-                    ),
+                Memory(self._db).answer(
+                    given.key,
+                    given.text,
+                    now,
+                    seconds=given.seconds,
+                    draw=given.draw,
+                    correct=given.correct,
+                    interview=number,
                 )
 
     def answer(self, number: int, key: str) -> int | None:
@@ -116,6 +112,11 @@ class Interviews(Store):
             "SELECT max(id) AS id FROM answers WHERE interview = ? AND key = ?", (number, key)
         )
         return None if row is None else row["id"]
+
+
+@from_row
+def _event(row: Any) -> tuple[float, str, dict[str, Any]]:
+    return row["clock_s"], row["kind"], json.loads(row["data"])
 
 
 @from_row

@@ -1,9 +1,8 @@
-"""What a learner has done: snapshots, attempts, rounds against the clock, hints, settings.
+"""What a learner has done on katas: snapshots, attempts, rounds against the clock, hints.
 
 Times come in as arguments (aware, UTC); nothing here asks the clock.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import msgspec
 
 from grader.exam.verdict import Level, Outcome, Verdict
-from grader.practice.database import Store, from_row, read_time, stored_time
+from grader.store.database import Section, from_row, read_time, stored_time
 
 
 class Reason(StrEnum):
@@ -25,8 +24,7 @@ class Reason(StrEnum):
     MOCK = "mock"
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A kept version of a learner's file. `number` counts per kata, from 1."""
 
     id: int
@@ -37,8 +35,7 @@ class Snapshot:
     source: bytes
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """A graded version. `snapshot` is its number, or None where there were no bytes to keep;
     `part` the one part that was run, or None; `checks` those that passed and those that ran."""
 
@@ -53,8 +50,7 @@ class Attempt:
     checks: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """What storing an attempt tells: its number, the seconds since the round began (None without
     a clock), the round if this attempt is the first of it to pass, and when the kata is due again
     if it was rated."""
@@ -65,8 +61,7 @@ class Recorded:
     due: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Solved:
+class Solved(msgspec.Struct, frozen=True):
     """A kata passed from the blank stub, for the first time in a round against the clock.
     `seconds` is None if the system's clock was set back meanwhile."""
 
@@ -75,8 +70,7 @@ class Solved:
     saw_solution: bool
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How far one kata is. `best_s` is the shortest time from a blank stub to all passed."""
 
     level: Level = Level.NONE
@@ -84,8 +78,18 @@ class Standing:
     best_s: float | None = None
 
 
-class Progress(Store):
-    """The learner's record over an open database."""
+class Solve(msgspec.Struct, frozen=True):
+    """A kata solved from the blank stub against the clock, for the first time in its round."""
+
+    slug: str
+    at: datetime
+    seconds: float
+    hints: int
+    saw_solution: bool
+
+
+class Attempts(Section):
+    """The learner's work on every kata."""
 
     # Snapshots
 
@@ -191,8 +195,8 @@ class Progress(Store):
             return None
         return Solved(elapsed, row["hints"], bool(row["saw"]))
 
-    def attempts(self, slug: str) -> list[Attempt]:
-        """All attempts, oldest first."""
+    def of(self, slug: str) -> list[Attempt]:
+        """All attempts at a kata, oldest first."""
         rows = self._db.rows(
             "SELECT attempts.*, snapshots.number AS version FROM attempts"
             " LEFT JOIN snapshots ON snapshots.id = attempts.snapshot"
@@ -203,29 +207,35 @@ class Progress(Store):
 
     def standings(self) -> dict[str, Standing]:
         """How far every kata is that was ever attempted."""
+        best: dict[str, float] = {}
+        for solve in self.solves():
+            best[solve.slug] = min(solve.seconds, best.get(solve.slug, solve.seconds))
         found: dict[str, Standing] = {}
         for row in self._db.rows(
             "SELECT slug, count(*) AS attempts, max(passed AND part IS NULL) AS passed,"
             " max(level = 'core' AND part IS NULL) AS core FROM attempts GROUP BY slug"
         ):
             level = Level.COMPLETE if row["passed"] else Level.CORE if row["core"] else Level.NONE
-            found[row["slug"]] = Standing(level, row["attempts"])
-        for row in self._db.rows(
-            "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended FROM attempts"
-            " JOIN rounds ON rounds.id = attempts.round"
-            " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
-            " GROUP BY rounds.id"
-        ):
-            before = found[row["slug"]]
-            took = _elapsed(row["began"], row["ended"])
-            if took is not None and (before.best_s is None or took < before.best_s):
-                found[row["slug"]] = Standing(before.level, before.attempts, took)
+            found[row["slug"]] = Standing(level, row["attempts"], best.get(row["slug"]))
         return found
 
-    def due(self) -> dict[str, datetime]:
-        """When each kata that was ever solved from the blank stub is due again."""
-        rows = self._db.rows("SELECT key, due FROM cards WHERE key LIKE 'kata:%'")
-        return {r["key"].removeprefix("kata:"): read_time(r["due"]) for r in rows}
+    def solves(self) -> list[Solve]:
+        """Every solve, oldest first, without those before which the system's clock was set back."""
+        rows = self._db.rows(
+            "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended,"
+            " (SELECT count(*) FROM hints_seen"
+            " WHERE round = rounds.id AND at <= attempts.at) AS hints,"
+            " EXISTS (SELECT 1 FROM solutions_seen"
+            " WHERE round = rounds.id AND at <= attempts.at) AS saw"
+            " FROM attempts JOIN rounds ON rounds.id = attempts.round"
+            " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
+            " GROUP BY rounds.id ORDER BY ended"
+        )
+        return [
+            Solve(row["slug"], read_time(row["ended"]), took, row["hints"], bool(row["saw"]))
+            for row in rows
+            if (took := _elapsed(row["began"], row["ended"])) is not None
+        ]
 
     # Hints and solutions
 
@@ -253,16 +263,6 @@ class Progress(Store):
                 "INSERT INTO solutions_seen (slug, round, at) VALUES (?, ?, ?)",
                 (slug, self._round_id(slug), stored_time(now)),
             )
-
-    # Settings
-
-    def setting(self, key: str) -> str | None:
-        row = self._db.row("SELECT value FROM settings WHERE key = ?", (key,))
-        return None if row is None else str(row["value"])
-
-    def set(self, key: str, value: str) -> None:
-        with self._db.transaction():
-            self._db.insert("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
 
 def _elapsed(began: str, ended: str) -> float | None:

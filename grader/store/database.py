@@ -1,18 +1,18 @@
 """The SQLite file that holds a learner's progress: opening it, its schema, its errors.
 
 Timestamps are UTC text, `2026-03-01T09:30:00.000000+00:00`: they sort as text. A new schema
-version is a new entry at the end of `_MIGRATIONS`; the ones before it never change.
+version is a new file in `schema/`, which leads there from the one before; those never change.
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,109 +20,8 @@ from grader.errors import KataError
 
 T = TypeVar("T")
 
+_SCHEMA = Path(__file__).with_name("schema")
 _BUSY_S = 5.0
-
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        # A version of the learner's file. The same bytes twice in a row are one snapshot.
-        """CREATE TABLE snapshots (
-            id INTEGER PRIMARY KEY,
-            slug TEXT NOT NULL,
-            number INTEGER NOT NULL,
-            source BLOB NOT NULL,
-            sha256 TEXT NOT NULL,
-            at TEXT NOT NULL,
-            reason TEXT NOT NULL,
-            UNIQUE (slug, number))""",
-        # A round begins with a blank stub (`start`, `reset`) and ends with the next round.
-        # `timed` is cleared when work from before the round is brought back into it.
-        """CREATE TABLE rounds (
-            id INTEGER PRIMARY KEY,
-            slug TEXT NOT NULL,
-            at TEXT NOT NULL,
-            timed INTEGER NOT NULL DEFAULT 1)""",
-        # `seconds` is what grading took; `part` is NULL when the whole kata was graded.
-        """CREATE TABLE attempts (
-            id INTEGER PRIMARY KEY,
-            slug TEXT NOT NULL,
-            number INTEGER NOT NULL,
-            round INTEGER REFERENCES rounds (id),
-            snapshot INTEGER REFERENCES snapshots (id),
-            at TEXT NOT NULL,
-            seconds REAL NOT NULL,
-            seed INTEGER NOT NULL,
-            part TEXT,
-            passed INTEGER NOT NULL,
-            level TEXT NOT NULL,
-            verdict BLOB NOT NULL,
-            UNIQUE (slug, number))""",
-        """CREATE TABLE hints_seen (
-            id INTEGER PRIMARY KEY,
-            slug TEXT NOT NULL,
-            round INTEGER REFERENCES rounds (id),
-            rung INTEGER NOT NULL,
-            at TEXT NOT NULL)""",
-        """CREATE TABLE solutions_seen (
-            id INTEGER PRIMARY KEY,
-            slug TEXT NOT NULL,
-            round INTEGER REFERENCES rounds (id),
-            at TEXT NOT NULL)""",
-        "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        "CREATE INDEX rounds_by_slug ON rounds (slug)",
-        "CREATE INDEX hints_by_slug ON hints_seen (slug)",
-    ),
-    (
-        # What is remembered of one question, kata or bug hunt: `memory` is an FSRS card.
-        "CREATE TABLE cards (key TEXT PRIMARY KEY, memory TEXT NOT NULL, due TEXT NOT NULL)",
-        # One sitting of `kata quiz`; `options` says which questions it asks.
-        """CREATE TABLE quizzes (
-            id INTEGER PRIMARY KEY,
-            at TEXT NOT NULL,
-            options TEXT NOT NULL,
-            ended TEXT)""",
-        # A mock interview: `plan` is its paper, all that happens in it is an event.
-        """CREATE TABLE interviews (
-            id INTEGER PRIMARY KEY,
-            at TEXT NOT NULL,
-            plan TEXT NOT NULL,
-            folder TEXT NOT NULL,
-            ended TEXT)""",
-        # `clock_s` is the interview's own clock, which pauses stop.
-        """CREATE TABLE interview_events (
-            id INTEGER PRIMARY KEY,
-            interview INTEGER NOT NULL REFERENCES interviews (id),
-            at TEXT NOT NULL,
-            clock_s REAL NOT NULL,
-            kind TEXT NOT NULL,
-            data TEXT NOT NULL)""",
-        # An answer is stored as it is given, before anything is revealed: line by line, with
-        # `seconds` NULL until its end. `draw` is the seed of its numbers, `correct` NULL where
-        # nothing was computed, `points` those ticked (JSON).
-        """CREATE TABLE answers (
-            id INTEGER PRIMARY KEY,
-            key TEXT NOT NULL,
-            quiz INTEGER REFERENCES quizzes (id),
-            interview INTEGER REFERENCES interviews (id),
-            at TEXT NOT NULL,
-            seconds REAL,
-            draw INTEGER NOT NULL,
-            text TEXT NOT NULL,
-            correct INTEGER,
-            points TEXT)""",
-        # A rating and the memory before it (NULL: the first), so that it can be taken back.
-        """CREATE TABLE reviews (
-            id INTEGER PRIMARY KEY,
-            key TEXT NOT NULL,
-            answer INTEGER REFERENCES answers (id),
-            at TEXT NOT NULL,
-            rating INTEGER NOT NULL,
-            before TEXT,
-            undone INTEGER NOT NULL DEFAULT 0)""",
-        "CREATE INDEX answers_by_key ON answers (key)",
-        "CREATE INDEX events_by_interview ON interview_events (interview)",
-    ),
-)
-
 
 _MOVE_AWAY = "Move it away to begin a new one; your kata files are not touched."
 
@@ -238,11 +137,12 @@ class Database:
         return connection
 
     def _migrate(self) -> None:
-        if self._version() == len(_MIGRATIONS):
+        newest = len(_migrations())
+        if self._version() == newest:
             return
         with self.transaction():
             version = self._version()  # again: another process may have been first
-            if version > len(_MIGRATIONS):
+            if version > newest:
                 raise StoreError(
                     f"The progress file {self.path} was written by a newer kata.\n"
                     "Update it (pip install -U lora-kata), or set KATA_HOME to another folder."
@@ -253,10 +153,11 @@ class Database:
 
     @staticmethod
     def _bring_up(connection: sqlite3.Connection, version: int) -> None:
-        for statements in _MIGRATIONS[version:]:
-            for statement in statements:
+        migrations = _migrations()
+        for file in migrations[version:]:
+            for statement in _statements(file.read_text(encoding="utf-8")):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -322,37 +223,33 @@ class Database:
     def close(self) -> None:
         self._connection.close()
 
-    def __enter__(self) -> "Database":
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Store:
+class Section:
     """One kind of things that an open database holds."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    @classmethod
-    def open(cls, *, create: bool) -> Self:
-        """The user's own. Without `create` nothing is written where there is none."""
-        return cls(Database(file(), create=create))
+    def transaction(self) -> AbstractContextManager[None]:
+        """See `Database.transaction`."""
+        return self._db.transaction()
 
-    def close(self) -> None:
-        self._db.close()
 
-    def __enter__(self) -> Self:
-        return self
+def _migrations() -> list[Path]:
+    """What leads from each version to the next, the first from an empty file."""
+    return sorted(_SCHEMA.glob("*.sql"))
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+
+def _statements(script: str) -> Iterator[str]:
+    """Its statements one by one: `executescript` would first commit what is open."""
+    statement = ""
+    for piece in re.split("(?<=;)", script):
+        statement += piece
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():  # SQLite says what it lacks
+        yield statement
 
 
 def stored_time(time: datetime) -> str:
