@@ -6,7 +6,7 @@ from datetime import date
 from markupsafe import Markup
 
 from grader.catalog import Card
-from grader.practice.statistics import Solve, Statistics
+from grader.practice.statistics import Statistics
 from grader.store.attempts import Solve
 from grader.views import html
 from grader.views import stats as words
