@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from grader.exam.verdict import Check, Outcome, Part, Verdict
-from grader.practice import schedule
-from grader.practice.database import Database
+from grader.practice import grading, schedule
+from grader.practice.database import Database, file
 from grader.practice.deck import Deck
-from grader.practice.journal import Journal
-from grader.practice.progress import Progress
+from grader.practice.progress import Progress, Reason
 from grader.practice.schedule import Rating
 from grader.render.plain import when
 
@@ -168,9 +167,18 @@ def _verdict(passed: bool = True, only: Part | None = None) -> Verdict:
 
 def _run(after: timedelta, verdict: Verdict) -> datetime | None:
     """An attempt so long after NOW; when the kata is due again, if that rated it."""
-    recorded = Journal("lora_linear", b"source", NOW + after).close(verdict)
-    assert recorded is not None
-    return recorded.due
+    path = file().with_name("lora_linear.py")
+    path.write_bytes(b"source")
+    graded = grading.grade(
+        "lora_linear",
+        path,
+        lambda slug, source, name: verdict,
+        name="",
+        now=NOW + after,
+        keep=Reason.RUN,
+    )
+    assert graded.recorded is not None
+    return graded.recorded.due
 
 
 def test_a_pass_rates_once_a_round(database: Database) -> None:
