@@ -111,6 +111,7 @@ def whole_and_broken(
             play()
         except Break:
             count += 1
+            assert count < 1000, "it stores the same over and over"
         else:
             return whole, stored(home), count
         at, breaks.at = breaks.at, -1
