@@ -18,14 +18,14 @@ from grader.exam.verdict import Check, Outcome, Part, Trouble, Verdict
 from grader.interview import sitting as sittings
 from grader.interview.choice import Grade
 from grader.interview.paper import Ask, Kind, Paper, Round
-from grader.interview.sitting import (
+from grader.interview.sitting import Sitting
+from grader.interview.steps import (
     Begin,
     Compare,
     End,
     Mistakes,
     Question,
     Reveal,
-    Sitting,
     Step,
     Work,
 )
@@ -183,6 +183,7 @@ PAPER = Paper(
 
 def take(sitting: Sitting, step: Step) -> None:
     """One step as this learner takes it, by what is stored alone."""
+    last = sitting.round.last
     match step:
         case Begin():
             sitting.enter()
@@ -196,10 +197,10 @@ def take(sitting: Sitting, step: Step) -> None:
             sitting.diagnose("the scale")
         case Work() if sitting.round.hints == 0:
             sitting.hint()
-        case Work() if sitting.round.last is None:
+        case Work() if last is None:
             step.path.write_bytes(b"wrong")
             sitting.grade(judge, "enter")
-        case Work() if not sitting.round.last.passed and step.slug != "adapter_stack":
+        case Work() if last and not last.passed and step.slug != "adapter_stack":
             step.path.write_bytes(b"right")
             sitting.grade(judge, "save")
         case Work():

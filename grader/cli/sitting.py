@@ -9,14 +9,14 @@ from grader.cli.desk import Desk, Saved
 from grader.exam.verdict import Trouble, Verdict
 from grader.interview import timing
 from grader.interview.paper import Kind
-from grader.interview.sitting import (
+from grader.interview.sitting import Sitting
+from grader.interview.steps import (
     Begin,
     Compare,
     End,
     Mistakes,
     Question,
     Reveal,
-    Sitting,
     Step,
     Work,
 )

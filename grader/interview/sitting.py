@@ -8,8 +8,7 @@ them. An event and what follows from it (an answer, an attempt, a rating) are on
 import contextlib
 import fcntl
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -20,8 +19,19 @@ from grader.exam import submission
 from grader.exam.verdict import Trouble, Verdict
 from grader.interview import events, timing
 from grader.interview import paper as papers
-from grader.interview.events import Answered, Event, Graded, RoundState, State
+from grader.interview.events import Answered, Event, RoundState, State
 from grader.interview.paper import Ask, Kind, Paper, Round
+from grader.interview.steps import (
+    Begin,
+    Compare,
+    End,
+    Hint,
+    Mistakes,
+    Question,
+    Reveal,
+    Step,
+    Work,
+)
 from grader.practice import clock, files, grading, hunt, schedule, stubs
 from grader.practice.database import Database, StoreError, file
 from grader.practice.deck import Deck
@@ -32,85 +42,7 @@ from grader.recall import bank, numbers
 
 _BEAT_S = 5.0
 
-
-@dataclass(frozen=True)
-class Begin:
-    """A round is to be entered, with `enter`; `again`: one that was broken off."""
-
-    again: bool
-
-
-@dataclass(frozen=True)
-class Question:
-    """To be answered: lines with `write`, then `answer` or `skip`. `typed` are the lines so far;
-    `number`: the first is to be a number, and without it `answer` skips."""
-
-    ask: Ask
-    place: int
-    typed: Sequence[str]
-    number: bool
-
-
-@dataclass(frozen=True)
-class Work:
-    """A file to be worked on: `grade`, `hint`, `diagnose`, then `end`. `unsaid`: it is a hunt, and
-    what is wrong is to be said first."""
-
-    slug: str
-    path: Path
-    unsaid: bool
-
-
-@dataclass(frozen=True)
-class Mistakes:
-    """What the best grading of a coding round found wrong; `seen` goes on."""
-
-    round: int
-    slug: str
-    best: Graded
-    bugs: Sequence[catalog.Bug]
-
-
-@dataclass(frozen=True)
-class Compare:
-    """An answer beside a good one: `tick` the points said if it is to be judged by points, or
-    else `weigh` it; one that was skipped weighs nothing."""
-
-    round: int
-    place: int
-    ask: Ask
-    answer: Answered
-    by_points: bool
-
-
-@dataclass(frozen=True)
-class Reveal:
-    """A hunt's bug: `judge` whether the diagnosis, if there is one, named it. `change` is the
-    lines of the reference and what stood there."""
-
-    round: int
-    slug: str
-    bug: catalog.Bug
-    change: tuple[Sequence[str], Sequence[str]]
-    diagnosis: str
-
-
-@dataclass(frozen=True)
-class End:
-    """Nothing is left of the round: `end` it."""
-
-
-Step = Begin | Question | Work | Mistakes | Compare | Reveal | End
 S = TypeVar("S", bound=Step)
-
-
-@dataclass(frozen=True)
-class Hint:
-    """Rung `rung` of the `of` that there are."""
-
-    rung: int
-    of: int
-    text: str
 
 
 class Sitting:
