@@ -74,7 +74,7 @@ class Conversation:
             left_s=self.sitting.left_s,
             whole_left_s=self.sitting.whole_left_s,
             last=last if round.round.on_code else "",
-            paused=not self.sitting.keeper.runs,
+            paused=self.sitting.halted,
         )
 
     def _take(self, step: Step) -> None:

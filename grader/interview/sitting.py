@@ -51,7 +51,7 @@ class Sitting:
     def __init__(self, interview: Interview) -> None:
         self.interview, self.paper = interview, papers.decode(interview.plan)
         self.state = state_of(interview, self.paper)
-        self.keeper = timing.Keeper(self.state.clock_s, clock.seconds)
+        self._keeper = timing.Keeper(self.state.clock_s, clock.seconds)
         self._stored_s = self.state.clock_s
         self._entered: int | None = None
         self._asked: tuple[int, int, float] | None = None  # round, place, since when
@@ -68,9 +68,14 @@ class Sitting:
         return self.state.rounds[self.number]
 
     @property
+    def halted(self) -> bool:
+        """Whether the clock stands."""
+        return not self._keeper.runs
+
+    @property
     def used_s(self) -> float:
         """Seconds spent in the round."""
-        return self.round.used_s(self.keeper.elapsed())
+        return self.round.used_s(self._keeper.elapsed())
 
     @property
     def left_s(self) -> float:
@@ -80,26 +85,26 @@ class Sitting:
     @property
     def whole_left_s(self) -> float:
         """Seconds left of the interview."""
-        return timing.left_s(self.paper.minutes, self.keeper.elapsed())
+        return timing.left_s(self.paper.minutes, self._keeper.elapsed())
 
     # Time
 
     def start(self) -> None:
         """Let the clock run, at first or after a pause."""
-        self.keeper.start()
+        self._keeper.start()
         closing = [self._close] if self.state.finished else []  # an older kata may not have
         if self.state.paused or closing:
             self._note(events.Resumed(), *closing)
 
     def beat(self) -> int | None:
         """Note that time passes; the warning that is due, if one is."""
-        if self.state.finished or not self.keeper.runs:
+        if self.state.finished or self.halted:
             return None
         mark = timing.due_warning(self.round.round.minutes, self.used_s, self.round.warned)
         with contextlib.suppress(StoreError):  # what is said next is stored, or tells why not
             if mark is not None:
                 self._note(events.Warned(round=self.number, minutes=mark))
-            elif self.keeper.elapsed() - self._stored_s >= _BEAT_S:
+            elif self._keeper.elapsed() - self._stored_s >= _BEAT_S:
                 self._note(events.Beat())
         if mark is not None:
             self.round.warned.add(mark)
@@ -107,15 +112,15 @@ class Sitting:
 
     def halt(self) -> None:
         """Stop the clock, as while the learner is asked why."""
-        self.keeper.stop()
+        self._keeper.stop()
 
     def pause(self, reason: str) -> None:
-        self.keeper.stop()
+        self._keeper.stop()
         self._note(events.Paused(reason=reason))
 
     def leave(self, reason: str) -> None:
         """Pause because the sitting breaks off, whatever state it is in."""
-        self.keeper.stop()
+        self._keeper.stop()
         with contextlib.suppress(StoreError):
             if not self.state.paused and not self.state.finished:
                 self._note(events.Paused(reason=reason))
@@ -168,7 +173,7 @@ class Sitting:
         if place is None:
             return End()
         if self._asked is None or self._asked[:2] != (self.number, place):
-            self._asked = (self.number, place, self.keeper.elapsed())
+            self._asked = (self.number, place, self._keeper.elapsed())
         typed = self.round.typed.get(place, [])
         numeric = _numeric(asks[place]) is not None
         return Question(asks[place], place, typed, numeric and not typed)
@@ -204,7 +209,7 @@ class Sitting:
         event = Answered(
             round=self.number,
             ask=step.place,
-            seconds=round(self.keeper.elapsed() - self._asked[2], 1),
+            seconds=round(self._keeper.elapsed() - self._asked[2], 1),
             text=text,
             skipped=skipped,
             correct=judged.correct if judged else None,
@@ -257,7 +262,7 @@ class Sitting:
         def then(verdict: Verdict, source: bytes | Trouble, snapshot: Snapshot | None) -> Write:
             kept = None if snapshot is None else snapshot.number
             event = events.graded(verdict, number, by, kept, _digest(source))
-            noted.append((event, self.keeper.elapsed()))
+            noted.append((event, self._keeper.elapsed()))
             return lambda database: self._put(database, *noted[0])
 
         graded = grading.grade(
@@ -343,7 +348,7 @@ class Sitting:
 
     def _note(self, event: Event, *writes: Write, given: Given | None = None) -> None:
         """Store an event and what follows from it, all or nothing."""
-        clock_s = self.keeper.elapsed()
+        clock_s = self._keeper.elapsed()
         with Database(file(), create=True) as database, database.transaction():
             self._put(database, event, clock_s, given)
             for write in writes:

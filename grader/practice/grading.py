@@ -104,12 +104,13 @@ def grade(
             trouble = error
     verdict = judge(slug, source, name)
     write = then(verdict, source, snapshot) if then else None
-    counts = keep is not None and (verdict.started or keep is not Reason.MOCK)
+    in_round = keep is not Reason.MOCK
+    counts = keep is not None and (in_round or verdict.started)
     if trouble is None and (counts or write):
         try:
             with Database(file(), create=True) as database, database.transaction():
                 if counts:
-                    recorded = _recorded(database, verdict, snapshot, now, keep is not Reason.MOCK)
+                    recorded = _recorded(database, verdict, snapshot, now, in_round)
                 if write:
                     write(database)
         except StoreError as error:
