@@ -13,6 +13,7 @@ from conftest import Kata
 
 from grader import catalog
 from grader.practice import clock, hunt
+from grader.practice.grading import Bench
 from grader.store import Store
 from grader.store.memory import Rating
 
@@ -117,6 +118,14 @@ def test_a_hunt_from_planting_to_schedule(kata: Kata, tmp_path: Path) -> None:
         Rating.HARD,
     )
     assert kata("bug", "--check").returncode == 2  # none is open any more
+
+
+def test_a_diagnosis_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever front asks for it, nothing is judged before it was said what is wrong."""
+    monkeypatch.setenv("KATA_HOME", str(tmp_path))
+    found = hunt.plant("lora_linear", hunt.chosen_bug("lora_linear", 4), clock.now())
+    with pytest.raises(hunt.Undiagnosed):
+        hunt.grade(found, Bench().judge, clock.now())
 
 
 def test_giving_up_shows_it_and_loses_no_file(kata: Kata, tmp_path: Path) -> None:

@@ -497,9 +497,9 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
 
     # Debrief.
     page = sitting.until("Round 5 of 5", "A good answer", "left")
-    for _ in range(2):
-        sitting.type("1 3")
-    sitting.type("a", "", "y", "", "y")
+    sitting.type("4")
+    sitting.until("numbers from 1 to 3 are wanted")
+    sitting.type("1,3", "2-3", "all", "", "y", "", "y")
     sitting.process.stdin.close()  # type: ignore[union-attr]
     page = sitting.until("Verdict:", "Drill next", "report.html")
     assert sitting.process.wait(60) == 0

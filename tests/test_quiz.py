@@ -24,7 +24,7 @@ import pytest
 
 from grader.practice import repetition
 from grader.practice.queue import NEW_A_DAY
-from grader.recall import bank, quiz
+from grader.recall import bank, points, quiz
 from grader.recall.bank import Question
 from grader.recall.quiz import Options, Sitting, Turn
 from grader.store import Store
@@ -603,7 +603,7 @@ def test_an_edited_question_is_gone_on_with(deck: Memory, questions: tuple[Quest
 
 
 @pytest.mark.parametrize(
-    ("text", "points"),
+    ("text", "said"),
     [
         ("1 3 4", (0, 2, 3)),
         ("4,1, 3", (0, 2, 3)),
@@ -620,13 +620,13 @@ def test_an_edited_question_is_gone_on_with(deck: Memory, questions: tuple[Quest
         ("1-99999999999", None),
     ],
 )
-def test_ticked(text: str, points: tuple[int, ...] | None) -> None:
+def test_points_said(text: str, said: tuple[int, ...] | None) -> None:
     """Points as people type them; anything else is told."""
-    if points is None:
+    if said is None:
         with pytest.raises(ValueError, match="numbers from 1 to 4 are wanted"):
-            quiz.ticked(text, 4)
+            points.said(text, 4)
     else:
-        assert quiz.ticked(text, 4) == points
+        assert points.said(text, 4) == said
 
 
 def test_rating() -> None:

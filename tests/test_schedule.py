@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from grader.exam.verdict import Check, Outcome, Part, Verdict
-from grader.practice import repetition, schedule
-from grader.practice.journal import Journal
+from grader.practice import grading, repetition, schedule
 from grader.store import Store
+from grader.store.attempts import Reason
+from grader.store.database import file
 from grader.store.memory import Rating
 from grader.views.plain import when
 
@@ -168,9 +169,18 @@ def _verdict(passed: bool = True, only: Part | None = None) -> Verdict:
 
 def _run(after: timedelta, verdict: Verdict) -> datetime | None:
     """An attempt so long after NOW; when the kata is due again, if that rated it."""
-    recorded = Journal("lora_linear", b"source", NOW + after).close(verdict)
-    assert recorded is not None
-    return recorded.due
+    path = file().with_name("lora_linear.py")
+    path.write_bytes(b"source")
+    graded = grading.grade(
+        "lora_linear",
+        path,
+        lambda slug, source, name: verdict,
+        name="",
+        now=NOW + after,
+        keep=Reason.RUN,
+    )
+    assert graded.recorded is not None
+    return graded.recorded.due
 
 
 def test_a_pass_rates_once_a_round(store: Store) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from grader.cli import terminal
 from grader.errors import UsageFault
+from grader.recall import points as rubric
 
 
 class Left(Exception):
@@ -42,6 +43,16 @@ def choice(prompt: str, keys: Sequence[str], default: str) -> str:
         if typed in keys:
             return typed
         terminal.note(f"`{typed}` is none of {', '.join(keys)}.")
+
+
+def points(read: Callable[[str], str], count: int) -> tuple[int, ...]:
+    """The points of a rubric that were said, by index from 0. `read` gives a line to a prompt."""
+    while True:
+        typed = read("Points you made (1 3, all, Enter: none): ")
+        try:
+            return rubric.said(typed, count)
+        except ValueError as error:
+            terminal.tell(str(error))
 
 
 def _read(prompt: str) -> str:

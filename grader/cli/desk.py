@@ -14,12 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from grader.cli import ask, terminal
 from grader.errors import UsageFault
-from grader.interview.session import Enough, Saved
 from grader.views import interview as pages
 from grader.views.plain import paint, wrapped
 
@@ -29,8 +29,13 @@ _LOWEST = 8  # rows a terminal needs for a clock line
 _Signature = tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class Saved:
+    """The file that is worked on has changed."""
+
+
 class Desk:
-    """See `interview.session.Desk`."""
+    """Where the learner sits. While it waits it ticks often and shows the status."""
 
     def __init__(self) -> None:
         self.width, self.colour = terminal.width(), terminal.colour()
@@ -50,6 +55,7 @@ class Desk:
     # The clock line
 
     def attach(self, status: Callable[[], pages.Status], tick: Callable[[], int | None]) -> None:
+        """Show this status; `tick` notes that time passes and gives the warning that is due."""
         self._status, self._tick = status, tick
 
     def detach(self) -> None:
@@ -141,22 +147,22 @@ class Desk:
         terminal.say(*lines)
 
     def line(self, prompt: str) -> str:
+        """A typed line. Raises ask.Left, or UsageFault where no input is left."""
         self._draw()
         self._say_warning()
         if not ask.interactive():
             self._say_status()
             return str(self._piped(None))
-        try:
-            with self.ticking():
-                return ask.line(prompt)
-        except ask.Left:
-            raise Enough from None
+        with self.ticking():
+            return ask.line(prompt)
 
     def watch(self, path: Path) -> None:
+        """From now on the file is looked at: a change is a save."""
         self._seen[path] = _signature(path)
         self._draw()
 
     def line_or_save(self, prompt: str, path: Path) -> str | Saved:
+        """A typed line, or the news that the file watched was saved."""
         self._draw()
         self._say_warning()
         if not ask.interactive():
@@ -193,14 +199,14 @@ class Desk:
         return True
 
     def _taken(self) -> str:
-        """The line that is there. Raises Enough or UsageFault at the end of the input."""
+        """The line that is there. Raises Left or UsageFault at the end of the input."""
         line, end, rest = self._pending.partition(b"\n")
         self._pending = rest
         if end or line:
             return line.decode(errors="replace").strip()
         if ask.interactive():
             self.say("")
-            raise Enough
+            raise ask.Left
         raise UsageFault(
             "There is no input left to go on with, and this is no terminal.\n"
             "The interview is paused: `kata mock --resume` goes on."
@@ -227,6 +233,7 @@ class Desk:
         return True
 
     def edit(self, path: Path) -> None:
+        """The learner's own editor, until it is closed."""
         editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "")
         if not editor:
             self.say(f"EDITOR names no editor. The file is {path}.")

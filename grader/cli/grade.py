@@ -1,5 +1,6 @@
 """run: grade one file."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -7,13 +8,11 @@ import click
 from grader import catalog, content
 from grader.cli import common, terminal
 from grader.errors import UsageFault
-from grader.exam import submission
 from grader.exam.verdict import Level, Part, Verdict
-from grader.practice import clock
-from grader.practice.journal import Journal
+from grader.practice import clock, grading
 from grader.practice.workspace import shown
 from grader.store import Store, StoreError
-from grader.store.attempts import Recorded
+from grader.store.attempts import Reason, Recorded
 from grader.views import result  # before the submission runs, as all that is needed after it
 from grader.views.plain import when
 
@@ -38,21 +37,23 @@ def run_command(
     """Grade SLUG, or the kata whose file was edited last."""
     slug, path, own = _target(slug, file, solution, workspace)
     only = None if part is None else _part(slug, part)
-    source = submission.read(path)
-    journal = Journal(slug, source, clock.now()) if own else None
-
-    from grader.exam.examiner import Examiner  # imports torch
-
-    with Examiner() as examiner:
-        verdict = examiner.grade(slug, source, shown(path), seed, only)
-    recorded = journal.close(verdict) if journal else None
+    with grading.Bench() as bench:
+        graded = grading.grade(
+            slug,
+            path,
+            partial(bench.judge, seed=seed, only=only),
+            name=shown(path),
+            now=clock.now(),
+            keep=Reason.RUN if own else None,
+        )
     if json_:
-        terminal.say_json(verdict.as_json())
+        terminal.say_json(graded.verdict.as_json())
     else:
-        _say(verdict, "the reference solution" if solution else shown(path), recorded)
-    if journal and journal.trouble:
-        terminal.note(f"note: this attempt is not stored. {journal.trouble}")
-    return 0 if verdict.passed else 1
+        about = "the reference solution" if solution else shown(path)
+        _say(graded.verdict, about, graded.recorded)
+    if graded.trouble:
+        terminal.note(f"note: this attempt is not stored. {graded.trouble}")
+    return 0 if graded.verdict.passed else 1
 
 
 def _target(

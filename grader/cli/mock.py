@@ -1,15 +1,13 @@
 """mock: timed mock interviews and their reports."""
 
-import contextlib
-import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from grader import catalog
-from grader.cli import common, terminal
+from grader.cli import ask, common, terminal
 from grader.errors import UsageFault
 from grader.practice import clock
 from grader.views import json
@@ -95,14 +93,14 @@ def _plan(paper: "Paper", json_: bool) -> int:
 
 
 def _begin(paper: "Paper") -> int:
-    from grader.interview import session
+    from grader.interview import sitting
     from grader.views import interview
 
     left = [other.number for other in _all() if other.ended is None]
     if left:
         terminal.note(f"note: mock {left[-1]} is unfinished; `kata mock --resume` goes on with it.")
     terminal.say(*interview.outline(paper, terminal.width(), terminal.colour()), "")
-    begun = session.begin(paper, clock.now())
+    begun = sitting.begin(paper, clock.now())
     terminal.say(f"Mock {begun.number}. Your files are in {begun.folder}")
     return _sit(begun)
 
@@ -110,15 +108,15 @@ def _begin(paper: "Paper") -> int:
 def _sit(interview: "Interview") -> int:
     """Hold the sitting to its end, then show its report."""
     from grader.cli.desk import Desk
-    from grader.interview import paper, session
+    from grader.cli.sitting import Conversation
+    from grader.interview.sitting import Sitting, alone
+    from grader.practice.grading import Bench
     from grader.views.plain import wrapped
 
-    with _alone(interview):
-        state = session.state_of(interview, paper.decode(interview.plan))
-        sitting = session.Sitting(interview, paper.decode(interview.plan), state, Desk())
+    with alone(interview), Bench() as bench:
         try:
-            sitting.run()
-        except (KeyboardInterrupt, session.Enough) as end:
+            Conversation(Sitting(interview), Desk(), bench).run()
+        except (KeyboardInterrupt, ask.Left) as end:
             text = f"Mock {interview.number} is paused, nothing is lost."
             text += " `kata mock --resume` goes on."
             terminal.note("\n" + "\n".join(wrapped(text, terminal.width())))
@@ -126,24 +124,6 @@ def _sit(interview: "Interview") -> int:
                 raise
             return 0
     return _report(_numbered(interview.number), json_=False)
-
-
-@contextlib.contextmanager
-def _alone(interview: "Interview") -> Iterator[None]:
-    """Hold the interview against a second sitting. The lock goes with the process, however that
-    ends, and is not inherited by those that grade."""
-    path = interview.folder / ".sitting"
-    try:
-        interview.folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise UsageFault(f"{path} cannot be written: {error.strerror}.") from error
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageFault(f"Mock {interview.number} goes on in another window.") from None
-        yield
 
 
 def _all() -> "list[Interview]":
@@ -182,7 +162,7 @@ def _list(json_: bool) -> int:
 
 def _reports(interviews: "Sequence[Interview]") -> "list[Report]":
     """Their reports, each compared with the finished ones before it."""
-    from grader.interview import paper, report, session
+    from grader.interview import paper, report, sitting
 
     reports: list[Report] = []
     for interview in interviews:
@@ -193,7 +173,7 @@ def _reports(interviews: "Sequence[Interview]") -> "list[Report]":
                 interview.number,
                 interview.at,
                 theirs,
-                session.state_of(interview, theirs),
+                sitting.state_of(interview, theirs),
                 _titles(theirs),
                 earlier,
             )

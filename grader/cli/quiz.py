@@ -217,17 +217,10 @@ class _Quiz:
             return
 
     def _tick(self, turn: Turn) -> None:
-        while True:
-            typed = self._line("Points you made (1 3, all, Enter: none): ", turn)
-            try:
-                points = quiz.ticked(typed, len(turn.question.points))
-            except ValueError as error:
-                terminal.say(*self._wrapped(str(error)))
-                continue
-            _stored(lambda: self.sitting.tick(turn, points))  # noqa: B023
-            if self.sitting.options.cram:
-                terminal.say(*pages.scored(turn, None))
-            return
+        points = ask.points(lambda prompt: self._line(prompt, turn), len(turn.question.points))
+        _stored(lambda: self.sitting.tick(turn, points))
+        if self.sitting.options.cram:
+            terminal.say(*pages.scored(turn, None))
 
     def _rate(self, turn: Turn) -> None:
         while True:

@@ -58,7 +58,7 @@ class Ticked(_Event, frozen=True):
 class Graded(_Event, frozen=True):
     """Checks passed and run, by part; `bugs` are the mistakes named, by id; `by` is what set the
     grading off: enter, save or next. `error` is the kind of trouble that kept the file from
-    being judged, `snapshot` the version kept of it."""
+    being judged, `snapshot` the version kept of it, `sha256` tells the file from others."""
 
     round: int
     by: str
@@ -68,6 +68,7 @@ class Graded(_Event, frozen=True):
     bugs: tuple[str, ...] = ()
     error: str | None = None
     snapshot: int | None = None
+    sha256: str | None = None
 
     @property
     def core(self) -> tuple[int, int]:
@@ -153,7 +154,7 @@ def decode(kind: str, fields: Mapping[str, Any]) -> Event:
     return event
 
 
-def graded(verdict: Verdict, round: int, by: str, snapshot: int | None) -> Graded:
+def graded(verdict: Verdict, round: int, by: str, snapshot: int | None, sha256: str) -> Graded:
     """A verdict as an event."""
     parts: dict[str, tuple[int, int]] = {}
     for check in verdict.checks:
@@ -170,6 +171,7 @@ def graded(verdict: Verdict, round: int, by: str, snapshot: int | None) -> Grade
         bugs=tuple(dict.fromkeys(c.bug for c in verdict.checks if c.bug)),
         error=verdict.error.kind if verdict.error else None,
         snapshot=snapshot,
+        sha256=sha256,
     )
 
 

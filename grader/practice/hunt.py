@@ -3,6 +3,9 @@
 Comments and markers are taken out, of the planted file and of the reference alike, so that no
 comment contradicts the code; what is left differs by the mistake alone. Docstrings stay: they
 are the contract.
+
+A hunt goes in steps that know no terminal: `plant`, `diagnose`, `grade`, `next_hint`, `close`. Each
+is stored in one transaction, so that a hunt broken off between any two goes on from `opened`.
 """
 
 import ast
@@ -14,16 +17,18 @@ import re
 import tokenize
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from grader import catalog, content
 from grader.catalog import Bug
 from grader.errors import ContentError, UsageFault
-from grader.practice import files, stubs
-from grader.store import database
+from grader.exam import submission
+from grader.practice import files, grading, repetition, stubs
+from grader.practice.grading import Graded, Judge
+from grader.store import Store
+from grader.store.database import file, read_time
 from grader.store.memory import Rating
-from grader.store.settings import Settings
 
 HINTS = 2
 _FAIR_LINES = 2
@@ -131,6 +136,13 @@ def rating(
     return Rating.EASY if hints == 0 and seconds <= 0.6 * par_s else Rating.GOOD
 
 
+class Undiagnosed(UsageFault):
+    """Something was to be graded before it was said what is wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("A diagnosis comes before the grading; nothing was graded.")
+
+
 @dataclass(frozen=True)
 class Hunt:
     """An open hunt. `answer` is the id of the diagnosis stored for it; `mended` when the file
@@ -153,27 +165,53 @@ class Hunt:
     def bug(self) -> Bug:
         return catalog.entry(self.slug).bug(self.bug_id)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether the file is as it was planted. Raises UsageFault if it is gone."""
+        return submission.read(self.path) == planted(self.slug, self.bug).encode()
+
     def seconds(self, now: datetime) -> float:
         """From planting to mending, or to `now`."""
-        end = database.read_time(self.mended) if self.mended else now
-        return max(0.0, (end - database.read_time(self.planted_at)).total_seconds())
-
-    def with_(self, **changes: object) -> "Hunt":
-        return replace(self, **changes)  # type: ignore[arg-type]
+        end = read_time(self.mended) if self.mended else now
+        return max(0.0, (end - read_time(self.planted_at)).total_seconds())
 
 
-def plant(slug: str, bug: Bug, settings: Settings, now: datetime) -> Hunt:
+@dataclass(frozen=True)
+class Closed:
+    """How a hunt ended, and when the next one on its kata is due."""
+
+    rating: Rating
+    seconds: float
+    due: datetime
+
+
+def opened() -> dict[str, Hunt]:
+    """The open hunts by kata, but for those whose bug has left the catalogue."""
+    with Store.open(create=False) as store:
+        texts = [store.settings.get(_key(slug)) for slug in catalog.slugs()]
+    hunts = [Hunt(**json.loads(text)) for text in texts if text]
+    return {
+        hunt.slug: hunt
+        for hunt in hunts
+        if any(bug.id == hunt.bug_id for bug in catalog.entry(hunt.slug).bugs)
+    }
+
+
+def plant(slug: str, bug: Bug, now: datetime) -> Hunt:
     """Write the file into a new folder of the data folder, and remember the hunt."""
-    home = database.file().parent / "hunts"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        folder = _new_folder(home)
-    except OSError as error:
-        raise UsageFault(f"{home} cannot be written: {error.strerror}.") from error
-    path = folder / f"{slug}.py"
-    files.create(path, planted(slug, bug).encode())
-    hunt = Hunt(slug, bug.id, str(path), now.isoformat())
-    remember(hunt, settings)
+    home = file().parent / "hunts"
+    with Store.open(create=True) as store:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            folder = _new_folder(home)
+        except OSError as error:
+            raise UsageFault(f"{home} cannot be written: {error.strerror}.") from error
+        path = folder / f"{slug}.py"
+        files.create(path, planted(slug, bug).encode())
+        hunt = Hunt(slug, bug.id, str(path), now.isoformat())
+        with store.transaction():
+            _remember(store, hunt)
+            store.attempts.saw_solution(slug, now)  # all but a line of it
     return hunt
 
 
@@ -188,22 +226,58 @@ def _new_folder(home: Path) -> Path:
             return home / str(number)
 
 
-def remember(hunt: Hunt, settings: Settings) -> None:
-    settings.set(_key(hunt.slug), json.dumps(asdict(hunt)))
+def next_hint(hunt: Hunt) -> tuple[Hunt, str]:
+    """The hint after the last one, or the last again."""
+    hunt = replace(hunt, hints=min(hunt.hints + 1, HINTS))
+    with Store.open(create=True) as store:
+        _remember(store, hunt)
+    return hunt, hint(hunt.slug, hunt.bug, hunt.hints)
 
 
-def close(slug: str, settings: Settings) -> None:
-    settings.set(_key(slug), "")
+def diagnose(hunt: Hunt, text: str, now: datetime) -> Hunt:
+    """Store what the learner says is wrong."""
+    with Store.open(create=True) as store, store.transaction():
+        seconds = hunt.seconds(now)
+        id = store.memory.answer(f"bug:{hunt.slug}", text, now, seconds=seconds)
+        hunt = replace(hunt, answer=id, diagnosis=text)
+        _remember(store, hunt)
+    return hunt
 
 
-def opened(slug: str, settings: Settings) -> Hunt | None:
-    """The open hunt on a kata, or None (also where its bug has left the catalogue)."""
-    text = settings.get(_key(slug))
-    if not text:
-        return None
-    hunt = Hunt(**json.loads(text))
-    known = any(bug.id == hunt.bug_id for bug in catalog.entry(slug).bugs)
-    return hunt if known else None
+def grade(hunt: Hunt, judge: Judge, now: datetime) -> tuple[Hunt, Graded]:
+    """Judge the file: the hunt is mended if it passes. Raises Undiagnosed."""
+    if hunt.answer is None:
+        raise Undiagnosed
+    mended = replace(hunt, mended=now.isoformat())
+    graded = grading.grade(
+        hunt.slug,
+        hunt.path,
+        judge,
+        name=hunt.file,
+        now=now,
+        then=lambda verdict, *_: partial(_remember, hunt=mended) if verdict.passed else None,
+    )
+    return mended if graded.verdict.passed else hunt, graded
+
+
+def close(hunt: Hunt, right: bool, now: datetime, *, gave_up: bool = False) -> Closed:
+    """End the hunt, and schedule the next one. `right`: the diagnosis named the bug."""
+    seconds = hunt.seconds(now)
+    rated = rating(
+        seconds=seconds,
+        par_s=60.0 * minutes(catalog.card(hunt.slug)),
+        right=right,
+        hints=hunt.hints,
+        gave_up=gave_up,
+    )
+    with Store.open(create=True) as store, store.transaction():
+        card = repetition.rate(store.memory, f"bug:{hunt.slug}", rated, now, hunt.answer)
+        store.settings.set(_key(hunt.slug), "")
+    return Closed(rated, seconds, card.due)
+
+
+def _remember(store: Store, hunt: Hunt) -> None:
+    store.settings.set(_key(hunt.slug), json.dumps(asdict(hunt)))
 
 
 def _key(slug: str) -> str:

@@ -1,0 +1,136 @@
+"""The one path from a file to a stored verdict: read, keep, judge, record, rate.
+
+`kata run`, mock interviews and hunts all go it. What it stores after the judging is one
+transaction, and a store that fails does not lose the verdict.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
+
+from grader import catalog
+from grader.exam import submission
+from grader.exam.verdict import Part, Trouble, Verdict
+from grader.practice import repetition, schedule
+from grader.store import Store, StoreError
+from grader.store.attempts import Reason, Recorded, Snapshot, Solved
+from grader.store.memory import Rating
+
+if TYPE_CHECKING:
+    from grader.exam.examiner import Examiner
+
+Write = Callable[[Store], object]
+
+
+class Judge(Protocol):
+    """Judges what was read at a path; `name` is what the learner calls the file."""
+
+    def __call__(self, slug: str, source: bytes | Trouble, name: str) -> Verdict: ...
+
+
+class Bench:
+    """A judge with one examiner for one file after another."""
+
+    def __init__(self) -> None:
+        self._examiner: Examiner | None = None
+
+    def ready(self) -> "Examiner":
+        """The examiner; the first time this imports torch and forks, before any suite is there."""
+        if self._examiner is None:
+            from grader.exam.examiner import Examiner
+
+            self._examiner = Examiner().__enter__()
+        return self._examiner
+
+    def judge(
+        self,
+        slug: str,
+        source: bytes | Trouble,
+        name: str,
+        *,
+        seed: int | None = None,
+        only: Part | None = None,
+    ) -> Verdict:
+        """`seed` draws the inputs of an earlier grading again, `only` runs one part."""
+        return self.ready().grade(slug, source, name, seed, only)
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._examiner is not None:
+            self._examiner.__exit__()
+
+
+@dataclass(frozen=True)
+class Graded:
+    """`recorded` is None where no attempt was stored, `trouble` says why what was to be stored
+    is not."""
+
+    verdict: Verdict
+    recorded: Recorded | None = None
+    trouble: StoreError | None = None
+
+
+def grade(
+    slug: str,
+    path: Path,
+    judge: Judge,
+    *,
+    name: str,
+    now: datetime,
+    keep: Reason | None = None,
+    then: Callable[[Verdict, bytes | Trouble, Snapshot | None], Write | None] | None = None,
+) -> Graded:
+    """Grade the file at `path` as it is `now`. Raises UsageFault if nothing stands there.
+
+    keep: an attempt of the learner's: the source is kept before it is judged, its verdict is
+    stored after, and the kata rated if it passed from the blank stub, once a round. None stores
+    nothing of it. In a mock (Reason.MOCK) an unwritten file is no attempt, and the interview's
+    clock, not a round's, counts.
+    then: what else there is to write, in the same transaction. The progress file is open only
+    while it is written to, so that no process started in between inherits it.
+    """
+    source = submission.read(path)
+    snapshot = trouble = recorded = None
+    if keep is not None and not isinstance(source, Trouble):  # which leaves no bytes to keep
+        try:
+            with Store.open(create=True) as store:
+                snapshot = store.attempts.keep(slug, source, keep, now)
+        except StoreError as error:
+            trouble = error
+    verdict = judge(slug, source, name)
+    write = then(verdict, source, snapshot) if then else None
+    in_round = keep is not Reason.MOCK
+    counts = keep is not None and (in_round or verdict.started)
+    if trouble is None and (counts or write):
+        try:
+            with Store.open(create=True) as store, store.transaction():
+                if counts:
+                    recorded = _recorded(store, verdict, snapshot, now, in_round)
+                if write:
+                    write(store)
+        except StoreError as error:
+            recorded, trouble = None, error
+    return Graded(verdict, recorded, trouble)
+
+
+def _recorded(
+    store: Store, verdict: Verdict, snapshot: Snapshot | None, now: datetime, in_round: bool
+) -> Recorded:
+    recorded = store.attempts.record(verdict, snapshot, now, in_round=in_round)
+    if recorded.solved is None:
+        return recorded
+    rating = _rating(recorded.solved, catalog.card(verdict.slug).minutes * 60)
+    card = repetition.rate(store.memory, f"kata:{verdict.slug}", rating, now)
+    return replace(recorded, due=card.due)
+
+
+def _rating(solved: Solved, par_s: float) -> Rating:
+    # Without a time the help used decides alone.
+    seconds = par_s if solved.seconds is None else solved.seconds
+    return schedule.solved(seconds, par_s, solved.hints, solved.saw_solution)
