@@ -20,17 +20,16 @@ def verify_command(slugs: tuple[str, ...], mutants: bool, json_: bool) -> int:
     chosen = list(dict.fromkeys(slugs)) or [card.slug for card in catalog.cards()]
     found: list[selfcheck.Finding] = []
     edited: list[selfcheck.Mutated] = []
-    with selfcheck.examiner() as examiner:
-        for slug in chosen:
-            if mutants:
-                edited.append(selfcheck.mutate(slug, examiner))
-                page = findings.of_edits(edited[-1], terminal.colour())
-            else:
-                mine = list(selfcheck.verify(slug, examiner))
-                found += mine
-                page = findings.of_kata(slug, mine, terminal.colour())
+    if mutants:
+        for edits in selfcheck.each(selfcheck.mutate, chosen):
+            edited.append(edits)
             if not json_:
-                terminal.say(*page)
+                terminal.say(*findings.of_edits(edits, terminal.colour()))
+    else:
+        for slug, mine in zip(chosen, selfcheck.each(selfcheck.verify, chosen), strict=True):
+            found += mine
+            if not json_:
+                terminal.say(*findings.of_kata(slug, mine, terminal.colour()))
     good = all(f.ok for f in found) and all(e.ok for e in edited)
     if json_:
         terminal.say_json({"passed": good, "edits" if mutants else "findings": edited or found})

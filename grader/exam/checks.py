@@ -125,11 +125,13 @@ def rejects(
     """The attempt must have ended in exception `error` with a message naming one of `names`.
 
     bug: the mistake "this is not checked". It is named where nothing was raised or an operation
-    failed further on; not where a `raise` of the submission's own shows that it was checked.
+    failed further on. A `raise` of the submission's own shows that it was checked: then what is
+    wrong is `other-exception` or `error-without-name`, which the catalogue of every suite that
+    asks this has.
     """
     if not isinstance(outcome, Raised):
         raise CheckFailed(f"{what} must raise {error}; nothing was raised.", bug)
-    if outcome.unwritten or ("builtins.NotImplementedError" in outcome.types and not outcome.text):
+    if unwritten(outcome):
         raise CheckFailed("Not started yet.", started=False)
     wanted = (names,) if isinstance(names, str) else names
     named = any(name in outcome.text for name in wanted)
@@ -137,11 +139,22 @@ def rejects(
     if f"builtins.{error}" not in outcome.types:
         got = outcome.types[0].rpartition(".")[2]
         text = f"{what} must raise {error}, not {got}: {said}"
-        raise CheckFailed(text, None if outcome.deliberate or named else bug)
+        if outcome.deliberate:
+            raise CheckFailed(text, OTHER_EXCEPTION)
+        raise CheckFailed(text, None if named else bug)
     if wanted and not named:
-        raise CheckFailed(
-            f"{what} raises {error}, but its message does not name `{wanted[0]}`: {said}"
-        )
+        text = f"{what} raises {error}, but its message does not name `{wanted[0]}`: {said}"
+        raise CheckFailed(text, ERROR_WITHOUT_NAME if outcome.deliberate else None)
+
+
+OTHER_EXCEPTION, ERROR_WITHOUT_NAME = "other-exception", "error-without-name"
+
+
+def unwritten(outcome: Any) -> bool:
+    """Whether a probe met the stub's NotImplementedError, or one without a text."""
+    return isinstance(outcome, Raised) and (
+        outcome.unwritten or ("builtins.NotImplementedError" in outcome.types and not outcome.text)
+    )
 
 
 def tensor(got: Any, what: str = "the output") -> Tensor:
@@ -194,6 +207,8 @@ def near(
         raise CheckFailed(f"{what} is {_name(got.dtype)}, expected {_name(wanted)}")
     right = close(got, expected, rtol, atol)
     same_kind = dtype is None or got.dtype == dtype
+    if wanted in _HALF:
+        unless = None
     if right and same_kind and not (_strict and unless):
         return
     values = {
@@ -206,12 +221,11 @@ def near(
         raise CheckFailed(f"{what} is {_name(got.dtype)}, expected {_name(wanted)}")
     if right:
         return
-    if wanted not in _HALF:
-        # Among several that match the nearest is meant.
-        matching = {n: v for n, v in values.items() if close(got, v, rtol, atol)}
-        if matching:
-            off = {n: float((got.double() - v.double()).abs().sum()) for n, v in matching.items()}
-            bug = min(off, key=lambda n: off[n])
+    # Among several that match the nearest is meant.
+    matching = {n: v for n, v in values.items() if close(got, v, rtol, atol)}
+    if matching:
+        off = {n: float((got.double() - v.double()).abs().sum()) for n, v in matching.items()}
+        bug = min(off, key=lambda n: off[n])
     raise CheckFailed(_difference(got, expected, what), bug)
 
 

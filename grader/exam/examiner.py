@@ -76,14 +76,17 @@ class StageHandle:
 
     def _ask(self, probe: Callable[..., Any], args: Any, kwargs: Any) -> protocol.Reply:
         session = self._run.session()
-        source, code, values = _probe(probe)
+        # Helpers of its own that a suite hands to a shared probe go along as code.
+        helpers = {k: v for k, v in kwargs.items() if isinstance(v, types.FunctionType)}
+        source, code, values = _probe(probe, *helpers.values())
         call = {
             "name": probe.__name__,
             "source": source,
             "code": code,
             "values": values,
             "args": args,
-            "kwargs": kwargs,
+            "kwargs": {k: v for k, v in kwargs.items() if k not in helpers},
+            "helpers": {k: v.__name__ for k, v in helpers.items()},
         }
         request = {"op": "probe", "seed": self._seed, "probe": call}
         reply = session.ask(request, self._allowance)
@@ -124,31 +127,40 @@ def _raised(raised: protocol.Raised) -> checks.LearnerRaised:
     return checks.LearnerRaised(raised.types, raised.text, raised.story, raised.unwritten)
 
 
-def _probe(probe: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
+def _probe(*probes: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
     """The probe's source with that of the helpers it calls, that compiled (here, once, and not
     on each stage anew), and the plain values it names."""
-    if probe not in _sources:
+    if probes not in _sources:
         pieces: dict[str, str] = {}
+        taken: dict[str, Callable[..., Any]] = {}
         values: dict[str, Any] = {}
-        queue = [probe]
+        queue = list(probes)
         while queue:
             function = queue.pop()
-            pieces[function.__name__] = suite.source(function)
-            for name in set(re.findall(r"\w+", pieces[function.__name__])):
-                value = function.__globals__.get(name)
-                if name in pieces or name in kit.__all__ or name.startswith("__"):
+            name = function.__name__
+            if name in pieces:
+                if taken[name] is not function:
+                    raise checks.SuiteFault(f"two helpers of one probe are called {name}")
+                continue
+            pieces[name], taken[name] = suite.source(function), function
+            for word in set(re.findall(r"\w+", pieces[name])):
+                value = function.__globals__.get(word)
+                if word in kit.__all__ or word.startswith("__"):
                     continue  # __file__ would tell where the suite lies
-                if isinstance(value, types.FunctionType) and value.__module__ == probe.__module__:
+                if isinstance(value, types.FunctionType) and suite.owns(value, function):
                     queue.append(value)
-                elif isinstance(value, (int, float, str, tuple)):
-                    values[name] = value
+                elif (
+                    isinstance(value, (int, float, str, tuple))
+                    and values.setdefault(word, value) != value
+                ):
+                    raise checks.SuiteFault(f"two values of one probe are called {word}")
         source = "\n\n".join(pieces.values())
         code = marshal.dumps(compile(source, PROBE_FILE, "exec", dont_inherit=True))
-        _sources[probe] = (source, code, values)
-    return _sources[probe]
+        _sources[probes] = (source, code, values)
+    return _sources[probes]
 
 
-_sources: dict[Callable[..., Any], tuple[str, bytes, dict[str, Any]]] = {}
+_sources: dict[tuple[Callable[..., Any], ...], tuple[str, bytes, dict[str, Any]]] = {}
 
 
 class _Run:

@@ -1,15 +1,20 @@
 """The suite checks itself: its solution passes, every catalogued bug fails and is named, and small
 edits of the solution fail."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from grader import catalog, content
 from grader.errors import KataError
 from grader.exam import checks, mutants
 from grader.exam.examiner import Examiner
 from grader.exam.verdict import Outcome, Verdict
+
+T = TypeVar("T")
 
 _SEED = 11  # of edits: which of them show must not depend on the draw
 
@@ -42,21 +47,47 @@ class Mutated:
         return not self.survivors and not self.stale
 
 
-@contextmanager
-def examiner() -> Iterator[Examiner]:
-    """One that also holds each known mistake apart from what is right."""
-    with Examiner() as made, checks.strict():
-        yield made
+def each(check: Callable[[str, Examiner], T], slugs: Sequence[str]) -> Iterator[T]:
+    """check(slug, examiner) of every slug, in this order: side by side, one examiner a core.
+
+    The examiners also hold each known mistake apart from what is right.
+    """
+    processes = multiprocessing.get_context("fork")  # torch is imported once, here
+    with processes.Pool(min(len(slugs), _cores()), _begin) as pool:
+        yield from pool.imap(_Asked(check), slugs)
 
 
-def verify(slug: str, examiner: Examiner) -> Iterator[Finding]:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin() -> None:
+    """A process of `each` begins. Ctrl-C is for the first of us, who ends all."""
+    global _examiner
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _examiner = Examiner()
+
+
+_examiner: Examiner
+
+
+@dataclass(frozen=True)
+class _Asked(Generic[T]):
+    check: Callable[[str, Examiner], T]
+
+    def __call__(self, slug: str) -> T:
+        with checks.strict():
+            return self.check(slug, _examiner)
+
+
+def verify(slug: str, examiner: Examiner) -> list[Finding]:
     """Check a suite against its solution and its bugs."""
     solution = content.solution(slug).read_text(encoding="utf-8")
     try:
         message = _rejected(examiner.grade(slug, solution.encode()))
     except KataError as error:
         message = str(error)
-    yield Finding(slug, None, not message, message)
+    found = [Finding(slug, None, not message, message)]
     for bug in catalog.entry(slug).bugs:
         try:
             wrong = catalog.planted(slug, bug, solution)
@@ -64,7 +95,8 @@ def verify(slug: str, examiner: Examiner) -> Iterator[Finding]:
             message = _unnamed(verdict, bug.id)
         except KataError as error:
             message = str(error)
-        yield Finding(slug, bug.id, not message, message)
+        found.append(Finding(slug, bug.id, not message, message))
+    return found
 
 
 def mutate(slug: str, examiner: Examiner) -> Mutated:

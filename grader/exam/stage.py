@@ -153,6 +153,7 @@ class _Stage:
         values: dict[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        helpers: dict[str, str],
     ) -> dict[str, Any]:
         lines = source.splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
@@ -160,6 +161,7 @@ class _Stage:
         scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
         exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
         probe = scope[name]
+        kwargs |= {word: scope[helper] for word, helper in helpers.items()}
         words = probe.__code__.co_varnames[1 : 1 + len(args)]
         given = _Given({**dict(zip(words, args)), **kwargs})
         result: dict[str, Any]

@@ -19,6 +19,8 @@ from grader.errors import GraderError
 
 Check = Callable[..., Any]
 
+_SHARED = "grader.suites.shared"
+
 _PLUGINS_OFF = [
     "terminal",
     "cacheprovider",
@@ -79,9 +81,27 @@ def collect(path: Path) -> list[Check]:
             f"Of the {written} checks in {path.name} pytest finds {len(collector.checks)} "
             f"(status {status:d})."
         )
-    # With no time of change, linecache never reads the file again.
-    linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+    for name, module in list(sys.modules.items()):
+        file = module.__file__ if name.startswith(_SHARED) else None
+        if file is not None and file not in _pinned:
+            _pin(file, Path(file).read_text(encoding="utf-8"))
+    _pin(str(path), text)
     return collector.checks
+
+
+def _pin(path: str, text: str) -> None:
+    """Its source is this from now on: with no time of change, linecache reads no file again."""
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    _pinned.add(path)
+
+
+_pinned: set[str] = set()
+
+
+def owns(helper: Callable[..., Any], caller: Callable[..., Any]) -> bool:
+    """Whether a helper goes to the stage with its caller: one of the same suite, or one that
+    suites share."""
+    return helper.__module__ == caller.__module__ or helper.__module__.startswith(_SHARED)
 
 
 def source(function: Callable[..., Any]) -> str:

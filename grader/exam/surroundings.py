@@ -143,7 +143,8 @@ class Surroundings:
         """The first name found that the probes rely on and that is not what it was."""
         for words, owner, names, values in self._names:
             now = vars(owner)
-            if not all(map(operator.is_, map(now.get, names), values)):
+            as_it_was = len(now) == len(values) and all(map(operator.is_, now.values(), values))
+            if not as_it_was and not all(map(operator.is_, map(now.get, names), values)):
                 for name, was in zip(names, values):
                     if now.get(name) is not was and callable(was) and not _torchs(now.get(name)):
                         return f"{words}.{name}"

@@ -79,28 +79,27 @@ class _Encoder:
         return {_TAG: "foreign", "v": kind.__name__}
 
     def _tensor(self, value: torch.Tensor) -> Any:
-        with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-            plain = torch.Tensor.detach(value)
-            if plain.device.type == "meta":
-                name = str(plain.dtype)[6:]
-                return {_TAG: "meta", "shape": list(plain.shape), "dtype": name}
-            if plain.layout != torch.strided:
-                return {_TAG: "foreign", "v": f"{plain.layout} tensor"}
-            if str(plain.dtype)[6:] not in _CROSSING:
-                return {_TAG: "foreign", "v": f"{plain.dtype} tensor"}
-            if plain.numel() * plain.element_size() > LIMIT_BYTES:
-                raise WireError("evidence too large")
-            plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
-            at, size = len(self.body), plain.numel() * plain.element_size()
-            if at + size > LIMIT_BYTES:
-                raise WireError("evidence too large")
-            self.body += ctypes.string_at(plain.data_ptr(), size)
-            return {
-                _TAG: "tensor",
-                "dtype": str(plain.dtype)[6:],
-                "shape": list(plain.shape),
-                "at": at,
-            }
+        plain = torch.Tensor.detach(value)
+        if plain.device.type == "meta":
+            name = str(plain.dtype)[6:]
+            return {_TAG: "meta", "shape": list(plain.shape), "dtype": name}
+        if plain.layout != torch.strided:
+            return {_TAG: "foreign", "v": f"{plain.layout} tensor"}
+        if str(plain.dtype)[6:] not in _CROSSING:
+            return {_TAG: "foreign", "v": f"{plain.dtype} tensor"}
+        if plain.numel() * plain.element_size() > LIMIT_BYTES:
+            raise WireError("evidence too large")
+        plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
+        at, size = len(self.body), plain.numel() * plain.element_size()
+        if at + size > LIMIT_BYTES:
+            raise WireError("evidence too large")
+        self.body += ctypes.string_at(plain.data_ptr(), size)
+        return {
+            _TAG: "tensor",
+            "dtype": str(plain.dtype)[6:],
+            "shape": list(plain.shape),
+            "at": at,
+        }
 
     def _numpy(self, value: Any) -> Any:
         try:
@@ -157,7 +156,9 @@ def encode(value: Any) -> bytes:
     """One frame. Raises WireError when the value is larger than a message may be."""
     encoder = _Encoder()
     try:
-        head = json.dumps(encoder.tree(value)).encode()
+        with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+            tree = encoder.tree(value)
+        head = json.dumps(tree).encode()
     except RecursionError as error:
         raise WireError("evidence too large") from error
     if len(head) + len(encoder.body) > LIMIT_BYTES:

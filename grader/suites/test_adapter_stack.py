@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from grader.exam.checks import (
-    CheckFailed,
     Raised,
     blame,
     close,
@@ -617,19 +616,7 @@ def test_id_too_large(stage, draw):
     require(own != [False, True, True], slipped, "id-check-off-by-one")
     for chosen, outcome in outcomes.items():
         text = f"adapter_id={chosen} of {N} adapters"
-        _refused(outcome, "IndexError", "adapter_id", text, "id-unchecked")
-
-
-def _refused(outcome, error, name, what, bug):
-    """As `rejects`; also names a wrong exception, and a message without the name."""
-    try:
-        rejects(outcome, error, name, what=what, bug=bug)
-    except CheckFailed as failure:
-        own = failure.started and isinstance(outcome, Raised) and outcome.deliberate
-        if own and failure.bug is None:
-            right = f"builtins.{error}" in outcome.types
-            failure.bug = "message-without-name" if right else "wrong-exception"
-        raise
+        rejects(outcome, "IndexError", "adapter_id", what=text, bug="id-unchecked")
 
 
 @part("errors")
@@ -640,7 +627,7 @@ def test_negative_id(stage, draw):
         outcome = stage.attempt(bad_id, values, x, chosen)
         wraps = not isinstance(outcome, Raised) and outcome[1] is not None
         known = "negative-id-wraps" if wraps and torch.equal(*outcome) else None
-        _refused(outcome, "IndexError", "adapter_id", f"adapter_id={chosen}", known)
+        rejects(outcome, "IndexError", "adapter_id", what=f"adapter_id={chosen}", bug=known)
 
 
 @part("errors")
@@ -651,7 +638,7 @@ def test_ids_are_always_checked(stage, draw):
         for chosen in (number, -1):
             outcome = stage.attempt(bad_id, values[:number], v, chosen, mode)
             where = f"a stack of {number} (x {tuple(v.shape)}, {mode} mode)"
-            _refused(outcome, "IndexError", "adapter_id", f"adapter_id={chosen} in {where}", None)
+            rejects(outcome, "IndexError", "adapter_id", what=f"adapter_id={chosen} in {where}")
 
 
 def bad_number(kata, number):
@@ -664,10 +651,10 @@ def test_num_adapters_below_one(stage):
     zero, below = (stage.attempt(bad_number, number) for number in (0, -1))
     checked = isinstance(below, Raised) and below.deliberate
     known = "number-zero-accepted" if checked else "number-unchecked"
-    _refused(zero, "ValueError", "num_adapters", "num_adapters=0", known)
-    _refused(below, "ValueError", "num_adapters", "num_adapters=-1", "number-unchecked")
+    rejects(zero, "ValueError", "num_adapters", what="num_adapters=0", bug=known)
+    rejects(below, "ValueError", "num_adapters", what="num_adapters=-1", bug="number-unchecked")
     lower = stage.attempt(bad_number, -N)
-    _refused(lower, "ValueError", "num_adapters", f"num_adapters={-N}", "number-unchecked")
+    rejects(lower, "ValueError", "num_adapters", what=f"num_adapters={-N}", bug="number-unchecked")
 
 
 # gpu

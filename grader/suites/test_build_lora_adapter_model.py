@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from grader.exam.checks import CheckFailed, Raised, blame, near, part, rejects, require, same
+from grader.exam.checks import Raised, blame, near, part, rejects, require, same
 from grader.exam.kit import CheapMeta, Missing, need, set_
 
 D, H, RANK, ALPHA, LOW = 8, 11, 3, 10.5, 5
@@ -727,18 +727,6 @@ def bad_call(kata, values, names, d_model, low, look):
     }
 
 
-def _refused(outcome, error, name, what, bug):
-    """As `rejects`; also names a wrong exception, and a message without the name."""
-    try:
-        rejects(outcome, error, name, what=what, bug=bug)
-    except CheckFailed as failure:
-        own = failure.started and isinstance(outcome, Raised) and outcome.deliberate
-        if own and failure.bug is None:
-            right = f"builtins.{error}" in outcome.types
-            failure.bug = "message-without-name" if right else "wrong-exception"
-        raise
-
-
 def _rejected(stage, values, names, d_model, low, error, name, bug):
     unsized = low is not None and d_model is None
     what = "bottleneck_dim without d_model" if unsized else f"lora_names={names}"
@@ -746,7 +734,7 @@ def _rejected(stage, values, names, d_model, low, error, name, bug):
     outcome = stage.attempt(*call, False)
     # A name that is passed over is one that raises nothing; what else fails says nothing of names.
     known = bug if unsized or not isinstance(outcome, Raised) else None
-    _refused(outcome, error, name, what, known)
+    rejects(outcome, error, name, what=what, bug=known)
     after = stage(*call, True)
     require(after["raised"], f"{what} raises in one call and not in the next")
     known = "checked-too-late"

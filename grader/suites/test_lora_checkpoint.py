@@ -707,7 +707,7 @@ def refused(stage, entries, cases, find_bug):
         if "builtins.KeyError" in kinds and any(name in text for name in names):
             fail(f"{what} must raise ValueError, not KeyError: {text}", "key-error")
         if "builtins.AssertionError" in kinds:
-            fail(f"{what} must raise ValueError, not AssertionError: {text}", "assert-for-raise")
+            fail(f"{what} must raise ValueError, not AssertionError: {text}", "other-exception")
         if kinds and "builtins.ValueError" not in kinds and any(name in text for name in names):
             other = kinds[0].rpartition(".")[2]
             fail(f"{what} must raise ValueError, not {other}: {text}", "other-exception")
@@ -715,7 +715,7 @@ def refused(stage, entries, cases, find_bug):
             story = f"{what} raises ValueError, but the message does not name {names[0]}: {text}"
             # One that names another tensor has found something else amiss.
             others = {*values, *before["values"]} & set(re.findall(r"[\w.]*\w", text))
-            fail(story, None if others else "tensor-not-named")
+            fail(story, None if others else "error-without-name")
         rejects(outcome, "ValueError", names, what=what, bug=bug)
         early = [
             name

@@ -3,7 +3,6 @@
 import torch
 
 from grader.exam.checks import (
-    CheckFailed,
     LearnerRaised,
     Raised,
     blame,
@@ -487,7 +486,7 @@ def test_unknown_name(stage, draw):
     for first in (None, "red"):
         stage(switching, W, b, adapters, [first], draw(4, IN))  # what fails there too says nothing
         outcome = stage.attempt(unknown, W, b, adapters, first, "violet", False)
-        refused(outcome, "KeyError", "violet", "activate('violet')", "unknown-ignored")
+        rejects(outcome, "KeyError", "violet", what="activate('violet')", bug="unknown-ignored")
         before, weight, active = stage(unknown, W, b, adapters, first, "violet", True)
         taken_out = first is not None and torch.allclose(weight, W, atol=1e-4)
         known = "changed-before-the-error" if taken_out else None
@@ -520,17 +519,6 @@ def misfit(kata, weight, bias, good, a_shape, b_shape, look):
     end_of(switcher.register, "odd", A, B, 1.0)
     left = layer.weight.detach().clone(), switcher.active
     return red, left, [end_of(switcher.activate, name) for name in ("violet", "odd")]
-
-
-def refused(outcome, error, names, what, bug):
-    """As rejects; names a `raise` of another type, and a message without the name."""
-    try:
-        rejects(outcome, error, names, what=what, bug=bug)
-    except CheckFailed as failed:
-        if isinstance(outcome, Raised) and outcome.deliberate and failed.started:
-            other = f"builtins.{error}" not in outcome.types
-            failed.bug = "another-exception" if other else "error-without-name"
-        raise
 
 
 def end_of(call, *args, among=()):
@@ -567,7 +555,7 @@ def test_factors_that_do_not_fit(stage, draw):
         given = W, b, adapters["red"], a_shape, b_shape
         outcome = stage.attempt(misfit, *given, False)
         text = f"lora_A {a_shape} and lora_B {b_shape} for a weight {(OUT, width)}"
-        refused(outcome, "ValueError", (), text, "shapes-unchecked")
+        rejects(outcome, "ValueError", (), what=text, bug="shapes-unchecked")
         red, (weight, active), (never, then) = stage(misfit, *given, True)
         same(weight, red, "linear.weight after the ValueError")
         require(active == "red", f"active is {active!r} after the ValueError, it was 'red'")

@@ -1,5 +1,5 @@
 # wrong: An assert checks num_adapters.
-# bug: wrong-exception
+# bug: other-exception
 
 import torch
 import torch.nn as nn

@@ -1,5 +1,5 @@
 # wrong: The IndexError does not name adapter_id.
-# bug: message-without-name
+# bug: error-without-name
 """Several adapters, one chosen at each call.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 1: one small adapter

@@ -1,5 +1,5 @@
 # wrong: A bad id raises ValueError.
-# bug: wrong-exception
+# bug: other-exception
 """Several adapters, one chosen at each call.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 1: one small adapter

@@ -1,5 +1,5 @@
 # wrong: assert checks the size.
-# bug: wrong-exception
+# bug: other-exception
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

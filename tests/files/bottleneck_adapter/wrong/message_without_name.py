@@ -1,5 +1,5 @@
 # wrong: The message does not name the argument.
-# bug: message-without-name
+# bug: error-without-name
 """A bottleneck adapter.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", section 2.1: project down,

@@ -1,5 +1,5 @@
 # wrong: The message names nothing.
-# bug: message-without-name
+# bug: error-without-name
 """LoRA inside a model and an adapter behind it.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 4.6:

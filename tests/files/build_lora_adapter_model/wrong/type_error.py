@@ -1,5 +1,5 @@
 # wrong: A missing d_model raises TypeError.
-# bug: wrong-exception
+# bug: other-exception
 """LoRA inside a model and an adapter behind it.
 
 He et al. 2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 4.6:

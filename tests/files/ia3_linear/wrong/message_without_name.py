@@ -1,5 +1,5 @@
 # wrong: The message does not name base.
-# bug: argument-not-named
+# bug: error-without-name
 """IA3 on one linear layer: a learned rescaling of its outputs.
 
 Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context

@@ -1,5 +1,5 @@
 # wrong: The message does not name prefix_len.
-# bug: argument-not-named
+# bug: error-without-name
 """A learned prefix before a sequence of embeddings.
 
 Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", and Lester et

@@ -1,5 +1,5 @@
 # wrong: assert in place of raise
-# bug: assert-for-raise
+# bug: other-exception
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the message has the last component only
-# bug: tensor-not-named
+# bug: error-without-name
 from pathlib import Path
 
 import torch

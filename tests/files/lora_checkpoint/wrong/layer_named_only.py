@@ -1,5 +1,5 @@
 # wrong: the message names the layer, not the tensor
-# bug: tensor-not-named
+# bug: error-without-name
 from pathlib import Path
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: The message does not name the argument rank.
-# bug: argument-not-named
+# bug: error-without-name
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: The TypeError does not name the argument base.
-# bug: argument-not-named
+# bug: error-without-name
 import torch
 from torch import Tensor, nn
 

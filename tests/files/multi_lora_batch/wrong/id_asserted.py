@@ -1,5 +1,5 @@
 # wrong: ids are asserted
-# bug: assert-for-raise
+# bug: other-exception
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

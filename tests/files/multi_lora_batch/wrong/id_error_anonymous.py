@@ -1,5 +1,5 @@
 # wrong: the message does not name adapter_ids
-# bug: argument-not-named
+# bug: error-without-name
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

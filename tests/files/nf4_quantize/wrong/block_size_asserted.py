@@ -1,5 +1,5 @@
 # wrong: block_size is checked by assert
-# bug: asserted
+# bug: other-exception
 import torch
 
 NF4 = torch.tensor([

@@ -1,5 +1,5 @@
 # wrong: An unknown name raises ValueError.
-# bug: another-exception
+# bug: other-exception
 """Switching between adapters by merging them into the weight.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: with the update

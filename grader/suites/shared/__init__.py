@@ -1,0 +1,1 @@
+"""What several suites hold their katas to: properties of nearly every layer, and families."""
