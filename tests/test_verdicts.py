@@ -32,6 +32,12 @@ def examiner() -> Iterator[Examiner]:
         yield examiner
 
 
+@pytest.fixture(scope="module")
+def examiner_on_cpu() -> Iterator[Examiner]:
+    with Examiner(accelerator="cpu") as examiner:
+        yield examiner
+
+
 @pytest.mark.corpus
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/right/*.py")), ids=_named)
 def test_right_files_pass(examiner: Examiner, path: Path) -> None:
@@ -54,10 +60,9 @@ def test_wrong_files_fail(examiner: Examiner, path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", KATAS, ids=lambda p: p.stem)
-def test_solutions_pass(examiner: Examiner, path: Path) -> None:
+def test_solutions_pass(examiner_on_cpu: Examiner, path: Path) -> None:
     """Every reference passes its own suite, gpu checks included, tried on the CPU."""
-    with Examiner(accelerator="cpu") as on_cpu:
-        verdict = on_cpu.grade(path.stem, path.read_bytes())
+    verdict = examiner_on_cpu.grade(path.stem, path.read_bytes())
     assert [c for c in verdict.checks if c.outcome is not Outcome.PASSED] == []
 
 

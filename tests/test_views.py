@@ -1,9 +1,5 @@
-"""Pages that show the same thing show it alike, and nothing but commands knows of pages."""
+"""Pages that show the same thing show it alike."""
 
-import re
-from pathlib import Path
-
-import grader
 from grader import catalog
 from grader.exam.verdict import Check, Level, Outcome, Part, Verdict
 from grader.interview.events import Graded
@@ -35,16 +31,3 @@ def test_a_mistake_looks_the_same_on_every_page() -> None:
     assert max(map(len, said[0].splitlines())) <= WIDTH
     words = " ".join(said[0].split())
     assert words == f"why: {bug.cause} shows as: {bug.symptom} mend: {bug.fix}"
-
-
-def test_only_commands_know_pages() -> None:
-    """What grades, asks and plans works without a screen."""
-    root = Path(grader.__file__).parent
-    users = {
-        path.relative_to(root).parts[0]
-        for path in root.rglob("*.py")
-        if re.search(
-            r"^\s*(from|import) grader\.views|from grader import .*views", path.read_text(), re.M
-        )
-    }
-    assert users - {"cli", "views"} <= {"interview"}  # its session shows its rounds itself

@@ -1,1 +1,1 @@
-"""What the terminal shows. Knows results, not where they come from."""
+"""One result, several looks. Knows results, not where they come from."""
