@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from grader import catalog, content
 from grader.exam.verdict import Level
 from grader.interview import choice, paper, plan, timing
+from grader.interview import sitting as sittings
 from grader.interview.choice import Grade
 from grader.interview.events import (
     Answered,
@@ -30,13 +33,15 @@ from grader.interview.events import (
     State,
     Typed,
 )
-from grader.interview.paper import Kind, Paper
+from grader.interview.paper import Ask, Kind, Paper, Round
 from grader.interview.record import Record
 from grader.practice import hunt
 from grader.recall import bank
 from grader.store import Store
 from grader.store.attempts import Standing
 from grader.views import interview as pages
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 def question(id: str, topic: str, *, numeric: bool = False, katas: bool = True) -> dict[str, Any]:
@@ -392,13 +397,34 @@ def test_state_is_a_fold_over_events(clone: Path) -> None:
     assert not state.paused
 
 
-def replace_struct(event: Graded, **changes: Any) -> Graded:
-    import msgspec
-
+def replace_struct(event: S, **changes: Any) -> S:
     return msgspec.structs.replace(event, **changes)
 
 
 # Sittings
+
+
+def test_an_edited_question_is_gone_on_with(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that was typed before the question was edited, and no longer fits, is an answer
+    that was not computed: the sitting goes on."""
+    monkeypatch.setenv("KATA_HOME", str(tmp_path))
+    (asked,) = (q for q in bank.load(clone / "questions") if q.numeric is not None)
+    monkeypatch.setattr(bank, "question", lambda id: asked)
+    ask = Ask(id=asked.id, topic=asked.topic, prompt="?", answer="!", numeric=True)
+    rounds = (Round(kind=Kind.WARMUP, minutes=15, asks=(ask,)),)
+    made = Paper(seed=1, minutes=15, level=Grade.SENIOR, focus=None, rounds=rounds)
+    sitting = sittings.Sitting(sittings.begin(made, datetime(2026, 3, 2, tzinfo=UTC)))
+    sitting.start()
+    sitting.enter()
+    sitting.write("8 parameters")
+    assert asked.numeric is not None
+    bytes_ = replace_struct(asked.numeric, unit="bytes")
+    monkeypatch.setattr(bank, "question", lambda id: replace_struct(asked, numeric=bytes_))
+    sitting.answer()
+    assert sitting.state.rounds[0].answers[0].text == "8 parameters"
+    assert sitting.state.rounds[0].answers[0].correct is None
 
 
 def test_plan_shows_the_outline_and_gives_nothing_away(world: World, tmp_path: Path) -> None:

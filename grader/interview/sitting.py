@@ -192,7 +192,10 @@ class Sitting:
         if step.number:
             self.skip()
             return
-        judged = _judged(step.ask, step.typed[0]) if step.typed else None
+        judged = None
+        if step.typed:
+            with contextlib.suppress(numbers.BadNumber):  # the question may have been edited since
+                judged = _judged(step.ask, step.typed[0])
         self._answered(step, text="\n".join(step.typed), judged=judged)
 
     def skip(self) -> None:
