@@ -56,10 +56,6 @@ class Interviews(Section):
         """Every interview, oldest first."""
         return [_interview(row) for row in self._db.rows("SELECT * FROM interviews ORDER BY id")]
 
-    def get(self, number: int) -> Interview | None:
-        row = self._db.row("SELECT * FROM interviews WHERE id = ?", (number,))
-        return None if row is None else _interview(row)
-
     def end(self, number: int, now: datetime) -> None:
         with self._db.transaction():
             self._db.rows(
