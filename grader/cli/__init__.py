@@ -11,28 +11,28 @@ from grader import __version__
 from grader.cli import terminal
 from grader.errors import KataError
 
-# command -> (module of grader.cli, the line that --help shows)
+# command -> the line that --help shows; each stands in the module of its name
 _COMMANDS = {
-    "list": ("browse", "Katas with status, best time and par time."),
-    "show": ("browse", "The task: contract, parts, par time."),
-    "start": ("files", "A fresh stub; starts the clock. The old file is kept."),
-    "run": ("grade", "Grade a kata's file."),
-    "hint": ("help", "The next hint of the ladder."),
-    "solution": ("help", "The reference solution (noted as seen)."),
-    "bug": ("bug", "A planted bug to find and mend."),
-    "mock": ("mock", "A timed mock interview and its report."),
-    "reset": ("files", "Back to the stub. The old file is kept."),
-    "history": ("files", "Attempts and kept versions of a kata."),
-    "restore": ("files", "Bring back a kept version."),
-    "today": ("today", "What is due and what is new today, with minutes."),
-    "plan": ("plan", "Fit practice into the days before an interview."),
-    "stats": ("stats", "Streak, recall by topic, katas against par."),
-    "export": ("export", "Questions for Anki, or all of it as JSON."),
-    "quiz": ("quiz", "Active recall: due questions first, then new ones."),
-    "verify": ("check", "The suites check themselves: solutions pass, bugs are named."),
-    "doctor": ("check", "Python, torch, accelerator, sandbox, data folder."),
-    "init": ("setup", "Lay out a workspace of stubs in a folder."),
-    "completion": ("setup", "Shell completion for bash, zsh or fish."),
+    "list": "Katas with status, best time and par time.",
+    "show": "The task: contract, parts, par time.",
+    "start": "A fresh stub; starts the clock. The old file is kept.",
+    "run": "Grade a kata's file.",
+    "hint": "The next hint of the ladder.",
+    "solution": "The reference solution (noted as seen).",
+    "bug": "A planted bug to find and mend.",
+    "mock": "A timed mock interview and its report.",
+    "reset": "Back to the stub. The old file is kept.",
+    "history": "Attempts and kept versions of a kata.",
+    "restore": "Bring back a kept version.",
+    "today": "What is due and what is new today, with minutes.",
+    "plan": "Fit practice into the days before an interview.",
+    "stats": "Streak, recall by topic, katas against par.",
+    "export": "Questions for Anki, or all of it as JSON.",
+    "quiz": "Active recall: due questions first, then new ones.",
+    "verify": "The suites check themselves: solutions pass, bugs are named.",
+    "doctor": "Python, torch, accelerator, sandbox, data folder.",
+    "init": "Lay out a workspace of stubs in a folder.",
+    "completion": "Shell completion for bash, zsh or fish.",
 }
 
 
@@ -43,13 +43,13 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = import_module(f"grader.cli.{_COMMANDS[name][0]}")
+        module = import_module(f"grader.cli.{name}")
         command: click.Command = getattr(module, f"{name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+            formatter.write_dl(list(_COMMANDS.items()))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

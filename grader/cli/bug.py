@@ -3,7 +3,8 @@
 import click
 
 from grader import catalog
-from grader.cli import ask, common, terminal
+from grader.cli import common, terminal
+from grader.cli.terminal import prompts
 from grader.errors import UsageFault
 from grader.practice import clock, hunt
 from grader.practice.grading import Bench
@@ -129,11 +130,11 @@ def _diagnosed(found: Hunt, diagnosis: str | None) -> Hunt:
     there = found.answer is not None
     keeps = f" (Enter keeps: {found.diagnosis})" if there else ""
     while not diagnosis:
-        if there and not ask.interactive():
+        if there and not prompts.interactive():
             return found
         try:
-            diagnosis = ask.line(f"What is wrong, in one line?{keeps} ")
-        except ask.Left:
+            diagnosis = prompts.line(f"What is wrong, in one line?{keeps} ")
+        except prompts.Left:
             raise hunt.Undiagnosed from None
         if there and not diagnosis:
             return found
@@ -166,6 +167,6 @@ def _reveal(found: Hunt, right: bool | None, *, gave_up: bool = False) -> int:
 
 def _judged() -> bool:
     try:
-        return ask.choice("Did your diagnosis name it? [y/n] ", ("y", "n"), "") == "y"
-    except ask.Left:
+        return prompts.choice("Did your diagnosis name it? [y/n] ", ("y", "n"), "") == "y"
+    except prompts.Left:
         raise UsageFault("The hunt waits for this answer: `kata bug` asks again.") from None

@@ -9,6 +9,8 @@ import click
 
 from grader import catalog
 from grader.cli import terminal
+from grader.errors import UsageFault
+from grader.practice import files
 from grader.practice import workspace as workspaces
 from grader.practice.workspace import Workspace
 from grader.store import Store, StoreError
@@ -65,3 +67,11 @@ def try_to_store(what: str, write: Callable[[Store], None]) -> None:
             write(store)
     except StoreError as error:
         terminal.note(f"note: {what} is not stored. {error}")
+
+
+def write(path: Path, content: bytes, force: bool) -> None:
+    """Write a file. Raises UsageFault if one is there (unless `force`), or if it cannot be."""
+    if force:
+        files.replace(path, content, keep=lambda _: None)
+    elif not files.create(path, content):
+        raise UsageFault(f"{path} is there already. --force replaces it.")

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from grader.cli import terminal
-from grader.errors import UsageFault
-from grader.practice import clock, files
+from grader.cli import common, terminal
+from grader.practice import clock
 from grader.store import Store
 from grader.views.plain import counted
 
@@ -34,7 +33,7 @@ def anki_command(path: Path, force: bool) -> None:
         filled(question, numbers.drawn(question.numeric, _DRAW)) if question.numeric else question
         for question in bank.load()
     ]
-    write(path, anki.text(questions).encode(), force)
+    common.write(path, anki.text(questions).encode(), force)
     terminal.say(
         f"{path} holds {counted(len(questions), 'question')}.",
         "In Anki: File, Import, and choose it; again after an update, which keeps what you know.",
@@ -55,13 +54,5 @@ def json_command(path: Path | None, force: bool) -> None:
     if path is None:
         terminal.say_json(found)
         return
-    write(path, msgspec.json.format(found, indent=1) + b"\n", force)
+    common.write(path, msgspec.json.format(found, indent=1) + b"\n", force)
     terminal.say(f"{path} holds it all.")
-
-
-def write(path: Path, content: bytes, force: bool) -> None:
-    """Write a file. Raises UsageFault if one is there (unless `force`), or if it cannot be."""
-    if force:
-        files.replace(path, content, keep=lambda _: None)
-    elif not files.create(path, content):
-        raise UsageFault(f"{path} is there already. --force replaces it.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from grader import catalog
-from grader.cli import ask, common, terminal
+from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.practice import clock
 from grader.views import json
@@ -107,8 +107,8 @@ def _begin(paper: "Paper") -> int:
 
 def _sit(interview: "Interview") -> int:
     """Hold the sitting to its end, then show its report."""
-    from grader.cli.desk import Desk
-    from grader.cli.sitting import Conversation
+    from grader.cli.terminal.conversation import Conversation
+    from grader.cli.terminal.desk import Desk
     from grader.interview.sitting import Sitting, alone
     from grader.practice.grading import Bench
     from grader.views.plain import wrapped
@@ -116,7 +116,7 @@ def _sit(interview: "Interview") -> int:
     with alone(interview), Bench() as bench:
         try:
             Conversation(Sitting(interview), Desk(), bench).run()
-        except (KeyboardInterrupt, ask.Left) as end:
+        except (KeyboardInterrupt, prompts.Left) as end:
             text = f"Mock {interview.number} is paused, nothing is lost."
             text += " `kata mock --resume` goes on."
             terminal.note("\n" + "\n".join(wrapped(text, terminal.width())))

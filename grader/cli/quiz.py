@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from grader.cli import ask, common, terminal
+from grader.cli import common, terminal
+from grader.cli.terminal import prompts
 from grader.errors import UsageFault
 from grader.practice import clock, plan, repetition
 from grader.recall import bank, numbers, quiz
@@ -109,7 +110,7 @@ class _Quiz:
         self._say_begin()
         try:
             self._ask_all()
-        except ask.Left:
+        except prompts.Left:
             pass
         except KeyboardInterrupt:
             terminal.say("", "Stopped. All that you gave is stored; `kata quiz` goes on there.")
@@ -187,7 +188,7 @@ class _Quiz:
                 _stored(lambda: self.sitting.draft(turn, before + text, _now()))
 
             try:
-                text = ask.lines("> ", each=keep)
+                text = prompts.lines("> ", each=keep)
                 break
             except _Key as key:
                 self._key(key.name, turn)
@@ -200,7 +201,7 @@ class _Quiz:
         terminal.say(*self._wrapped(f"Type {numbers.wanted(unit)}."))
         began = clock.seconds()
         while True:
-            typed = ask.line("> ")
+            typed = prompts.line("> ")
             if typed in ("q", "u", "f", "t", "?"):
                 self._key(typed, turn)
                 self._say_question(turn)
@@ -217,7 +218,7 @@ class _Quiz:
             return
 
     def _tick(self, turn: Turn) -> None:
-        points = ask.points(lambda prompt: self._line(prompt, turn), len(turn.question.points))
+        points = prompts.points(lambda prompt: self._line(prompt, turn), len(turn.question.points))
         _stored(lambda: self.sitting.tick(turn, points))
         if self.sitting.options.cram:
             terminal.say(*pages.scored(turn, None))
@@ -250,7 +251,7 @@ class _Quiz:
     def _line(self, prompt: str, turn: Turn, again: bool = False) -> str:
         """A line that is no key; `again` lets `t` through, to tick again."""
         while True:
-            typed = ask.line(prompt)
+            typed = prompts.line(prompt)
             low = typed.lower()
             if low in ("q", "u", "?", "f") or (low == "t" and not again):
                 self._key(low, turn)
@@ -259,7 +260,7 @@ class _Quiz:
 
     def _key(self, key: str, turn: Turn) -> None:
         if key == "q":
-            raise ask.Left
+            raise prompts.Left
         if key == "?":
             terminal.say(*pages.keys(*self.look))
         elif key == "u":
@@ -293,7 +294,7 @@ class _Quiz:
         place = f"{turn.shown_followups} of {len(turn.question.followups)}"
         terminal.say(*pages.follow_up(asked, place, *self.look))
         began = clock.seconds()
-        text = ask.lines("> ")
+        text = prompts.lines("> ")
         if text:
             took = max(clock.seconds() - began, 0.001)
             _stored(lambda: self.sitting.give_follow_up(turn, text, _now(), took))
@@ -321,8 +322,8 @@ def _stored(store: Callable[[], T]) -> T:
         try:
             return store()
         except StoreError as error:
-            if not ask.interactive():
+            if not prompts.interactive():
                 raise
             terminal.note(f"error: {error}")
-            if ask.line("Not stored yet. Enter tries again, q gives up: ").lower() == "q":
+            if prompts.line("Not stored yet. Enter tries again, q gives up: ").lower() == "q":
                 raise

@@ -6,7 +6,6 @@ import click
 
 from grader import catalog
 from grader.cli import common, terminal
-from grader.cli.export import write
 from grader.practice import clock, statistics
 from grader.recall import bank
 from grader.store import Store
@@ -31,7 +30,7 @@ def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     if html is not None:
         from grader.views import stats_html
 
-        write(html, stats_html.page(found, cards).encode(), force)
+        common.write(html, stats_html.page(found, cards).encode(), force)
         if not json_:
             terminal.say(f"{html} is written: open it in a browser.")
     if json_:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from grader.cli import ask, terminal
+from grader.cli import terminal
+from grader.cli.terminal import prompts
 from grader.errors import UsageFault
 from grader.views import interview as pages
 from grader.views.plain import paint, wrapped
@@ -40,7 +41,7 @@ class Desk:
     def __init__(self) -> None:
         self.width, self.colour = terminal.width(), terminal.colour()
         self._live = (
-            ask.interactive()
+            prompts.interactive()
             and sys.stdout is not None
             and sys.stdout.isatty()
             and os.environ.get("TERM", "dumb") != "dumb"
@@ -147,14 +148,14 @@ class Desk:
         terminal.say(*lines)
 
     def line(self, prompt: str) -> str:
-        """A typed line. Raises ask.Left, or UsageFault where no input is left."""
+        """A typed line. Raises prompts.Left, or UsageFault where no input is left."""
         self._draw()
         self._say_warning()
-        if not ask.interactive():
+        if not prompts.interactive():
             self._say_status()
             return str(self._piped(None))
         with self.ticking():
-            return ask.line(prompt)
+            return prompts.line(prompt)
 
     def watch(self, path: Path) -> None:
         """From now on the file is looked at: a change is a save."""
@@ -165,7 +166,7 @@ class Desk:
         """A typed line, or the news that the file watched was saved."""
         self._draw()
         self._say_warning()
-        if not ask.interactive():
+        if not prompts.interactive():
             self._say_status()
             return self._piped(path)
         self._write(prompt)
@@ -204,9 +205,9 @@ class Desk:
         self._pending = rest
         if end or line:
             return line.decode(errors="replace").strip()
-        if ask.interactive():
+        if prompts.interactive():
             self.say("")
-            raise ask.Left
+            raise prompts.Left
         raise UsageFault(
             "There is no input left to go on with, and this is no terminal.\n"
             "The interview is paused: `kata mock --resume` goes on."

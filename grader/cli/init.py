@@ -1,4 +1,4 @@
-"""init, completion: the folder and the shell."""
+"""init: a workspace of stubs."""
 
 from pathlib import Path
 
@@ -28,16 +28,3 @@ def init_command(folder: Path) -> None:
         f"{workspace.shown(folder)}: {counted(len(new), 'new stub')}{there if kept else ''}.",
         "Next: `kata list` shows what there is, `kata start SLUG` begins.",
     )
-
-
-@click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion_command(shell: str) -> None:
-    """Print the completion script of a shell. For bash: eval "$(kata completion bash)"."""
-    from click.shell_completion import get_completion_class
-
-    from grader.cli import kata
-
-    kind = get_completion_class(shell)
-    assert kind is not None
-    terminal.say(kind(kata, {}, "kata", "_KATA_COMPLETE").source().rstrip("\n"))

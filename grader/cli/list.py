@@ -1,4 +1,4 @@
-"""list, show: what there is to do."""
+"""list: the katas."""
 
 import click
 
@@ -29,14 +29,3 @@ def list_command(track: str | None, json_: bool) -> None:
         terminal.say_json(json.katas(rows, end))
     else:
         terminal.say(*listing.page(rows, end, terminal.width(), terminal.colour()))
-
-
-@click.command("show")
-@common.slug
-def show_command(slug: str) -> None:
-    """The task SLUG: contract, checked rules, tolerance, par time."""
-    from grader.practice import contract
-    from grader.views import task
-
-    page = task.page(catalog.card(slug), contract.task(slug), terminal.width(), terminal.colour())
-    terminal.say(*page)

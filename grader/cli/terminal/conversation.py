@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from grader import catalog
-from grader.cli import ask
-from grader.cli.desk import Desk, Saved
+from grader.cli.terminal import prompts
+from grader.cli.terminal.desk import Desk, Saved
 from grader.exam.verdict import Trouble, Verdict
 from grader.interview import timing
 from grader.interview.paper import Kind
@@ -228,7 +228,7 @@ class Conversation:
     def _compare(self, step: Compare) -> None:
         self.desk.say(*pages.answer(step.ask, step.answer, *self.look))
         if step.by_points:
-            self.sitting.tick(ask.points(self._line, len(step.ask.points)))
+            self.sitting.tick(prompts.points(self._line, len(step.ask.points)))
         elif step.answer.skipped:
             self._line("Enter goes on: ")
             self.sitting.weigh(0.0)
@@ -255,4 +255,4 @@ class Conversation:
 def _broken_off(end: BaseException) -> str:
     if isinstance(end, KeyboardInterrupt):
         return "Ctrl-C"
-    return "left" if isinstance(end, ask.Left) else "broken off"
+    return "left" if isinstance(end, prompts.Left) else "broken off"

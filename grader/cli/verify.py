@@ -1,6 +1,4 @@
-"""verify, doctor: whether the suites and this machine are as they should be."""
-
-from pathlib import Path
+"""verify: whether the suites are as they should be."""
 
 import click
 
@@ -37,21 +35,4 @@ def verify_command(slugs: tuple[str, ...], mutants: bool, json_: bool) -> int:
         terminal.say(findings.all_edits(edited))
     else:
         terminal.say(findings.total(found))
-    return 0 if good else 1
-
-
-@click.command("doctor")
-@common.as_json
-@common.in_workspace
-def doctor_command(json_: bool, workspace: Path | None) -> int:
-    """Whether this machine has what grading needs."""
-    from grader.practice import machine
-    from grader.views import findings
-
-    symptoms = machine.examine(lambda: common.find_workspace(workspace))
-    good = all(symptom.ok for symptom in symptoms if symptom.needed)
-    if json_:
-        terminal.say_json({"ok": good, "checks": symptoms})
-    else:
-        terminal.say(*findings.machine(symptoms, terminal.colour()))
     return 0 if good else 1

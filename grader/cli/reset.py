@@ -1,0 +1,17 @@
+"""reset: back to the stub."""
+
+from pathlib import Path
+
+import click
+
+from grader.cli import common
+from grader.cli.start import begin
+from grader.store.attempts import Reason
+
+
+@click.command("reset")
+@common.slug
+@common.in_workspace
+def reset_command(slug: str, workspace: Path | None) -> None:
+    """Put SLUG back to its stub and the clock to zero. The old file is kept."""
+    begin(slug, workspace, Reason.RESET)

@@ -1,0 +1,44 @@
+"""start: a fresh stub and the clock."""
+
+from pathlib import Path
+
+import click
+
+from grader import catalog
+from grader.cli import common, terminal
+from grader.practice import clock, stubs
+from grader.practice.workspace import put, shown
+from grader.store import Store
+from grader.store.attempts import Reason, Snapshot
+
+
+@click.command("start")
+@common.slug
+@common.in_workspace
+def start_command(slug: str, workspace: Path | None) -> None:
+    """A fresh stub of SLUG; starts the clock. The old file is kept."""
+    begin(slug, workspace, Reason.START)
+
+
+def begin(slug: str, workspace: Path | None, reason: Reason) -> None:
+    """The stub in place of what is there, which is kept, and a new round."""
+    path = common.find_workspace(workspace).path(slug)
+    now = clock.now()
+    with Store.open(create=True) as store:
+        kept = put(path, slug, stubs.stub(slug).encode(), reason, store.attempts, now)
+        store.attempts.begin_round(slug, now)
+    say_kept(slug, kept)
+    par = catalog.card(slug).minutes
+    terminal.say(
+        f"{shown(path)} is the blank stub. The clock runs; par is {par} minutes.",
+        f"Next: `kata show {slug}` tells the task, `kata run {slug}` grades it.",
+    )
+
+
+def say_kept(slug: str, kept: Snapshot | None) -> None:
+    """Say how what stood in the file is brought back."""
+    if kept is not None:
+        terminal.say(
+            f"What you had is kept as version {kept.number}: "
+            f"`kata restore {slug} {kept.number}` brings it back."
+        )
