@@ -8,6 +8,7 @@ import click
 
 from grader import catalog
 from grader.cli import common, terminal
+from grader.cli.terminal import prompts
 from grader.errors import UsageFault
 from grader.practice import clock
 from grader.views import json
