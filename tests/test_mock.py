@@ -19,7 +19,7 @@ import pytest
 
 from grader import catalog, content
 from grader.exam.verdict import Level
-from grader.interview import choice, paper, plan, timing
+from grader.interview import choice, paper, setter, timing
 from grader.interview import sitting as sittings
 from grader.interview.choice import Grade
 from grader.interview.events import (
@@ -187,7 +187,7 @@ class Sitting:
 
 def sample(clone: Path, **options: Any) -> Paper:
     record = options.pop("record", Record())
-    return plan.paper(record, catalog.cards(), bank.load(clone / "questions"), **options)
+    return setter.paper(record, catalog.cards(), bank.load(clone / "questions"), **options)
 
 
 def test_rounds_fill_the_minutes(clone: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_track_without_katas_is_said(clone: Path) -> None:
     """It is not the minutes that keep such a track out."""
     cards = [card for card in catalog.cards() if card.track != "serving"]
     questions = bank.load(clone / "questions")
-    made = plan.paper(Record(), cards, questions, seed=1, minutes=45, focus="serving")
+    made = setter.paper(Record(), cards, questions, seed=1, minutes=45, focus="serving")
     assert made.notes == ("No kata of the track serving is there yet; another track's is taken.",)
 
 

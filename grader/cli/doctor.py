@@ -12,10 +12,10 @@ from grader.cli import common, terminal
 @common.in_workspace
 def doctor_command(json_: bool, workspace: Path | None) -> int:
     """Whether this machine has what grading needs."""
-    from grader.practice import machine
+    from grader.practice import doctor
     from grader.views import findings
 
-    symptoms = machine.examine(lambda: common.find_workspace(workspace))
+    symptoms = doctor.examine(lambda: common.find_workspace(workspace))
     good = all(symptom.ok for symptom in symptoms if symptom.needed)
     if json_:
         terminal.say_json({"ok": good, "checks": symptoms})

@@ -68,11 +68,11 @@ def mock_command(
 def _paper(minutes: int, seed: int | None, focus: str | None, level: str) -> "Paper":
     import random
 
-    from grader.interview import plan, record
+    from grader.interview import record, setter
     from grader.interview.choice import Grade
     from grader.recall import bank
 
-    return plan.paper(
+    return setter.paper(
         record.read(clock.now().astimezone()),
         catalog.cards(),
         bank.load(),

@@ -30,8 +30,8 @@ gc.enable()
 from grader import catalog, content
 from grader.errors import GraderError
 from grader.exam import checks, kit, protocol, suite
+from grader.exam.channel import KEPT_OUTPUT_BYTES, Allowance, Channel, StageDied
 from grader.exam.nursery import Nursery, NurseryGone, undumpable
-from grader.exam.session import KEPT_OUTPUT_BYTES, Allowance, Session, StageDied
 from grader.exam.stage import PROBE_FILE
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
 from grader.harmless import harmless
@@ -75,7 +75,7 @@ class StageHandle:
         return checks.Raised(raised.types, raised.text, raised.unwritten, raised.deliberate)
 
     def _ask(self, probe: Callable[..., Any], args: Any, kwargs: Any) -> protocol.Reply:
-        session = self._run.session()
+        channel = self._run.channel()
         # Helpers of its own that a suite hands to a shared probe go along as code.
         helpers = {k: v for k, v in kwargs.items() if isinstance(v, types.FunctionType)}
         source, code, values = _probe(probe, *helpers.values())
@@ -89,7 +89,7 @@ class StageHandle:
             "helpers": {k: v.__name__ for k, v in helpers.items()},
         }
         request = {"op": "probe", "seed": self._seed, "probe": call}
-        reply = session.ask(request, self._allowance)
+        reply = channel.ask(request, self._allowance)
         if reply.unsendable is not None:
             raise checks.CheckFailed(f"The submission's answer: {reply.unsendable}.")
         raised = reply.raised
@@ -187,35 +187,35 @@ class _Run:
         self.deaths = 0
         self.out_of_time = False
         self.on_gpu = False
-        self._session: Session | None = None
+        self._channel: Channel | None = None
         self._loaded = False
 
     # The stage
 
     def open(self, limited: bool = True) -> None:
-        """Start a stage and have it load the source; `session` awaits that."""
+        """Start a stage and have it load the source; `channel` awaits that."""
         assert isinstance(self.source, bytes)
         self._loaded = False
         try:
-            self._session = Session(self.examiner.nursery(), limited)
+            self._channel = Channel(self.examiner.nursery(), limited)
         except NurseryGone:  # the submission had stopped it; another is made
-            self._session = Session(self.examiner.nursery(), limited)
+            self._channel = Channel(self.examiner.nursery(), limited)
         load = {
             "slug": self.slug,
             "filename": self.filename,
             "source": self.source,
             "defines": catalog.card(self.slug).defines,
         }
-        self._session.send({"op": "load", "seed": self.seed, "load": load})
+        self._channel.send({"op": "load", "seed": self.seed, "load": load})
 
-    def session(self) -> Session:
+    def channel(self) -> Channel:
         """The stage with the source loaded. Raises StageDied."""
-        if self._session is None:
+        if self._channel is None:
             self.open(limited=not self.on_gpu)
-        session = self._session
-        assert session is not None
+        channel = self._channel
+        assert channel is not None
         if not self._loaded:
-            reply = session.answer(Allowance(CPU_S, _WALL_S))
+            reply = channel.answer(Allowance(CPU_S, _WALL_S))
             trouble = reply.trouble
             if trouble is None and reply.raised is not None:
                 trouble = Trouble(Kind.CRASH, reply.raised.story)
@@ -223,25 +223,25 @@ class _Run:
                 self.drop()
                 raise StageDied(trouble.kind, trouble.message)
             self._loaded = True
-            printed = self._printed(session)
+            printed = self._printed(channel)
             self.output = self.output or printed
-        return session
+        return channel
 
     def drop(self) -> None:
         """End the stage; what it printed belongs to the check that is made."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            self.printed += self._printed(session)
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            self.printed += self._printed(channel)
             try:
-                session.close()
+                channel.close()
             except StageDied as died:  # it had killed or stopped its own parent
                 self.error = self.error or died.trouble
 
-    def _printed(self, session: Session) -> str:
-        text = session.kept.decode(errors="replace")
-        if session.printed > len(session.kept):
-            text += f"\n[{session.printed - len(session.kept)} more bytes were printed]\n"
-        session.forget_output()
+    def _printed(self, channel: Channel) -> str:
+        text = channel.kept.decode(errors="replace")
+        if channel.printed > len(channel.kept):
+            text += f"\n[{channel.printed - len(channel.kept)} more bytes were printed]\n"
+        channel.forget_output()
         return text
 
     def known(self, bug: str) -> catalog.Bug | None:
@@ -261,7 +261,7 @@ class _Run:
         chosen.sort(key=lambda check: check.kata_part is Part.GPU)  # type: ignore[attr-defined]
         if self.error is None:
             try:
-                self.session()
+                self.channel()
             except StageDied as died:
                 self._note(died)
                 self.error, self.output = died.trouble, self.printed
@@ -318,9 +318,9 @@ class _Run:
     def _note(self, died: StageDied) -> None:
         self.deaths += 1
         self.out_of_time = self.out_of_time or died.late
-        if self._session is not None:
-            session, self._session = self._session, None
-            self.printed += self._printed(session)
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            self.printed += self._printed(channel)
 
     def _record(
         self,
@@ -332,8 +332,8 @@ class _Run:
         started: bool = True,
     ) -> None:
         name = check.__name__.removeprefix("test_")
-        if self._session is not None:
-            self.printed += self._printed(self._session)
+        if self._channel is not None:
+            self.printed += self._printed(self._channel)
         if bug is not None:
             known = self.known(bug)
             if known is not None:
@@ -442,9 +442,9 @@ class Examiner:
         except StageDied as died:
             run.error = died.trouble
         finally:
-            run._session, session = None, run._session
-            if session is not None:
-                session.close()
+            run._channel, channel = None, run._channel
+            if channel is not None:
+                channel.close()
         if not run.checks and run.error is None:
             raise GraderError(f"The suite of {run.slug} ran no check.")
         return run

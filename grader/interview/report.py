@@ -12,7 +12,7 @@ from grader.interview import rubric, timing
 from grader.interview.choice import Grade
 from grader.interview.events import Graded, RoundState, State
 from grader.interview.paper import Ask, Kind, Paper
-from grader.interview.rubric import Hire, Verdict
+from grader.interview.rubric import Hire, Recommendation
 
 _DRILLS = 3
 _GOOD = 0.75  # a score from which nothing needs to be drilled
@@ -115,7 +115,7 @@ class Report:
     used_s: float
     over_s: float
     pauses: tuple[tuple[float, str], ...]
-    verdict: Verdict | None
+    verdict: Recommendation | None
     drills: tuple[Drill, ...]
     earlier: tuple[Past, ...]
 
@@ -280,7 +280,9 @@ def _tried(seconds: float, grading: Graded) -> Tried:
 # What to drill next
 
 
-def _drills(rounds: Sequence[RoundReport], paper: Paper, verdict: Verdict | None) -> list[Drill]:
+def _drills(
+    rounds: Sequence[RoundReport], paper: Paper, verdict: Recommendation | None
+) -> list[Drill]:
     """The three commands that mend most, the largest losses first."""
     found: list[tuple[float, Drill]] = []
     for round in rounds:
@@ -347,7 +349,7 @@ def _on_answers(round: RoundReport) -> list[tuple[float, Drill]]:
     return found
 
 
-def _otherwise(level: Grade, verdict: Verdict | None) -> list[Drill]:
+def _otherwise(level: Grade, verdict: Recommendation | None) -> list[Drill]:
     """What to do when little went wrong, or little was tried."""
     levels = list(Grade)
     if verdict is not None and verdict.hire in (Hire.HIRE, Hire.STRONG):

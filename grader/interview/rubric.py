@@ -69,7 +69,7 @@ class Hire(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Recommendation:
     """`score` is 0 to 1; `reasons` say what the verdict rests on, limits that bit included."""
 
     hire: Hire
@@ -135,7 +135,7 @@ def verdict(
     *,
     level: Grade,
     over_share: float,
-) -> Verdict | None:
+) -> Recommendation | None:
     """The verdict on a finished sitting; None if nothing in it was judged.
 
     coded: the level reached by each kata coded; over_share: over-time over minutes planned.
@@ -149,7 +149,7 @@ def verdict(
         if list(Hire).index(best) < list(Hire).index(limit):
             best = limit
             reasons.append(reason)
-    return Verdict(best, score, tuple(reasons))
+    return Recommendation(best, score, tuple(reasons))
 
 
 def _sum(scores: Sequence[tuple[Kind, float | None]], level: Grade) -> str:

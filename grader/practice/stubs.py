@@ -2,18 +2,14 @@
 
 In a solution each answer stands between `# BEGIN SOLUTION` and `# END SOLUTION`. In a function
 the block becomes `raise NotImplementedError`; anywhere else (a helper, a constant) it vanishes.
-`python -m grader.practice.stubs` writes katas/ anew; `--check` only says what differs.
 """
 
 import ast
 import re
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 from grader import content
-from grader.errors import ContentError, KataError
+from grader.errors import ContentError
 
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
 
@@ -95,53 +91,3 @@ def _functions(text: str, name: str) -> list[tuple[int, int]]:
 def _tidy(lines: list[str]) -> str:
     """Join lines, with no more than two empty ones where a block has gone."""
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).rstrip("\n") + "\n"
-
-
-def differing(folder: Path) -> dict[str, str]:
-    """What in `folder` is not as the solutions have it: slug and, in words, how it differs."""
-    found = {}
-    slugs = [path.stem for path in sorted(content.solutions().glob("*.py"))]
-    for slug in slugs:
-        path = folder / f"{slug}.py"
-        if not path.exists():
-            found[slug] = "is missing"
-        elif path.read_bytes() != stub(slug).encode():
-            found[slug] = "differs from its solution"
-    for path in sorted(folder.glob("*.py")):
-        if path.stem not in slugs:
-            found[path.stem] = "has no solution"
-    return found
-
-
-def main(arguments: list[str]) -> int:
-    """0 when katas/ agrees with the solutions, or was made to; 1 when something still differs."""
-    # A contributor may have an answer of their own in katas/: it is kept like in every `reset`.
-    from grader.practice.workspace import put
-    from grader.store import Store
-    from grader.store.attempts import Reason
-
-    clone = content.clone()
-    if arguments not in ([], ["--check"]) or clone is None:
-        print("usage, in a clone: python -m grader.practice.stubs [--check]", file=sys.stderr)
-        return 2
-    left = 0
-    try:
-        for slug, how in differing(clone / "katas").items():
-            path = clone / "katas" / f"{slug}.py"
-            if arguments or not content.solution(slug).exists():
-                left += 1
-                print(f"katas/{slug}.py {how}")
-                continue
-            with Store.open(create=True) as store:
-                blank, now = stub(slug).encode(), datetime.now(UTC)
-                kept = put(path, slug, blank, Reason.STUBS, store.attempts, now)
-            undo = f", was kept: `kata restore {slug} {kept.number}`" if kept else ""
-            print(f"katas/{slug}.py written{undo}")
-    except KataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 1 if left else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

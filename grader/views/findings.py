@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from grader.practice.machine import Symptom
+from grader.practice.doctor import Symptom
 from grader.views.plain import counted, paint
 
 if TYPE_CHECKING:

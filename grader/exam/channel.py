@@ -44,7 +44,7 @@ class Allowance:
             self.wall_s = min(wall_s, 2 * cpu_s)
 
 
-class Session:
+class Channel:
     """A running stage. Raises NurseryGone if none can be started."""
 
     def __init__(self, nursery: Nursery, limited: bool = True) -> None:

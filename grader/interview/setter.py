@@ -41,10 +41,10 @@ def paper(
     focus: str | None = None,
 ) -> Paper:
     """The paper of `minutes` (15 to 120). Nothing fresh in the record is on it."""
-    return _Planner(record, cards, questions, seed, minutes, level, focus).paper()
+    return _Setter(record, cards, questions, seed, minutes, level, focus).paper()
 
 
-class _Planner:
+class _Setter:
     def __init__(
         self,
         record: Record,
