@@ -109,14 +109,14 @@ class Sitting:
         self.deck, self.options, self._plan = deck, options, plan
         self._all = {key(q.id): q for q in questions}
         self._chosen = self._keys(options)
-        self.id = deck.begin_quiz(asdict(options), now)
         self._asked: list[str] = []
         self._rated: dict[str, None] = {}  # and not asked again since, in order
         self._resumed: list[Answer] = []
-        if not options.cram:
-            since = _day_start(now)
-            taken = deck.take_over(self.id, since)
-            self._resumed = [answer for answer in taken if answer.key in self._chosen]
+        with deck.transaction():
+            self.id = deck.begin_quiz(asdict(options), now)
+            if not options.cram:
+                taken = deck.take_over(self.id, _day_start(now))
+                self._resumed = [answer for answer in taken if answer.key in self._chosen]
 
     # What comes next
 
@@ -291,8 +291,9 @@ class Sitting:
                 quiz=self.id,
             )
         else:
-            self.deck.continue_answer(turn.answer, text)
-            self.deck.finish_answer(turn.answer, now, seconds)
+            with self.deck.transaction():
+                self.deck.continue_answer(turn.answer, text)
+                self.deck.finish_answer(turn.answer, now, seconds)
         turn.text, turn.judged, turn.finished = text, judged, True
 
     def follow_up(self, turn: Turn) -> FollowUp | None:
