@@ -141,7 +141,7 @@ def test_follows_its_parameters(stage, draw):
 @part("gradient")
 def test_gradients_of_the_adapter(stage, draw):
     """The adapter's parameters get the exact gradients, in training and in eval mode."""
-    blocks.gradients(stage, draw, BLOCK)
+    blocks.gradients_of_the_adapter(stage, draw, BLOCK)
 
 
 @part("gradient")

@@ -181,7 +181,9 @@ def leading_dimensions(stage, draw, block):
     """Inputs are (..., d): from none to four leading dimensions, of size one too, as d may be."""
     layer = block.layer(draw)
     known = "arguments-swapped" if stage(takes_adapter_first, *layer.arguments) else None
-    properties.leading_dimensions(stage, draw, layer, block.layer(draw, d=1), first=known)
+    properties.leading_dimensions(stage, draw, layer, first=known)
+    with blame("leading-dims-lost"):
+        properties.computes(stage, block.layer(draw, d=1), draw(5, 1, 1))
 
 
 def mixing(kata, name, x):
@@ -346,7 +348,7 @@ def uses_forward_delta(stage, draw, block):
             got[way],
             layer.output(x),
             what=f"the output with an adapter whose forward {words}",
-            unless={} if known else layer.mistakes(x),
+            unless={} if known else layer.mistakes(x, got[way]),
             bug=known,
         )
 
@@ -465,7 +467,7 @@ def follows_its_parameters(stage, draw, block):
 # Gradients
 
 
-def gradients(stage, draw, block):
+def gradients_of_the_adapter(stage, draw, block):
     """The adapter's parameters get the exact gradients, in training and in eval mode."""
     lost = {tuple(TRAINED): "adapter-gets-no-gradient"}
     with blame("needed-by-backward", IN_PLACE):
@@ -483,8 +485,9 @@ def gradient_to_the_input(stage, draw, block):
 
 def gradients_after_no_grad(stage, draw, block):
     """Nothing of a call under no_grad is kept for the next one."""
+    words = {"to_input": True, "after_no_grad": True}
     with blame("needed-by-backward", IN_PLACE):
-        properties.gradients_after_no_grad(stage, draw, block.layer(draw), TRAINED)
+        properties.gradients_of(stage, draw, block.layer(draw), TRAINED, **words)
 
 
 def saved_outputs(kata, name, x, g):

@@ -6,7 +6,7 @@ written out where the kata is its own. What a property cannot know (which mistak
 operation raises) is said around it: `with blame(...): gradients_of(...)`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,13 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grader.exam.checks import Value, blame, close, near, require, same, tensor
+from grader.exam.checks import (
+    Raised,
+    Value,
+    blame,
+    close,
+    near,
+    rejects,
+    require,
+    same,
+    tensor,
+)
 from grader.exam.kit import CheapMeta, need
 
 Formula = Callable[..., Tensor]  # of x and the layer's values, in float64
 
 IN_PLACE = "modified by an inplace operation"  # what autograd says of a tensor it has saved
 MODES = ("train", "eval")
+ALL_MODES = (*MODES, "eval, no_grad")
 
 
 def called(layer, x):
@@ -69,8 +80,11 @@ class Layer:
     def output(self, x: Tensor) -> Tensor:
         return self.right(x.double(), *(v.double() for v in self.values))
 
-    def mistakes(self, x: Tensor, slips: Mapping[str, Formula] | None = None) -> dict[str, Value]:
-        """What known mistakes make of the output, computed when asked for."""
+    def mistakes(
+        self, x: Tensor, got: Any = None, slips: Mapping[str, Formula] | None = None
+    ) -> dict[str, Value]:
+        """What known mistakes make of the output, computed when asked for. got: the output that
+        came, where it tells which value of a mistake is meant."""
         wide = [v.double() for v in (x, *self.values)]
         slips = self.slips if slips is None else slips
         return {bug: partial(slip, *wide) for bug, slip in slips.items()}
@@ -92,30 +106,39 @@ def output_of(kata, arguments, x, make, call):
 def computes(stage, layer, x, *, what=None, slips=None, bug=None):
     """The output for x is right."""
     y = stage(output_of, layer.arguments, x, **layer.helpers)
-    known = layer.mistakes(x, slips)
+    known = layer.mistakes(x, y, slips)
     near(y, layer.output(x), what=what or layer.what, unless=known, bug=bug, dtype=x.dtype)
 
 
 LEADS = ((2, 7), (2, 3, 4), (1, 1), (1,), (), (2, 1, 3, 2))
 
 
-def leading_dimensions(
-    stage, draw, layer, *others, leads=LEADS, first=None, bug="leading-dims-lost"
-):
-    """Inputs are (..., width), whatever comes before; sizes as large as the width too, which is
-    another for the `others`. The plain (5, width) comes first; where it raises it is `first`."""
+def outputs_of(kata, arguments, xs, make, call):
+    outputs = []
+    for x in xs:
+        outputs.append(call(make(kata, *arguments), x))
+    return outputs
+
+
+def leading_dimensions(stage, draw, layer, leads=None, first=None, bug="leading-dims-lost"):
+    """Inputs are (..., width), whatever comes before, sizes as large as the width too. The plain
+    (5, width) comes first; where it raises it is `first`."""
     alike = ((layer.width,), (layer.width, layer.width))
-    cases = [(layer, lead) for lead in ((5,), *leads, *alike)]
-    known = first
-    for each, lead in cases + [(other, (5, 1)) for other in others]:
-        x = draw(*lead, each.width)
-        with blame(known):
-            y = stage(output_of, each.arguments, x, **each.helpers)
-        known = bug  # what fails from here on does so for the dimensions
-        want = each.output(x)
-        lost = isinstance(y, Tensor) and y.shape != want.shape and y.numel() == want.numel()
-        what = f"{each.what} for x {tuple(x.shape)}"
-        near(y, want, what=what, unless=each.mistakes(x), bug=bug if lost else None)
+    x, *xs = (draw(*lead, layer.width) for lead in ((5,), *(leads or (*LEADS, *alike))))
+    with blame(first):
+        y = stage(output_of, layer.arguments, x, **layer.helpers)
+    _of_shape(layer, y, x, bug)
+    with blame(bug):  # what fails from here on does so for the dimensions
+        outputs = stage(outputs_of, layer.arguments, xs, **layer.helpers)
+    for y, x in zip(outputs, xs):
+        _of_shape(layer, y, x, bug)
+
+
+def _of_shape(layer, y, x, bug):
+    want = layer.output(x)
+    lost = isinstance(y, Tensor) and y.shape != want.shape and y.numel() == want.numel()
+    what = f"{layer.what} for x {tuple(x.shape)}"
+    near(y, want, what=what, unless=layer.mistakes(x, y), bug=bug if lost else None)
 
 
 def views(x):
@@ -133,7 +156,7 @@ def non_contiguous(stage, draw, layer):
     x = draw(layer.width, 3, 4, layer.width)
     for y, v in zip(stage(of_views, layer.arguments, x, **layer.helpers), views(x)):
         what = f"{layer.what} for an x that is not contiguous"
-        near(y, layer.output(v), what=what, unless=layer.mistakes(v))
+        near(y, layer.output(v), what=what, unless=layer.mistakes(v, y))
 
 
 # What a forward does, and leaves alone
@@ -145,14 +168,15 @@ def kept_input(kata, arguments, x, make, call):
         layer.train(training)
         with torch.set_grad_enabled(grad):
             call(layer, x)
+            call(layer, x[0])
     return x
 
 
 def input_unchanged(stage, draw, layer, bug="changes-input-in-place"):
-    """The input is not changed in place, in either mode, with and without gradients."""
-    for lead in ((5,), ()):
-        x = draw(*lead, layer.width)
-        same(stage(kept_input, layer.arguments, x, **layer.helpers), x, "the input", bug)
+    """The input, a single vector too, is not changed in place, in either mode, with and without
+    gradients."""
+    x = draw(5, layer.width)
+    same(stage(kept_input, layer.arguments, x, **layer.helpers), x, "the input", bug)
 
 
 def beside_another(kata, arguments, others, x, make, call):
@@ -168,28 +192,31 @@ def independent(stage, draw, layer, other):
     near(y, layer.output(x), what=f"{layer.what} after another one was made")
 
 
-def of_the_moment(kata, arguments, values, x, mode, make, call, fill):
-    grad = "no_grad" not in mode
-    with torch.set_grad_enabled(grad):
-        layer = make(kata, *arguments)
-        layer.train(mode == "train")
-        call(layer, x)
-        fill(layer, *values)
-        return call(layer, x), call(layer, x), torch.is_grad_enabled() == grad
+def of_the_moment(kata, arguments, values, x, modes, make, call, fill):
+    seen = []
+    for mode in modes:
+        grad = "no_grad" not in mode
+        with torch.set_grad_enabled(grad):
+            layer = make(kata, *arguments)
+            layer.train(mode == "train")
+            call(layer, x)
+            fill(layer, *values)
+            seen.append((call(layer, x), call(layer, x), torch.is_grad_enabled() == grad))
+    return seen
 
 
-def follows_its_values(stage, draw, layer, other, *, slips=None, in_eval=None):
+def follows_its_values(stage, draw, layer, other, *, slips=None, in_eval=None, modes=ALL_MODES):
     """Each forward uses the values of the moment (those of `other`), in either mode, also under
     no_grad. slips: what is named in each mode, in_eval: what is named in eval mode too."""
     x = draw(2, 3, layer.width)
-    helpers = {**layer.helpers, "fill": layer.fill}
-    for mode in (*MODES, "eval, no_grad"):
-        *outputs, left = stage(of_the_moment, layer.arguments, other.values, x, mode, **helpers)
+    given, helpers = (layer.arguments, other.values, x, modes), layer.helpers
+    seen = stage(of_the_moment, *given, **helpers, fill=layer.fill)
+    for mode, (*outputs, left) in zip(modes, seen):
         require(left, f"making or calling it leaves grad mode changed ({mode} mode)")
         known = {**(slips or {}), **(in_eval or {} if mode != "train" else {})}
         for y in outputs:
             what = f"{layer.what} after the parameters changed ({mode} mode)"
-            near(y, other.output(x), what=what, unless=other.mistakes(x, known))
+            near(y, other.output(x), what=what, unless=other.mistakes(x, y, known))
 
 
 # Gradients
@@ -201,43 +228,43 @@ def found(layer, name):
     return layer
 
 
-def grads(kata, arguments, x, g, names, mode, before, make, call):
-    layer = make(kata, *arguments)
-    layer.train(mode == "train")
-    x = x.clone().requires_grad_()
-    if before:
-        with torch.no_grad():
-            call(layer, x)
-    y = call(layer, x)
-    if y.requires_grad:
-        (y * g).sum().backward()
-    return x.grad, [found(layer, name).grad for name in names]
+def grads(kata, arguments, x, g, names, modes, before, make, call):
+    got = []
+    for mode in modes:
+        layer, leaf = make(kata, *arguments), x.clone().requires_grad_()
+        layer.train(mode == "train")
+        if before:
+            with torch.no_grad():
+                call(layer, leaf)
+        y = call(layer, leaf)
+        if y.requires_grad:
+            (y * g).sum().backward()
+        got.append((leaf.grad, [found(layer, name).grad for name in names]))
+    return got
 
 
-def _grads(stage, layer, x, g, names, mode, before=False):
-    given = layer.arguments, x, g, list(names), mode, before
-    return stage(grads, *given, **layer.helpers)
+def _grads(stage, layer, x, g, names, modes, before=False):
+    given = layer.arguments, x, g, list(names), modes, before
+    return zip(modes, stage(grads, *given, **layer.helpers))
 
 
-def gradients_of(stage, draw, layer, names, *, lost=None, slips=None, modes=MODES):
-    """The named parameters (name: place among the values) get their gradients, in either mode.
-
-    lost: the mistake by the names that get none; slips: formulas that give wrong ones.
-    """
+def gradients_of(
+    stage, draw, layer, names, *, to_input=False, after_no_grad=False, lost=None, modes=MODES
+):
+    """The named parameters (name: place among the values) get their gradients, and the input if
+    asked for, in either mode; also where an earlier call was made under no_grad: of that nothing
+    is kept. lost: the mistake by the names that get none."""
     x, g = layer.pair(draw, 2, 3)
     want = layer.gradients(x, g)
-    for mode in modes:
-        _, got = _grads(stage, layer, x, g, names, mode)
-        without = tuple(name for name, value in zip(names, got) if value is None)
-        bug = (lost or {}).get(without)
-        for value, (name, place) in zip(got, names.items()):
-            what = _gradient(layer, name, mode)
-            require(value is not None, f"there is no {what}", bug)
-            known = {
-                b: partial(_nth, layer, x, g, formula, 1 + place)
-                for b, formula in (slips or {}).items()
-            }
-            near(value, want[1 + place], what=f"the {what}", unless=known)
+    wants = {**({"the input": 0} if to_input else {}), **_places(names)}
+    note = ", after a call under no_grad" if after_no_grad else ""
+    for mode, (of_x, values) in _grads(stage, layer, x, g, names, modes, after_no_grad):
+        got = {**dict(zip(names, values)), "the input": of_x}
+        without = tuple(name for name in wants if got[name] is None)
+        for name, place in wants.items():
+            what = _gradient(layer, name, mode) + note
+            require(got[name] is not None, f"there is no {what}", (lost or {}).get(without))
+            near(got[name], want[place], what=f"the {what}")
 
 
 def _gradient(layer, name, mode):
@@ -245,8 +272,9 @@ def _gradient(layer, name, mode):
     return f"gradient of {name}{through} ({mode} mode)"
 
 
-def _nth(layer, x, g, formula, place):
-    return layer.gradients(x, g, formula)[place]
+def _places(names: Mapping[str, int]) -> dict[str, int]:
+    """Where the gradients of these are among those of a layer: behind that of x."""
+    return {name: 1 + place for name, place in names.items()}
 
 
 def gradient_to_the_input(stage, draw, layer, cuts, *, none=None, needs=(), modes=MODES):
@@ -255,30 +283,20 @@ def gradient_to_the_input(stage, draw, layer, cuts, *, none=None, needs=(), mode
     gradient, no other mistake than `none` is named, and that by its formula."""
     x, g = layer.pair(draw, 2, 3)
     want = layer.gradients(x, g)[0]
-    for mode in modes:
-        got, there = _grads(stage, layer, x, g, needs, mode)
+    for mode, (got, there) in _grads(stage, layer, x, g, needs, modes):
         alive = not needs or any(value is not None for value in there)
         what = _gradient(layer, "the input", mode)
         require(got is not None, f"there is no {what}", none if alive else None)
-        known = {b: partial(_nth, layer, x, g, f, 0) for b, f in cuts.items() if alive or b == none}
+        known = {
+            bug: partial(_to_input, layer, x, g, cut)
+            for bug, cut in cuts.items()
+            if alive or bug == none
+        }
         near(got, want, what=f"the {what}", unless=known)
 
 
-def gradients_after_no_grad(stage, draw, layer, names, *, modes=MODES):
-    """Nothing of a call under no_grad is kept for the next one."""
-    x, g = layer.pair(draw, 2, 3)
-    want = layer.gradients(x, g)
-    for mode in modes:
-        got, values = _grads(stage, layer, x, g, names, mode, True)
-        for value, name, place in zip((got, *values), ("the input", *names), _places(names)):
-            what = f"{_gradient(layer, name, mode)}, after a call under no_grad"
-            require(value is not None, f"there is no {what}")
-            near(value, want[place], what=f"the {what}")
-
-
-def _places(names: Mapping[str, int]) -> Sequence[int]:
-    """Where the gradients of x and of these are among those of a layer."""
-    return 0, *(1 + place for place in names.values())
+def _to_input(layer, x, g, formula):
+    return layer.gradients(x, g, formula)[0]
 
 
 # State
@@ -320,7 +338,7 @@ def in_dtype(stage, draw, layer, bug=None):
     want, wide = layer.output(x), layer.dtype == torch.float64
     rounded = wide and isinstance(y, Tensor) and y.dtype == layer.dtype
     known = bug if rounded and close(y, want, 1e-6, 1e-6) else None
-    near(y, want, what=layer.what, dtype=layer.dtype, unless=layer.mistakes(x), bug=known)
+    near(y, want, what=layer.what, dtype=layer.dtype, unless=layer.mistakes(x, y), bug=known)
 
 
 def on_meta(kata, arguments, x, moved, make, call):
@@ -357,5 +375,19 @@ def accelerator(stage, draw, layer, names):
     y, got, values = stage(on_device, *given, **layer.helpers)
     near(y, layer.output(x), what=layer.what, rtol=1e-3, atol=1e-3)
     want = layer.gradients(x, g)
-    for value, name, place in zip((got, *values), ("the input", *names), _places(names)):
+    near(got, want[0], what="the gradient to the input", rtol=1e-3, atol=1e-3)
+    for value, (name, place) in zip(values, _places(names).items()):
         near(value, want[place], what=f"the gradient of {name}", rtol=1e-3, atol=1e-3)
+
+
+# Errors
+
+
+def at_least_one(stage, build, name, unchecked, zero=None, also=()):
+    """`build(kata, size)` raises ValueError naming `name` for a size below 1. zero: the mistake
+    where 0 alone is accepted; also: further sizes below."""
+    outcomes = {size: stage.attempt(build, size) for size in (0, -1, *also)}
+    checked = isinstance(outcomes[-1], Raised) and outcomes[-1].deliberate
+    for size, outcome in outcomes.items():
+        bug = zero if zero and checked and size == 0 else unchecked
+        rejects(outcome, "ValueError", name, what=f"{name}={size}", bug=bug)
