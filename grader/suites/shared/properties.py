@@ -6,7 +6,7 @@ written out where the kata is its own. What a property cannot know (which mistak
 operation raises) is said around it: `with blame(...): gradients_of(...)`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,7 +47,7 @@ class Layer:
     right, slips: what it and known mistakes compute, from which the gradients follow. width, out:
     the last dimension of x and of the output, if that is another.
 
-    Where there is no formula a family overrides `output`, `mistakes` and `gradients`.
+    Where there is no formula a family overrides `outputs`, `mistakes` and `gradients`.
     """
 
     make: Callable[..., Any]
@@ -77,8 +77,12 @@ class Layer:
         """An x, and a gradient of its output."""
         return draw(*lead, self.width), draw(*lead, self.out or self.width)
 
+    def outputs(self, xs: Sequence[Tensor]) -> list[Tensor]:
+        wide = [v.double() for v in self.values]
+        return [self.right(x.double(), *wide) for x in xs]
+
     def output(self, x: Tensor) -> Tensor:
-        return self.right(x.double(), *(v.double() for v in self.values))
+        return self.outputs([x])[0]
 
     def mistakes(
         self, x: Tensor, got: Any = None, slips: Mapping[str, Formula] | None = None
@@ -124,21 +128,20 @@ def leading_dimensions(stage, draw, layer, leads=None, first=None, bug="leading-
     """Inputs are (..., width), whatever comes before, sizes as large as the width too. The plain
     (5, width) comes first; where it raises it is `first`."""
     alike = ((layer.width,), (layer.width, layer.width))
-    x, *xs = (draw(*lead, layer.width) for lead in ((5,), *(leads or (*LEADS, *alike))))
+    xs = [draw(*lead, layer.width) for lead in ((5,), *(leads or (*LEADS, *alike)))]
     with blame(first):
-        y = stage(output_of, layer.arguments, x, **layer.helpers)
-    _of_shape(layer, y, x, bug)
+        outputs = [stage(output_of, layer.arguments, xs[0], **layer.helpers)]
+    _of_shapes(layer, outputs, xs[:1], bug)
     with blame(bug):  # what fails from here on does so for the dimensions
-        outputs = stage(outputs_of, layer.arguments, xs, **layer.helpers)
-    for y, x in zip(outputs, xs):
-        _of_shape(layer, y, x, bug)
+        outputs = stage(outputs_of, layer.arguments, xs[1:], **layer.helpers)
+    _of_shapes(layer, outputs, xs[1:], bug)
 
 
-def _of_shape(layer, y, x, bug):
-    want = layer.output(x)
-    lost = isinstance(y, Tensor) and y.shape != want.shape and y.numel() == want.numel()
-    what = f"{layer.what} for x {tuple(x.shape)}"
-    near(y, want, what=what, unless=layer.mistakes(x, y), bug=bug if lost else None)
+def _of_shapes(layer, outputs, xs, bug):
+    for y, want, x in zip(outputs, layer.outputs(xs), xs):
+        lost = isinstance(y, Tensor) and y.shape != want.shape and y.numel() == want.numel()
+        what = f"{layer.what} for x {tuple(x.shape)}"
+        near(y, want, what=what, unless=layer.mistakes(x, y), bug=bug if lost else None)
 
 
 def views(x):
@@ -154,9 +157,10 @@ def of_views(kata, arguments, x, make, call):
 def non_contiguous(stage, draw, layer):
     """Inputs need not be contiguous."""
     x = draw(layer.width, 3, 4, layer.width)
-    for y, v in zip(stage(of_views, layer.arguments, x, **layer.helpers), views(x)):
+    outputs = stage(of_views, layer.arguments, x, **layer.helpers)
+    for y, want, v in zip(outputs, layer.outputs(views(x)), views(x)):
         what = f"{layer.what} for an x that is not contiguous"
-        near(y, layer.output(v), what=what, unless=layer.mistakes(v, y))
+        near(y, want, what=what, unless=layer.mistakes(v, y))
 
 
 # What a forward does, and leaves alone
@@ -210,13 +214,13 @@ def follows_its_values(stage, draw, layer, other, *, slips=None, in_eval=None, m
     no_grad. slips: what is named in each mode, in_eval: what is named in eval mode too."""
     x = draw(2, 3, layer.width)
     given, helpers = (layer.arguments, other.values, x, modes), layer.helpers
-    seen = stage(of_the_moment, *given, **helpers, fill=layer.fill)
+    seen, want = stage(of_the_moment, *given, **helpers, fill=layer.fill), other.output(x)
     for mode, (*outputs, left) in zip(modes, seen):
         require(left, f"making or calling it leaves grad mode changed ({mode} mode)")
         known = {**(slips or {}), **(in_eval or {} if mode != "train" else {})}
         for y in outputs:
             what = f"{layer.what} after the parameters changed ({mode} mode)"
-            near(y, other.output(x), what=what, unless=other.mistakes(x, y, known))
+            near(y, want, what=what, unless=other.mistakes(x, y, known))
 
 
 # Gradients
@@ -277,11 +281,13 @@ def _places(names: Mapping[str, int]) -> dict[str, int]:
     return {name: 1 + place for name, place in names.items()}
 
 
-def gradient_to_the_input(stage, draw, layer, cuts, *, none=None, needs=(), modes=MODES):
+def gradient_to_the_input(
+    stage, draw, layer, cuts, *, none=None, needs=(), lead=(2, 3), modes=MODES
+):
     """The gradient flows to the input by every path, in either mode. cuts: formulas that drop a
     path; none: the mistake where nothing arrives. needs: parameters; where none of them has a
     gradient, no other mistake than `none` is named, and that by its formula."""
-    x, g = layer.pair(draw, 2, 3)
+    x, g = layer.pair(draw, *lead)
     want = layer.gradients(x, g)[0]
     for mode, (got, there) in _grads(stage, layer, x, g, needs, modes):
         alive = not needs or any(value is not None for value in there)
