@@ -8,7 +8,16 @@ from torch import nn
 from grader.exam.checks import Raised, blame, near, part, rejects, require, same
 from grader.exam.kit import count, need
 from grader.suites.shared import bottlenecks, properties
-from grader.suites.shared.bottlenecks import LOW, NAMES, D, chosen_of, fill_stack, stack_of, write
+from grader.suites.shared.bottlenecks import (
+    LOW,
+    NAMES,
+    D,
+    changes_of,
+    chosen_of,
+    fill_stack,
+    stack_of,
+    write,
+)
 from grader.suites.shared.properties import ALL_MODES, LEADS
 
 N = 7
@@ -80,8 +89,8 @@ def test_adapters(stage):
 def test_stack_of_one(stage, draw):
     """A stack of one adapter is legal."""
     with blame("number-one-refused", "num_adapters"):
-        layer = replace(layer_of(stage, draw, 0, 1), slips={})
-        properties.computes(stage, layer, draw(5, D), what="the output of a stack of one", slips={})
+        layer, what = layer_of(stage, draw, 0, 1), "the output of a stack of one"
+        properties.computes(stage, layer, draw(5, D), what=what, slips={})
 
 
 @part("shape")
@@ -124,16 +133,12 @@ def test_adapters_are_separate(stage, draw):
             same(value, put, what)
 
 
-def deltas(kata, values, x):
-    stack = stack_of(kata, 0, *values)
-    return [a.forward_delta(x) for a in stack.adapters]
-
-
 @part("init")
 def test_forward_delta_is_the_change_alone(stage, draw):
     """Each adapter's forward_delta ends with up_proj and has no residual in it."""
     values, x = bare(layer_of(stage, draw).values), draw(5, D)
-    for change, bias in zip(stage(deltas, values, x), values[3::4]):
+    changes, *_ = stage(changes_of, (0, *values), [x])
+    for change, bias in zip(changes, values[3::4]):
         near(
             change,
             bias.double().expand(5, D),
@@ -153,12 +158,7 @@ def training(kata):
         stack(torch.ones(2, 10), 1)
         follows.append(all(adapter.training == mode for adapter in stack.adapters))
     params = dict(stack.named_parameters(remove_duplicate=False))
-    own = [
-        f"adapters.{i}.{layer}.{name}"
-        for i in range(3)
-        for layer in ("down_proj", "up_proj")
-        for name in ("weight", "bias")
-    ]
+    own = [f"adapters.{i}.{name}" for i in range(3) for name in NAMES]
     inside = {id(p) for adapter in stack.adapters for p in adapter.parameters()}
     return {
         "returned": all(returned),

@@ -371,17 +371,12 @@ def test_default_activation(stage, draw):
     (alone, _), x = layers(draw), draw(5, D)
     # Near -2.3 the exact GELU is small, and its approximation is off by a fiftieth.
     w1, _, w2, b2 = alone.values
-    low = w1 * 0.01, draw(LOW, std=0.1) - 2.3, w2, 0 * b2
-    low = replace(alone, values=low)
+    low = replace(alone, values=(w1 * 0.01, draw(LOW, std=0.1) - 2.3, w2, 0 * b2))
     approximate = delta(lambda h: F.gelu(h, approximate="tanh"))
-    near(
-        stage(default_activation, low.values, x),
-        low.output(x),
-        what="forward_delta(x) by default, where the hidden values are near -2.3",
-        unless=low.mistakes(
-            x, slips={"gelu-approximate": approximate, "activation-is-relu": delta(F.relu)}
-        ),
-    )
+    known = {"gelu-approximate": approximate, "activation-is-relu": delta(F.relu)}
+    what = "forward_delta(x) by default, where the hidden values are near -2.3"
+    got = stage(default_activation, low.values, x)
+    near(got, low.output(x), what=what, unless=low.mistakes(x, slips=known))
     got = stage(default_activation, alone.values, x)
     near(got, alone.output(x), what="forward_delta(x) by default", unless=alone.mistakes(x))
 

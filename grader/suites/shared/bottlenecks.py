@@ -74,7 +74,7 @@ def changes_of(kata, arguments, xs):
 def gradients_beside(kata, arguments, x, g):
     stack, x = stack_of(kata, *arguments), x.clone().requires_grad_()
     module = stack.adapters[stack.asked_for]
-    ((x + module.forward_delta(x)) * g).sum().backward()
+    ((x + module.forward_delta(x)) * g).sum().backward()  # what forward(x) should give
     layers = module.down_proj, module.up_proj
     return [x.grad, *(p.grad for layer in layers for p in (layer.weight, layer.bias))]
 
@@ -131,9 +131,11 @@ class Chosen(Layer):
         if formula is not None:
             return super().gradients(x, g, formula)
         to_x, *own = self.stage(gradients_beside, self.arguments, x, g)
-        every = [to_x, *(torch.zeros_like(v) for v in self.values)]
-        at = 1 + 4 * self.options[0]
-        return [t.double() for t in (*every[:at], *own, *every[at + 4 :])]
+        got = {4 * self.options[0] + place: grad for place, grad in enumerate(own)}
+        values = [
+            torch.zeros_like(v) if got.get(i) is None else got[i] for i, v in enumerate(self.values)
+        ]
+        return [t.double() for t in (to_x, *values)]
 
 
 def one_of_several(stage, draw, number, of, dtype=torch.float32, d=D, low=LOW, values=None):
