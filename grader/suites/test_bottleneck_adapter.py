@@ -163,8 +163,9 @@ def test_projections(stage):
 
 
 def _sized(stage, draw, d, low):
-    for layer in layers(draw, d=d, low=low):
-        x = draw(12, d)  # hidden values of both signs: else relu is no activation at all
+    w1, b1, w2, b2 = bottlenecks.pieces(draw, d=d, low=low)
+    values, x = (w1, b1 / 3, w2, b2), draw(12, d)  # hidden values of both signs, for relu
+    for layer in layers(draw, values=values):
         what = f"{layer.what} at d_model {d} and bottleneck_dim {low}"
         properties.computes(stage, layer, x, what=what)
 
