@@ -180,7 +180,7 @@ def test_bottleneck_of_one(stage, draw):
 @part("shape")
 def test_any_bottleneck_dim(stage, draw):
     """bottleneck_dim may be as large as d_model, or larger; d_model may be 1."""
-    for d, low in ((6, 6), (5, 5), (4, 9), (1, 3)):
+    for d, low in ((6, 6), (4, 9), (1, 3)):
         with blame("wide-refused", "bottleneck_dim"):
             _sized(stage, draw, d, low)
 

@@ -107,11 +107,11 @@ def output_of(kata, arguments, x, make, call):
     return call(make(kata, *arguments), x)
 
 
-def computes(stage, layer, x, *, what=None, slips=None, bug=None):
-    """The output for x is right."""
+def computes(stage, layer, x, *, what=None, slips=None):
+    """The output for x is right. slips: what is named in the place of the layer's own."""
     y = stage(output_of, layer.arguments, x, **layer.helpers)
     known = layer.mistakes(x, y, slips)
-    near(y, layer.output(x), what=what or layer.what, unless=known, bug=bug, dtype=x.dtype)
+    near(y, layer.output(x), what=what or layer.what, unless=known, dtype=x.dtype)
 
 
 LEADS = ((2, 7), (2, 3, 4), (1, 1), (1,), (), (2, 1, 3, 2))
@@ -227,6 +227,7 @@ def follows_its_values(stage, draw, layer, other, *, slips=None, in_eval=None, m
 
 
 def found(layer, name):
+    """What a dotted name stands for."""
     for word in name.split("."):
         layer = need(layer, word)
     return layer
@@ -255,9 +256,11 @@ def _grads(stage, layer, x, g, names, modes, before=False):
 def gradients_of(
     stage, draw, layer, names, *, to_input=False, after_no_grad=False, lost=None, modes=MODES
 ):
-    """The named parameters (name: place among the values) get their gradients, and the input if
-    asked for, in either mode; also where an earlier call was made under no_grad: of that nothing
-    is kept. lost: the mistake by the names that get none."""
+    """The named parameters get their gradients, and the input if asked for, in either mode;
+    also after a call under no_grad, of which nothing may be kept.
+
+    names: place among the values by dotted name. lost: the mistake by the names that get none.
+    """
     x, g = layer.pair(draw, 2, 3)
     want = layer.gradients(x, g)
     wants = {**({"the input": 0} if to_input else {}), **_places(names)}
