@@ -1,11 +1,16 @@
 """What is checked of `build_lora_adapter_model`. Contract: He et al. 2022, section 4.6."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from grader.exam.checks import Raised, blame, near, part, rejects, require, same
 from grader.exam.kit import CheapMeta, Missing, need, set_
+from grader.suites.shared import bottlenecks, properties
+from grader.suites.shared.bottlenecks import write
+from grader.suites.shared.properties import MODES, Layer
 
 D, H, RANK, ALPHA, LOW = 8, 11, 3, 10.5, 5
 NAMES = ("blocks.0.proj", "out")  # two of the four linears
@@ -17,7 +22,7 @@ NAMES = ("blocks.0.proj", "out")  # two of the four linears
 def net(values):
     """tanh(fc), tanh(blocks.0.proj), tanh(blocks.1), out, times gain; it has parameters of its own
     that are called like ours."""
-    fc, proj, last, out, gain = values
+    fc, fc_bias, proj, proj_bias, last, out, out_bias, gain = values[:8]
 
     class Block(nn.Module):
         def __init__(self):
@@ -46,52 +51,75 @@ def net(values):
 
     made = Base().to(gain.device, gain.dtype)
     made.register_buffer("seen", torch.zeros((), dtype=torch.float64))
-    for layer, (weight, bias) in zip((made.fc, made.blocks[0].proj, made.out), (fc, proj, out)):
-        set_(layer, weight=weight, bias=bias)
+    set_(made.fc, weight=fc, bias=fc_bias)
+    set_(made.blocks[0].proj, weight=proj, bias=proj_bias)
     set_(made.blocks[1], weight=last)
+    set_(made.out, weight=out, bias=out_bias)
     set_(made, lora_A_gain=gain)
     return made
 
 
-def pieces(draw, dtype=torch.float32):
-    def layer(out, into):
-        return draw(out, into, std=0.4, dtype=dtype), draw(out, std=0.4, dtype=dtype)
+# What is right, computed by the examiner. The values are the eight of base, A and B for each of
+# NAMES and, with an adapter, its four.
 
+
+def pieces(draw, dtype=torch.float32, adapter=True):
+    shapes = ((H, D), (H,), (H, H), (H,), (H, H), (D, H), (D,))
+    base = [draw(*shape, std=0.4, dtype=dtype) for shape in shapes]
     gain = 1 + draw(D, std=0.3, dtype=dtype)
-    return layer(H, D), layer(H, H), draw(H, H, std=0.4, dtype=dtype), layer(D, H), gain
+    factors = ((RANK, H, 0.4), (H, RANK, 0.5), (RANK, H, 0.4), (D, RANK, 0.5))
+    factors = [draw(rows, columns, std=std, dtype=dtype) for rows, columns, std in factors]
+    own = bottlenecks.pieces(draw, dtype, D, LOW) if adapter else ()
+    return (*base, gain, *factors, *own)
 
 
-def factors(draw, dtype=torch.float32):
-    """A and B for each of NAMES."""
-    sizes = ((H, H), (D, H))
-    return [
-        (draw(RANK, into, std=0.4, dtype=dtype), draw(out, RANK, std=0.5, dtype=dtype))
-        for out, into in sizes
-    ]
+def base_of(x, values, scale=ALPHA / RANK):
+    fc, fc_bias, proj, proj_bias, last, out, out_bias, gain, A1, B1, A2, B2, *_ = values
+    h = torch.tanh(x @ fc.T + fc_bias)
+    h = torch.tanh(h @ (proj + scale * (B1 @ A1)).T + proj_bias)
+    h = torch.tanh(h @ last.T)
+    return (h @ (out + scale * (B2 @ A2)).T + out_bias) * gain
 
 
-def bottleneck(draw, dtype=torch.float32):
-    return (
-        draw(LOW, D, std=0.4, dtype=dtype),
-        draw(LOW, std=0.5, dtype=dtype),
-        draw(D, LOW, std=0.8, dtype=dtype),
-        draw(D, std=0.5, dtype=dtype),
-    )
+def delta_of(x, values):
+    w1, b1, w2, b2 = values[12:]
+    return F.gelu(x @ w1.T + b1) @ w2.T + b2
 
 
-def base_of(x, values, pairs=None, scale=ALPHA / RANK):
-    fc, proj, last, out, gain = values
-    zero = 0.0
-    first, second = [scale * (B.double() @ A.double()) for A, B in pairs] if pairs else (zero, zero)
-    h = torch.tanh(x.double() @ fc[0].double().T + fc[1].double())
-    h = torch.tanh(h @ (proj[0].double() + first).T + proj[1].double())
-    h = torch.tanh(h @ last.double().T)
-    return (h @ (out[0].double() + second).T + out[1].double()) * gain.double()
+def whole_of(x, values, scale=ALPHA / RANK):
+    f = base_of(x, values, scale)
+    return x + f + delta_of(x + f, values) if len(values) > 12 else f
 
 
-def delta_of(x, adapter):
-    w1, b1, w2, b2 = (t.double() for t in adapter)
-    return F.gelu(x.double() @ w1.T + b1) @ w2.T + b2
+def scaled(scale):
+    return lambda x, *values: whole_of(x, values, scale)
+
+
+def right(x, *values):
+    return whole_of(x, values)
+
+
+def without_residual(x, *values):
+    f = base_of(x, values)
+    return f + delta_of(f, values)
+
+
+SCALES = {"alpha-ignored": scaled(16.0 / RANK), "scale-missing": scaled(1.0)}
+SLIPS = SCALES | {
+    "adapter-missing": lambda x, *values: base_of(x, values),
+    "block-residual-missing": without_residual,
+    "adapter-parallel": lambda x, *values: x + base_of(x, values) + delta_of(x, values),
+}
+
+
+def model_of(draw, adapter=True, dtype=torch.float32):
+    values = pieces(draw, dtype, adapter)
+    what = "the output with an adapter" if adapter else "the output without an adapter"
+    return Layer(make, fill, right, SLIPS if adapter else SCALES, values, D, what=what)
+
+
+def wide(values):
+    return [v.double() for v in values]
 
 
 # What probes do
@@ -110,61 +138,31 @@ def build(kata, values, low=None, names=NAMES, **options):
     return base, model, params
 
 
-def fill(base, model, pairs, adapter=None):
-    for name, (A, B) in zip(NAMES, pairs):
+def fill(model, *values):
+    """Put the values of LoRA and of the adapter into a model; those of base stay."""
+    base = need(model, "sublayer") if len(values) > 12 else model
+    for name, (A, B) in zip(NAMES, (values[8:10], values[10:12])):
         set_(base.get_submodule(name), lora_A=A, lora_B=B)
-    if adapter is not None:
-        inside = need(model, "adapter")
-        set_(need(inside, "down_proj"), weight=adapter[0], bias=adapter[1])
-        set_(need(inside, "up_proj"), weight=adapter[2], bias=adapter[3])
+    if len(values) > 12:
+        write(need(model, "adapter"), *values[12:])
     return model
+
+
+def make(kata, *values):
+    return fill(build(kata, values, values[12].shape[0] if len(values) > 12 else None)[1], *values)
 
 
 # shape
 
 
-def outputs(kata, values, pairs, adapter, xs):
-    plain_base, plain, _ = build(kata, values)
-    fill(plain_base, plain, pairs)
-    block_base, block, _ = build(kata, values, adapter[0].shape[0])
-    fill(block_base, block, pairs, adapter)
-    return [(plain(x), block(x)) for x in xs]
-
-
-def wholes(x, values, pairs, adapter):
-    """What is right with the adapter, and what known mistakes make of it."""
-    f = base_of(x, values, pairs)
-    h = x.double() + f
-    return h + delta_of(h, adapter), {
-        "adapter-missing": f,
-        "block-residual-missing": f + delta_of(f, adapter),
-        "adapter-parallel": h + delta_of(x, adapter),
-        "alpha-ignored": _scaled(x, values, pairs, adapter, 16.0 / RANK),
-        "scale-missing": _scaled(x, values, pairs, adapter, 1.0),
-    }
-
-
-def _scaled(x, values, pairs, adapter, scale):
-    h = x.double() + base_of(x, values, pairs, scale)
-    return h + delta_of(h, adapter)
-
-
 @part("shape")
 def test_outputs_of_any_shape(stage, draw):
     """Both models take (..., d): none, one or several leading dimensions."""
-    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
-    xs = [draw(*lead, D) for lead in [(5,), (2, 7), (2, 3, 4), (1, 1), ()]]
+    leads = ((2, 7), (2, 3, 4), (1, 1), ())
     with blame("no-block", "should be an AdapterBlock"):
-        got = stage(outputs, values, pairs, adapter, xs)
-    for (y, z), x in zip(got, xs):
-        f = base_of(x, values, pairs)
-        known = {
-            "alpha-ignored": base_of(x, values, pairs, 16.0 / RANK),
-            "scale-missing": base_of(x, values, pairs, 1.0),
-        }
-        near(y, f, what=f"the output without an adapter for x {tuple(x.shape)}", unless=known)
-        want, known = wholes(x, values, pairs, adapter)
-        near(z, want, what=f"the output with an adapter for x {tuple(x.shape)}", unless=known)
+        for adapter in (False, True):
+            model = model_of(draw, adapter)
+            properties.leading_dimensions(stage, draw, model, leads, bug=None)
 
 
 def layout(kata, values):
@@ -197,23 +195,22 @@ def test_sizes(stage, draw):
     require(tuple(got["B"]) == (8, 3), f"lora_B has shape {tuple(got['B'])} at rank 3", known)
 
 
-def smallest(kata, values, pairs, adapter, x, alpha):
-    base, model, _ = build(kata, values, 1, rank=1, alpha=alpha)
+def smallest(kata, x, *values):
+    _, model, _ = build(kata, values, 1, rank=1, alpha=-2.0)
     size = need(need(model, "adapter"), "down_proj").out_features
-    return size, fill(base, model, pairs, adapter)(x) if size == 1 else None
+    return size, fill(model, *values)(x) if size == 1 else None
 
 
 @part("shape")
 def test_smallest_sizes(stage, draw):
     """A rank of 1, a bottleneck_dim of 1 and a negative alpha are legal."""
-    values, x = pieces(draw), draw(5, D)
-    pairs = [(A[:1], B[:, :1]) for A, B in factors(draw)]
-    w1, b1, w2, b2 = bottleneck(draw)
-    adapter = w1[:1], b1[:1], w2[:, :1], b2
-    size, y = stage(smallest, values, pairs, adapter, x, -2.0)
+    *base, A1, B1, A2, B2 = pieces(draw, adapter=False)
+    factors, adapter = (A1[:1], B1[:, :1], A2[:1], B2[:, :1]), bottlenecks.pieces(draw, d=D, low=1)
+    values, x = (*base, *factors, *adapter), draw(5, D)
+    size, y = stage(smallest, x, *values)
     require(size == 1, f"the bottleneck has {size} features, expected 1")
-    h = x.double() + base_of(x, values, pairs, -2.0)
-    near(y, h + delta_of(h, adapter), what="the output at rank 1, bottleneck_dim 1 and alpha -2")
+    want = whole_of(x.double(), wide(values), -2.0)
+    near(y, want, what="the output at rank 1, bottleneck_dim 1 and alpha -2")
 
 
 # init
@@ -318,10 +315,10 @@ def test_starts_as_the_base(stage, draw):
     """At the start the output is base(x), or x + base(x) with the adapter, which can learn."""
     values, x = pieces(draw), draw(4, D)
     y, z, params, modes, alive = stage(start, values, x)
-    f = base_of(x, values)
+    f = base_of(x.double(), wide(values), 0.0)
     near(y, f, what="the output at the start")
     near(z, x.double() + f, what="the output at the start, with an adapter")
-    for name, value in (("fc.weight", values[0][0]), ("out.base.weight", values[3][0])):
+    for name, value in (("fc.weight", values[0]), ("out.base.weight", values[5])):
         if name in params:
             same(params[name], value, f"{name} of the base")
     require(all(modes), "base was in training mode and is in eval mode now", "base-in-eval")
@@ -446,24 +443,12 @@ def test_tied_layers_are_listed_once(stage, draw):
 # forward
 
 
-def run(kata, values, pairs, adapter, x, mode="train"):
-    base, block, _ = build(kata, values, adapter[0].shape[0])
-    block.train(mode == "train")
-    with torch.set_grad_enabled("no_grad" not in mode):
-        block(x)
-        return fill(base, block, pairs, adapter)(x), x
-
-
 @part("forward")
 def test_output_with_lora_and_adapter(stage, draw):
     """The output is h + adapter.forward_delta(h), h = x + base(x), LoRA at work in base."""
-    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
-    x = draw(3, 4, D)
-    want, known = wholes(x, values, pairs, adapter)
-    for mode in ("train", "eval", "eval, no_grad"):
-        y, kept = stage(run, values, pairs, adapter, x, mode)
-        same(kept, x, "the input")
-        near(y, want, what=f"the output ({mode} mode)", unless=known if mode == "train" else {})
+    model = model_of(draw)
+    values = replace(model, values=(*model.values[:8], *pieces(draw)[8:]))
+    properties.follows_its_values(stage, draw, model, values, slips=SLIPS)
 
 
 def other_base(kata, weight, bias, adapter, x, g):
@@ -484,8 +469,7 @@ def other_base(kata, weight, bias, adapter, x, g):
     set_(base.fc, weight=weight, bias=bias)
     model, _ = kata.build_lora_adapter_model(base, ["fc"], 3, 10.5, 8, adapter[0].shape[0])
     x = x.clone().requires_grad_()
-    set_(model.adapter.down_proj, weight=adapter[0], bias=adapter[1])
-    set_(model.adapter.up_proj, weight=adapter[2], bias=adapter[3])
+    write(model.adapter, *adapter)
     y = model(x)
     runs = base.runs
     (y * g).sum().backward()
@@ -495,12 +479,13 @@ def other_base(kata, weight, bias, adapter, x, g):
 @part("forward")
 def test_base_across_positions(stage, draw):
     """The base gets x as it is, runs once, and its output is not changed in place."""
-    weight, bias, adapter = draw(D, D, std=0.4), draw(D, std=0.4), bottleneck(draw)
+    weight, bias = draw(D, D, std=0.4), draw(D, std=0.4)
+    adapter = bottlenecks.pieces(draw, d=D, low=LOW)
     x, g = draw(2, 3, D), draw(2, 3, D)
     y, to_x, runs = stage(other_base, weight, bias, adapter, x, g)
     xd = x.double().requires_grad_()
     h = xd + torch.tanh(xd.cumsum(-2) @ weight.double().T + bias.double())
-    want = h + delta_of(h, adapter)
+    want = h + delta_of(h, (*[None] * 12, *wide(adapter)))
     (want * g.double()).sum().backward()
     what = "where base looks across positions"
     near(y, want.detach(), what=f"the output {what}")
@@ -527,117 +512,68 @@ def test_arguments_by_name(stage, draw):
     require(tuple(down) == (12, 8), text)
 
 
-def default_scale(kata, values, pairs, x):
-    base = net(values)
-    pairs = [(torch.cat([A, A, A])[:8], torch.cat([B, B, B], 1)[:, :8]) for A, B in pairs]
-    model, _ = kata.build_lora_adapter_model(base, list(NAMES))
-    return fill(base, model, pairs)(x), pairs
+def default_scale(kata, x, *values):
+    return fill(kata.build_lora_adapter_model(net(values), list(NAMES))[0], *values)(x)
 
 
 @part("forward")
 def test_default_rank_and_alpha(stage, draw):
     """rank defaults to 8 and alpha to 16."""
-    values, pairs, x = pieces(draw), factors(draw), draw(5, D)
-    y, used = stage(default_scale, values, pairs, x)
-    near(y, base_of(x, values, used, 2.0), what="the output at the default rank and alpha")
+    *base, A1, B1, A2, B2 = pieces(draw, adapter=False)
+    A1, A2 = (torch.cat([A, A, A])[:8] for A in (A1, A2))
+    B1, B2 = (torch.cat([B, B, B], 1)[:, :8] for B in (B1, B2))
+    values, x = (*base, A1, B1, A2, B2), draw(5, D)
+    want = whole_of(x.double(), wide(values), 2.0)
+    near(stage(default_scale, x, *values), want, what="the output at the default rank and alpha")
 
 
 # gradient
 
 
-def gradients(kata, values, pairs, adapter, x, g, mode):
-    base, model, _params = build(kata, values, None if adapter is None else adapter[0].shape[0])
-    fill(base, model, pairs, adapter)
-    model.train(mode == "train")
-    x = x.clone().requires_grad_()
-    with torch.no_grad():
-        model(x)
-    y = model(x)
-    if y.requires_grad:
-        (y * g).sum().backward()
+def strays(kata, x, *values):
+    """What gets a gradient, though it is base's own."""
+    base, model, _ = build(kata, values, values[12].shape[0] if len(values) > 12 else None)
     layers = [base.get_submodule(name) for name in NAMES]
-    lora = [p for layer in layers for p in (layer.lora_A, layer.lora_B)]
-    inside = [] if adapter is None else [model.adapter.down_proj, model.adapter.up_proj]
-    parts = [p for layer in inside for p in (layer.weight, layer.bias)]
-    ours = {id(p) for p in (*lora, *parts)}
-    return {
-        "x": x.grad,
-        "lora": [p.grad for p in lora],
-        "adapter": [p.grad for p in parts],
-        "stray": [
-            n for n, p in base.named_parameters() if p.grad is not None and id(p) not in ours
-        ],
-        "lora_trains": all(p.requires_grad for p in lora),
-        "adapter_trains": all(p.requires_grad for p in parts),
-    }
+    own = {id(p) for layer in layers for p in (layer.lora_A, layer.lora_B)}
+    fill(model, *values)(x).square().sum().backward()
+    return [n for n, p in base.named_parameters() if p.grad is not None and id(p) not in own]
 
 
-def _gradients(stage, draw, with_adapter, mode, fresh=False):
-    values, pairs = pieces(draw), factors(draw)
-    adapter = bottleneck(draw) if with_adapter else None
-    if fresh:
-        pairs = [(A, 0 * B) for A, B in pairs]
-        adapter = adapter and (*adapter[:2], 0 * adapter[2], 0 * adapter[3])
-    where = f"({mode} mode{', lora_B and up_proj at zero' if fresh else ''})"
-    x, g = draw(2, 3, D), draw(2, 3, D)
-    got = stage(gradients, values, pairs, adapter, x, g, mode)
-    stray = ", ".join(got["stray"][:3])
+def _gradients(stage, draw, model, modes):
+    names = [f"{name}.lora_{which}" for name in NAMES for which in "AB"]
+    if len(model.values) > 12:
+        names = [f"sublayer.{name}" for name in names]
+        names += [f"adapter.{name}" for name in bottlenecks.NAMES]
+    places = {name: place for place, name in enumerate(names, 8)}
+    words = {"to_input": True, "after_no_grad": True, "modes": modes}
+    properties.gradients_of(stage, draw, model, places, **words)
+    stray = ", ".join(stage(strays, draw(5, D), *model.values)[:3])
     require(not stray, f"of base {stray} gets a gradient", "base-thawed")
-    xd = x.double().requires_grad_()
-    leaves = [[t.double().clone().requires_grad_() for t in pair] for pair in pairs]
-    own = [t.double().clone().requires_grad_() for t in adapter or ()]
-    y = base_of(xd, values, leaves)
-    if own:
-        h = xd + y
-        y = h + delta_of(h, own)
-    (y * g.double()).sum().backward()
-    names = [f"lora_{which} of {name}" for name in NAMES for which in "AB"]
-    known = None if got["lora_trains"] or not with_adapter else "lora-frozen-by-the-block"
-    for name, value, leaf in zip(names, got["lora"], [leaf for pair in leaves for leaf in pair]):
-        require(value is not None, f"{name} gets no gradient {where}", known)
-        near(value, leaf.grad, what=f"the gradient of {name} {where}")
-    known = None if got["adapter_trains"] else "adapter-frozen"
-    names = [f"{n}_proj.{t}" for n in ("down", "up") for t in ("weight", "bias")]
-    for name, value, leaf in zip(names, got["adapter"], own):
-        require(value is not None, f"{name} of the adapter gets no gradient {where}", known)
-        near(value, leaf.grad, what=f"the gradient of {name} {where}")
-    require(got["x"] is not None, f"no gradient reaches the input {where}")
-    near(got["x"], xd.grad, what=f"the gradient to the input {where}")
 
 
 @part("gradient")
 def test_gradients(stage, draw):
     """Factors, adapter and input get the exact gradients; base's own parameters get none."""
-    for mode in ("train", "eval"):
-        _gradients(stage, draw, True, mode)
-    _gradients(stage, draw, True, "train", fresh=True)
+    model = model_of(draw)
+    _gradients(stage, draw, model, MODES)
+    fresh = [0 * v if place in (9, 11, 14, 15) else v for place, v in enumerate(model.values)]
+    what = f"{model.what}, lora_B and up_proj at zero"
+    _gradients(stage, draw, replace(model, values=tuple(fresh), what=what), ("train",))
 
 
 @part("gradient")
 def test_gradients_without_an_adapter(stage, draw):
     """Without bottleneck_dim factors and input get the exact gradients too."""
-    _gradients(stage, draw, False, "train")
+    _gradients(stage, draw, model_of(draw, adapter=False), ("train",))
 
 
 # state
 
 
-def round_trip(kata, values, values2, pairs, adapter, x):
-    base, block, _ = build(kata, values, adapter[0].shape[0])
-    fill(base, block, pairs, adapter)
-    _, other, _ = build(kata, values2, adapter[0].shape[0])
-    other(x)
-    other.load_state_dict(block.state_dict())
-    return other(x)
-
-
 @part("state")
 def test_state_round_trip(stage, draw):
     """load_state_dict of another model's state reproduces its outputs."""
-    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
-    x = draw(5, D)
-    y = stage(round_trip, values, pieces(draw), pairs, adapter, x)
-    near(y, wholes(x, values, pairs, adapter)[0], what="the output after load_state_dict")
+    properties.state_round_trip(stage, draw, model_of(draw), model_of(draw))
 
 
 # dtype and device
@@ -652,18 +588,16 @@ def kinds(kata, values, names):
 
 
 def _dtype(stage, draw, dtype):
-    values, pairs, adapter = pieces(draw, dtype), factors(draw, dtype), bottleneck(draw, dtype)
+    model = model_of(draw, dtype=dtype)
     name = str(dtype).removeprefix("torch.")
     for names in (NAMES, ()):
-        got = stage(kinds, values, names)
+        got = stage(kinds, model.values, names)
         require(got["base"] == [name], f"base was {name} and is now {', '.join(got['base'])}")
         known = "adapter-float32" if got["adapter"] == ["float32"] else None
         where = "" if names else " (no lora_names)"
         text = f"the adapter is {', '.join(got['adapter'])}, the base's parameters are {name}"
         require(got["adapter"] == [name], f"{text}{where}", known)
-    x = draw(4, D, dtype=dtype)
-    y, _ = stage(run, values, pairs, adapter, x)
-    near(y, wholes(x, values, pairs, adapter)[0], dtype=dtype)
+    properties.in_dtype(stage, draw, model)
 
 
 @part("dtype")
@@ -765,21 +699,18 @@ def test_bad_names(stage, draw):
 # gpu
 
 
-def on_device(kata, values, pairs, adapter, x, device):
-    base, block, _ = build(kata, values, 5)
-    want = fill(base, block, pairs, adapter)(x)
+def on_device(kata, x, device, *values):
     moved = net(values).to(device)
     model, _params = kata.build_lora_adapter_model(moved, list(NAMES), 3, 10.5, 8, 5)
     places = sorted({p.device.type for p in model.parameters()})
-    fill(moved, model, [(A.to(device), B.to(device)) for A, B in pairs], adapter)
-    return places, model(x.to(device)), want
+    return places, fill(model, *(v.to(device) for v in values))(x.to(device))
 
 
 @part("gpu")
 def test_same_on_the_accelerator(stage, draw):
     """Outputs on the accelerator are those of the CPU, and nothing stays behind."""
-    values, pairs, adapter = pieces(draw), factors(draw), bottleneck(draw)
-    places, y, want = stage(on_device, values, pairs, adapter, draw(4, D), stage.device)
+    model, x = model_of(draw), draw(4, D)
+    places, y = stage(on_device, x, stage.device, *model.values)
     text = f"parameters are on {', '.join(places)}"
     require(list(places) == [stage.device], text, "adapter-on-cpu")
-    near(y, want.double(), rtol=1e-3, atol=1e-3)
+    near(y, model.output(x), rtol=1e-3, atol=1e-3)

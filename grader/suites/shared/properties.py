@@ -1,20 +1,41 @@
 """What holds of nearly every layer, said once: the properties that suites hold theirs to.
 
-A suite tells of its layer how it is built, what it computes and what known mistakes make of it;
-each check of a suite is one property, or is written out where the kata is its own.
+A suite (or a family) tells of its layer how it is built and called, what it computes, and what
+known mistakes make of it: a `Layer`. Each check of a suite is then a property or two, or is
+written out where the kata is its own. What a property cannot know (which mistake it is when an
+operation raises) is said around it: `with blame(...): gradients_of(...)`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from grader.exam.checks import blame, near, require, same
-from grader.exam.kit import CheapMeta
+from grader.exam.checks import (
+    Raised,
+    Value,
+    blame,
+    close,
+    near,
+    rejects,
+    require,
+    same,
+    tensor,
+)
+from grader.exam.kit import CheapMeta, need
 
 Formula = Callable[..., Tensor]  # of x and the layer's values, in float64
+
+IN_PLACE = "modified by an inplace operation"  # what autograd says of a tensor it has saved
+MODES = ("train", "eval")
+ALL_MODES = (*MODES, "eval, no_grad")
+
+
+def called(layer, x):
+    return layer(x)
 
 
 @dataclass(frozen=True)
@@ -22,28 +43,55 @@ class Layer:
     """One layer to be judged, with the values drawn for it.
 
     make: a probe's helper, `make(kata, *options, *values)` builds it; fill: `fill(layer, *values)`
-    puts other values in; width: of x; right, slips: what it and known mistakes compute.
+    puts other values in; call: `call(layer, x)` is the output, which messages call `what`.
+    right, slips: what it and known mistakes compute, from which the gradients follow. width, out:
+    the last dimension of x and of the output, if that is another.
+
+    Where there is no formula a family overrides `outputs`, `mistakes` and `gradients`.
     """
 
     make: Callable[..., Any]
-    fill: Callable[..., None]
+    fill: Callable[..., Any]
     right: Formula
     slips: Mapping[str, Formula]
     values: tuple[Tensor, ...]
     width: int
     options: tuple[Any, ...] = ()
+    out: int | None = None
+    call: Callable[..., Any] = called
+    what: str = "the output"
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         return (*self.options, *self.values)
 
-    def output(self, x: Tensor) -> Tensor:
-        return self.right(x.double(), *(v.double() for v in self.values))
+    @property
+    def helpers(self) -> dict[str, Any]:
+        return {"make": self.make, "call": self.call}
 
-    def mistakes(self, x: Tensor, slips: Mapping[str, Formula] | None = None) -> dict[str, Tensor]:
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values[0].dtype
+
+    def pair(self, draw: Any, *lead: int) -> tuple[Tensor, Tensor]:
+        """An x, and a gradient of its output."""
+        return draw(*lead, self.width), draw(*lead, self.out or self.width)
+
+    def outputs(self, xs: Sequence[Tensor]) -> list[Tensor]:
         wide = [v.double() for v in self.values]
+        return [self.right(x.double(), *wide) for x in xs]
+
+    def output(self, x: Tensor) -> Tensor:
+        return self.outputs([x])[0]
+
+    def mistakes(
+        self, x: Tensor, got: Any = None, slips: Mapping[str, Formula] | None = None
+    ) -> dict[str, Value]:
+        """What known mistakes make of the output, computed when asked for. got: the output that
+        came, where it tells which value of a mistake is meant."""
+        wide = [v.double() for v in (x, *self.values)]
         slips = self.slips if slips is None else slips
-        return {bug: slip(x.double(), *wide) for bug, slip in slips.items()}
+        return {bug: partial(slip, *wide) for bug, slip in slips.items()}
 
     def gradients(self, x: Tensor, g: Tensor, formula: Formula | None = None) -> list[Tensor]:
         """Of (output * g).sum(), to x and to each value; zero where nothing depends on one."""
@@ -55,126 +103,209 @@ class Layer:
 # Shapes
 
 
-def output_of(kata, arguments, x, make):
-    return make(kata, *arguments)(x)
+def output_of(kata, arguments, x, make, call):
+    return call(make(kata, *arguments), x)
 
 
-def computes(stage, layer, x, *, what="the output", slips=None, bug=None):
-    """The output for x is right."""
-    y = stage(output_of, layer.arguments, x, make=layer.make)
-    near(y, layer.output(x), what=what, unless=layer.mistakes(x, slips), bug=bug, dtype=x.dtype)
+def computes(stage, layer, x, *, what=None, slips=None):
+    """The output for x is right. slips: what is named in the place of the layer's own."""
+    y = stage(output_of, layer.arguments, x, **layer.helpers)
+    known = layer.mistakes(x, y, slips)
+    near(y, layer.output(x), what=what or layer.what, unless=known, dtype=x.dtype)
 
 
-LEADS = ((2, 7), (2, 3, 4), (1, 1), (1,), ())
+LEADS = ((2, 7), (2, 3, 4), (1, 1), (1,), (), (2, 1, 3, 2))
 
 
-def leading_dimensions(stage, draw, layer, leads=LEADS, bug="leading-dims-lost"):
-    """Inputs are (..., width), whatever comes before; the plain (5, width) first."""
-    for lead in ((5,), *leads):
-        x = draw(*lead, layer.width)
-        want, known = layer.output(x), bug if lead != (5,) else None
-        with blame(known):
-            y = stage(output_of, layer.arguments, x, make=layer.make)
+def outputs_of(kata, arguments, xs, make, call):
+    outputs = []
+    for x in xs:
+        outputs.append(call(make(kata, *arguments), x))
+    return outputs
+
+
+def leading_dimensions(stage, draw, layer, leads=None, first=None, bug="leading-dims-lost"):
+    """Inputs are (..., width), whatever comes before, sizes as large as the width too. The plain
+    (5, width) comes first; where it raises it is `first`."""
+    alike = ((layer.width,), (layer.width, layer.width))
+    xs = [draw(*lead, layer.width) for lead in ((5,), *(leads or (*LEADS, *alike)))]
+    with blame(first):
+        outputs = [stage(output_of, layer.arguments, xs[0], **layer.helpers)]
+    _of_shapes(layer, outputs, xs[:1], bug)
+    with blame(bug):  # what fails from here on does so for the dimensions
+        outputs = stage(outputs_of, layer.arguments, xs[1:], **layer.helpers)
+    _of_shapes(layer, outputs, xs[1:], bug)
+
+
+def _of_shapes(layer, outputs, xs, bug):
+    for y, want, x in zip(outputs, layer.outputs(xs), xs):
         lost = isinstance(y, Tensor) and y.shape != want.shape and y.numel() == want.numel()
-        what = f"the output for x {tuple(x.shape)}"
-        near(y, want, what=what, unless=layer.mistakes(x), bug=bug if lost else None)
+        what = f"{layer.what} for x {tuple(x.shape)}"
+        near(y, want, what=what, unless=layer.mistakes(x, y), bug=bug if lost else None)
 
 
-def strided(kata, arguments, x, make):
+def views(x):
+    """Views of x (width, 3, 4, width) that are not contiguous."""
+    return x.transpose(0, 2), x.transpose(0, 3), x[1].transpose(0, 1), x[0, :, ::2]
+
+
+def of_views(kata, arguments, x, make, call):
     layer = make(kata, *arguments)
-    return layer(x.transpose(0, 1)), layer(x[:, ::2])
+    return [call(layer, v) for v in views(x)]
 
 
 def non_contiguous(stage, draw, layer):
     """Inputs need not be contiguous."""
-    x = draw(4, 6, layer.width)
-    got = stage(strided, layer.arguments, x, make=layer.make)
-    for y, view in zip(got, (x.transpose(0, 1), x[:, ::2])):
-        near(y, layer.output(view), unless=layer.mistakes(view))
+    x = draw(layer.width, 3, 4, layer.width)
+    outputs = stage(of_views, layer.arguments, x, **layer.helpers)
+    for y, want, v in zip(outputs, layer.outputs(views(x)), views(x)):
+        what = f"{layer.what} for an x that is not contiguous"
+        near(y, want, what=what, unless=layer.mistakes(v, y))
 
 
 # What a forward does, and leaves alone
 
 
-def kept_input(kata, arguments, x, mode, make):
-    getattr(make(kata, *arguments), mode)()(x)
+def kept_input(kata, arguments, x, make, call):
+    layer = make(kata, *arguments)
+    for training, grad in ((True, True), (True, False), (False, True), (False, False)):
+        layer.train(training)
+        with torch.set_grad_enabled(grad):
+            call(layer, x)
+            call(layer, x[0])
     return x
 
 
 def input_unchanged(stage, draw, layer, bug="changes-input-in-place"):
-    """The input is not changed in place, in either mode."""
-    for mode in ("train", "eval"):
-        x = draw(5, layer.width)
-        same(stage(kept_input, layer.arguments, x, mode, make=layer.make), x, "the input", bug)
+    """The input, a single vector too, is not changed in place, in either mode, with and without
+    gradients."""
+    x = draw(5, layer.width)
+    same(stage(kept_input, layer.arguments, x, **layer.helpers), x, "the input", bug)
 
 
-def beside_another(kata, arguments, others, x, make):
+def beside_another(kata, arguments, others, x, make, call):
     layer = make(kata, *arguments)
-    make(kata, *others)(x)
-    return layer(x)
+    call(make(kata, *others), x)
+    return call(layer, x)
 
 
 def independent(stage, draw, layer, other):
     """Another one, made and run meanwhile, changes nothing."""
     x = draw(5, layer.width)
-    y = stage(beside_another, layer.arguments, other.arguments, x, make=layer.make)
-    near(y, layer.output(x), what="the output after another one was made")
+    y = stage(beside_another, layer.arguments, other.arguments, x, **layer.helpers)
+    near(y, layer.output(x), what=f"{layer.what} after another one was made")
 
 
-def of_the_moment(kata, arguments, values, x, mode, make, fill):
-    layer = getattr(make(kata, *arguments), mode)()
-    layer(x)
-    fill(layer, *values)
-    return layer(x), layer(x)
+def of_the_moment(kata, arguments, values, x, modes, make, call, fill):
+    seen = []
+    for mode in modes:
+        grad = "no_grad" not in mode
+        with torch.set_grad_enabled(grad):
+            layer = make(kata, *arguments)
+            layer.train(mode == "train")
+            call(layer, x)
+            fill(layer, *values)
+            seen.append((call(layer, x), call(layer, x), torch.is_grad_enabled() == grad))
+    return seen
 
 
-def follows_its_values(stage, draw, layer, other, in_eval=None):
-    """Each forward uses the values of the moment, in either mode. in_eval: slips of eval mode."""
-    x = draw(5, layer.width)
-    helpers = {"make": layer.make, "fill": layer.fill}
-    for mode in ("train", "eval"):
-        known = other.mistakes(x, in_eval or {}) if mode == "eval" else {}
-        for y in stage(of_the_moment, layer.arguments, other.values, x, mode, **helpers):
-            what = f"the output after the parameters changed ({mode} mode)"
-            near(y, other.output(x), what=what, unless=known)
+def follows_its_values(stage, draw, layer, other, *, slips=None, in_eval=None, modes=ALL_MODES):
+    """Each forward uses the values of the moment (those of `other`), in either mode, also under
+    no_grad. slips: what is named in each mode, in_eval: what is named in eval mode too."""
+    x = draw(2, 3, layer.width)
+    given, helpers = (layer.arguments, other.values, x, modes), layer.helpers
+    seen, want = stage(of_the_moment, *given, **helpers, fill=layer.fill), other.output(x)
+    for mode, (*outputs, left) in zip(modes, seen):
+        require(left, f"making or calling it leaves grad mode changed ({mode} mode)")
+        known = {**(slips or {}), **(in_eval or {} if mode != "train" else {})}
+        for y in outputs:
+            what = f"{layer.what} after the parameters changed ({mode} mode)"
+            near(y, want, what=what, unless=other.mistakes(x, y, known))
 
 
 # Gradients
 
 
-def backward(kata, arguments, x, g, names, mode, make):
-    layer = getattr(make(kata, *arguments), mode)()
-    x = x.clone().requires_grad_()
-    y = layer(x)
-    if y.requires_grad:
-        (y * g).sum().backward()
-    values = {n: p.grad for n, p in layer.named_parameters(remove_duplicate=False) if n in names}
-    return x.grad, [values.get(name) for name in names]
+def found(layer, name):
+    """What a dotted name stands for."""
+    for word in name.split("."):
+        layer = need(layer, word)
+    return layer
 
 
-def gradients_of(stage, draw, layer, names, *, out=None, bug=None, slips=None):
-    """The named parameters (name: place among the values) get their gradients, in either mode."""
-    x, g = draw(2, 3, layer.width), draw(2, 3, out or layer.width)
+def grads(kata, arguments, x, g, names, modes, before, make, call):
+    got = []
+    for mode in modes:
+        layer, leaf = make(kata, *arguments), x.clone().requires_grad_()
+        layer.train(mode == "train")
+        if before:
+            with torch.no_grad():
+                call(layer, leaf)
+        y = call(layer, leaf)
+        if y.requires_grad:
+            (y * g).sum().backward()
+        got.append((leaf.grad, [found(layer, name).grad for name in names]))
+    return got
+
+
+def _grads(stage, layer, x, g, names, modes, before=False):
+    given = layer.arguments, x, g, list(names), modes, before
+    return zip(modes, stage(grads, *given, **layer.helpers))
+
+
+def gradients_of(
+    stage, draw, layer, names, *, to_input=False, after_no_grad=False, lost=None, modes=MODES
+):
+    """The named parameters get their gradients, and the input if asked for, in either mode;
+    also after a call under no_grad, of which nothing may be kept.
+
+    names: place among the values by dotted name. lost: the mistake by the names that get none.
+    """
+    x, g = layer.pair(draw, 2, 3)
     want = layer.gradients(x, g)
-    for mode in ("train", "eval"):
-        _, got = stage(backward, layer.arguments, x, g, list(names), mode, make=layer.make)
-        for value, (name, place) in zip(got, names.items()):
-            require(value is not None, f"{name} gets no gradient ({mode} mode)", bug)
-            known = {b: layer.gradients(x, g, f)[1 + place] for b, f in (slips or {}).items()}
-            near(value, want[1 + place], what=f"the gradient of {name}", unless=known)
+    wants = {**({"the input": 0} if to_input else {}), **_places(names)}
+    note = ", after a call under no_grad" if after_no_grad else ""
+    for mode, (of_x, values) in _grads(stage, layer, x, g, names, modes, after_no_grad):
+        got = {**dict(zip(names, values)), "the input": of_x}
+        without = tuple(name for name in wants if got[name] is None)
+        for name, place in wants.items():
+            what = _gradient(layer, name, mode) + note
+            require(got[name] is not None, f"there is no {what}", (lost or {}).get(without))
+            near(got[name], want[place], what=f"the {what}")
 
 
-def gradient_to_the_input(stage, draw, layer, cuts, *, out=None, needs=()):
+def _gradient(layer, name, mode):
+    through = "" if layer.what == "the output" else f" through {layer.what}"
+    return f"gradient of {name}{through} ({mode} mode)"
+
+
+def _places(names: Mapping[str, int]) -> dict[str, int]:
+    """Where the gradients of these are among those of a layer: behind that of x."""
+    return {name: 1 + place for name, place in names.items()}
+
+
+def gradient_to_the_input(
+    stage, draw, layer, cuts, *, none=None, needs=(), lead=(2, 3), modes=MODES
+):
     """The gradient flows to the input by every path, in either mode. cuts: formulas that drop a
-    path, the first for all of them; needs: parameters without whose gradient only it applies."""
-    x, g = draw(2, 3, layer.width), draw(2, 3, out or layer.width)
-    whole = next(iter(cuts))
-    for mode in ("train", "eval"):
-        got, there = stage(backward, layer.arguments, x, g, list(needs), mode, make=layer.make)
-        require(got is not None, "no gradient reaches the input", whole)
-        alive = all(value is not None for value in there)
-        known = {b: layer.gradients(x, g, f)[0] for b, f in cuts.items() if alive or b == whole}
-        near(got, layer.gradients(x, g)[0], what="the gradient to the input", unless=known)
+    path; none: the mistake where nothing arrives. needs: parameters; where none of them has a
+    gradient, no other mistake than `none` is named, and that by its formula."""
+    x, g = layer.pair(draw, *lead)
+    want = layer.gradients(x, g)[0]
+    for mode, (got, there) in _grads(stage, layer, x, g, needs, modes):
+        alive = not needs or any(value is not None for value in there)
+        what = _gradient(layer, "the input", mode)
+        require(got is not None, f"there is no {what}", none if alive else None)
+        known = {
+            bug: partial(_to_input, layer, x, g, cut)
+            for bug, cut in cuts.items()
+            if alive or bug == none
+        }
+        near(got, want, what=f"the {what}", unless=known)
+
+
+def _to_input(layer, x, g, formula):
+    return layer.gradients(x, g, formula)[0]
 
 
 # State
@@ -191,61 +322,88 @@ def state_names(stage, layer, wanted):
         require(name in names, f"`{name}` is not in the state dict; it holds: {', '.join(names)}")
 
 
-def loaded(kata, arguments, others, x, make):
+def loaded(kata, arguments, others, x, make, call):
     first, second = make(kata, *arguments), make(kata, *others)
-    second(x)
+    call(first, x), call(second, x)
     second.load_state_dict(first.state_dict())
-    return second(x)
+    return call(second, x)
 
 
-def state_round_trip(stage, draw, layer, other):
+def state_round_trip(stage, draw, layer, other, note=""):
     """load_state_dict of another instance's state reproduces its outputs."""
     x = draw(5, layer.width)
-    y = stage(loaded, layer.arguments, other.arguments, x, make=layer.make)
-    near(y, layer.output(x), what="the output after load_state_dict")
+    y = stage(loaded, layer.arguments, other.arguments, x, **layer.helpers)
+    near(y, layer.output(x), what=f"{layer.what} after load_state_dict{note}")
 
 
 # dtype and device
 
 
-def in_dtype(stage, draw, layer):
-    """Outputs have the dtype of the layer's values, to its tolerance."""
-    dtype = layer.values[0].dtype
-    computes(stage, layer, draw(5, layer.width, dtype=dtype))
+def in_dtype(stage, draw, layer, bug=None):
+    """Outputs have the dtype of the layer's values, to its tolerance. bug: the mistake where a
+    float64 one is right to the digits of a float32."""
+    x = draw(5, layer.width, dtype=layer.dtype)
+    y = stage(output_of, layer.arguments, x, **layer.helpers)
+    want, wide = layer.output(x), layer.dtype == torch.float64
+    rounded = wide and isinstance(y, Tensor) and y.dtype == layer.dtype
+    known = bug if rounded and close(y, want, 1e-6, 1e-6) else None
+    near(
+        y,
+        want,
+        what=layer.what,
+        dtype=layer.dtype,
+        unless=layer.mistakes(x, y) if wide else {},
+        bug=known,
+    )
 
 
-def on_meta(kata, arguments, x, make):
+def on_meta(kata, arguments, x, moved, make, call):
     with CheapMeta():
         layer = make(kata, *arguments)
-        y = layer(x)
+        layer = layer.to("meta") if moved else layer
+        y = call(layer, x)
     return y, sorted({p.device.type for p in layer.parameters()})
 
 
-def meta_device(stage, layer):
-    """A layer of meta tensors stays there, and so do its outputs."""
-    arguments = (*layer.options, *(v.to("meta") for v in layer.values))
-    x = torch.empty(2, 5, layer.width, device="meta", dtype=layer.values[0].dtype)
-    y, places = stage(on_meta, arguments, x, make=layer.make)
+def meta_device(stage, layer, moved=False):
+    """A layer made of meta tensors (or `moved` there) stays there, and so do its outputs."""
+    values = layer.values if moved else [v.to("meta") for v in layer.values]
+    x = torch.empty(2, 5, layer.width, device="meta", dtype=layer.dtype)
+    y, places = stage(on_meta, (*layer.options, *values), x, moved, **layer.helpers)
     require(places == ["meta"], f"parameters are on {', '.join(places)}, not on meta alone")
-    require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
-    shape = layer.output(torch.zeros(2, 5, layer.width)).shape
-    require(y.shape == shape, f"the output has shape {tuple(y.shape)}")
+    place, shape = tensor(y, layer.what).device.type, (2, 5, layer.out or layer.width)
+    require(place == "meta", f"{layer.what} is on {place}, expected meta")
+    require(tuple(y.shape) == shape, f"{layer.what} has shape {tuple(y.shape)}, expected {shape}")
 
 
-def on_device(kata, arguments, x, g, names, device, make):
+def on_device(kata, arguments, x, g, names, device, make, call):
     arguments = [v.to(device) if isinstance(v, torch.Tensor) else v for v in arguments]
-    layer, x = make(kata, *arguments), x.to(device).requires_grad_()
-    y = layer(x)
+    layer, x = make(kata, *arguments).to(device), x.to(device).requires_grad_()
+    y = call(layer, x)
     (y * g.to(device)).sum().backward()
-    params = dict(layer.named_parameters())
-    return y, [x.grad, *(params[name].grad for name in names)]
+    return y, x.grad, [found(layer, name).grad for name in names]
 
 
-def accelerator(stage, draw, layer, names: Mapping[str, int], *, out: int | None = None) -> None:
+def accelerator(stage, draw, layer, names):
     """Outputs and gradients on the accelerator are those of the CPU."""
-    x, g = draw(4, 5, layer.width), draw(4, 5, out or layer.width)
-    y, got = stage(on_device, layer.arguments, x, g, list(names), stage.device, make=layer.make)
-    near(y, layer.output(x), rtol=1e-3, atol=1e-3)
+    x, g = layer.pair(draw, 4, 5)
+    given = layer.arguments, x, g, list(names), stage.device
+    y, got, values = stage(on_device, *given, **layer.helpers)
+    near(y, layer.output(x), what=layer.what, rtol=1e-3, atol=1e-3)
     want = layer.gradients(x, g)
-    for value, name, place in zip(got, ("x", *names), (0, *(1 + p for p in names.values()))):
+    near(got, want[0], what="the gradient to the input", rtol=1e-3, atol=1e-3)
+    for value, (name, place) in zip(values, _places(names).items()):
         near(value, want[place], what=f"the gradient of {name}", rtol=1e-3, atol=1e-3)
+
+
+# Errors
+
+
+def at_least_one(stage, build, name, unchecked, zero=None, also=()):
+    """`build(kata, size)` raises ValueError naming `name` for a size below 1. zero: the mistake
+    where 0 alone is accepted; also: further sizes below."""
+    outcomes = {size: stage.attempt(build, size) for size in (0, -1, *also)}
+    checked = isinstance(outcomes[-1], Raised) and outcomes[-1].deliberate
+    for size, outcome in outcomes.items():
+        bug = zero if zero and checked and size == 0 else unchecked
+        rejects(outcome, "ValueError", name, what=f"{name}={size}", bug=bug)
