@@ -234,7 +234,7 @@ def test_list_of_the_factors(stage):
     for make in (plain, net):
         injection.wraps(stage, LORA, make, None)
         injection.list_of_the_new(stage, LORA, make, None, "factors-not-listed")
-    holds(LORA, LORA.after(stage, plain, ["first"]).list, ["second"])
+    holds(LORA, injection.listed(stage, LORA, plain, ["first"]).list, ["second"])
 
 
 def skips(stage, make, names, left, bug=None, form=None):

@@ -405,7 +405,7 @@ def formed(names, form):
 def after_call(kata, wheres, names, beside, form, state, x, options, **it):
     """What is so after the last of some calls for one model. Modules go by the names that they
     had before that call."""
-    elsewhere = [p for w in beside for p in inject(kata, plain(), w, it)[1]]
+    elsewhere = [p for w in beside for p in inject(kata, it["make"](), w, it)[1]]
     model = it["make"]() if state is None else filled(it["make"](), state)
     *earlier, where = wheres
     for other in earlier:
@@ -438,7 +438,7 @@ def after_call(kata, wheres, names, beside, form, state, x, options, **it):
         "dtypes": {n: kept[n].dtype for n in adapted if n in kept},
         "made": {n: (tuple(v.shape), v.dtype, v.device.type) for n, v in tensors.items()},
         "saved": [n for n in tensors if n in state],
-        "type": type(params).__name__,
+        "type": "list" if isinstance(params, list) else type(params).__name__,
         "list": [EARLIER if any(p is e for e in elsewhere) else n for p, n in zip(params, found)],
         "trains": training(model, known),
         "y": None if x is None else model(x),
@@ -609,9 +609,14 @@ def wraps(stage, kind, make, where, left=None):
         text = f"`{name}` is now a {made}, not an adapted layer around the old one"
         require(made == "wrapped", text, "base-copied" if made == "copied" else None)
     require(not came.altered, f"{', '.join(came.altered)} have changed")
-    moved = [name or "the model" for name in came.moved]
-    require(not moved, f"the weight of {', '.join(moved)} is another Parameter than before")
+    nothing_moved(came)
     return [name for name in came.kinds if name not in names]
+
+
+def nothing_moved(came):
+    """Every weight is the Parameter that it was, so that layers which share one go on sharing."""
+    text = f"the weight of {', '.join(came.moved)} is another Parameter than before"
+    require(not came.moved, text)
 
 
 def out_of_order():
@@ -636,9 +641,17 @@ def children_keep_their_order(stage, draw, kind):
     near(came.y, bare.output(x), what="the output of a Sequential at the start")
 
 
+def listed(stage, kind, make, where, **how):
+    """What is so after a call that wraps all that it must, another model having been adapted."""
+    came = kind.after(stage, make, where, beside=[where], **how)
+    left = [name for name in kind.layers(make, where) if f"{name}.{kind.new[0]}" not in came.made]
+    require(not left, f"not adapted: {', '.join(left)}")
+    return came
+
+
 def list_of_the_new(stage, kind, make, where, missing=None):
     """The list holds exactly what is new, each once, itself and no copy."""
-    came = kind.after(stage, make, where, beside=[kind.every(plain)])
+    came = listed(stage, kind, make, where)
     text = f"the parameters come as a {came.type}, expected a list"
     require(came.type == "list", text, "not-a-list")
     holds(kind, came.list, kind.layers(make, where), missing=missing)
@@ -708,8 +721,10 @@ def net_frozen_in_part():
 
 
 def freezes_all_else(stage, kind, make, where):
-    """Of what the model has after a call only what is new trains."""
-    only(kind, kind.after(stage, make, where).trains, kind.layers(make, where))
+    """Of what the model has after a call only what is new trains; what is shared stays so."""
+    came = kind.after(stage, make, where)
+    only(kind, came.trains, kind.layers(make, where))
+    nothing_moved(came)
 
 
 def call_under_no_grad(kata, *args, **it):
@@ -781,6 +796,7 @@ def output_after_a_step(kata, state, where, values, x, **it):
 def training_the_list_trains_the_model(stage, draw, kind):
     """What an optimizer does to the parameters of the list, the model computes with."""
     model, x = kind.net(draw), draw(4, WIDTH)
+    listed(stage, kind, net, kind.usual)
     found, y = model.ask(stage, output_after_a_step, x)
     holds(kind, found, list(model.values))
     near(y, model.output(x), what="the output after a step on the list")
@@ -897,6 +913,7 @@ def dtype_of_the_layer(stage, kind, where, single=None):
     came = kind.after(stage, net_of_several_dtypes, where)
     narrow = {dtype for _, dtype, _ in came.made.values()} == {torch.float32}
     for name in kind.layers(net_of_several_dtypes, where):
+        require(name in came.dtypes, f"`{name}` is not wrapped")
         dtype, base = model.get_submodule(name).weight.dtype, came.dtypes[name]
         text = f"{name} was {short(dtype)}, its base is now {short(base)}"
         require(base == dtype, text, "model-cast")
@@ -909,7 +926,7 @@ def dtype_of_the_layer(stage, kind, where, single=None):
 def works_in_dtype(stage, draw, model):
     """The output has the model's dtype, to its tolerance; the list holds the parameters."""
     dtype = next(iter(model.state.values())).dtype
-    came = model.kind.after(stage, model.make, model.where, state=model.state)
+    came = listed(stage, model.kind, model.make, model.where, state=model.state)
     holds(model.kind, came.list, list(model.values))
     computes(stage, model, draw(4, WIDTH, dtype=dtype))
 
@@ -1012,7 +1029,7 @@ def second_call_returns_its_own(stage, kind):
     """A second call returns what is new in the layers that it wraps itself."""
     one, other = ["fc"], ["neck.q_proj"]
     for names in (one, other):
-        holds(kind, kind.after(stage, net, names).list, names)
+        holds(kind, listed(stage, kind, net, names).list, names)
     for first, second in ((one, other), (other, one)):
         came = kind.after(stage, net, first, second)
         earlier = [name for name in came.list if name in kind.tensors(first)]
@@ -1027,7 +1044,7 @@ def list_in_the_order_of_the_names(stage, kind):
     """The list follows the order of linear_names."""
     model = [name for name, _ in specimen(net).named_modules() if name in PLACES]
     for names in (list(PLACES), list(PLACES[::-1])):
-        got = kind.after(stage, net, names).list
+        got = listed(stage, kind, net, names).list
         order = None
         if got == kind.tensors(model):
             order = "order-of-the-model"
@@ -1041,7 +1058,7 @@ def list_in_the_order_of_the_names(stage, kind):
 def any_iterable_of_names(stage, kind):
     """linear_names may be any iterable, a one-shot iterator too."""
     names = ["neck.q_proj", "fc"]
-    holds(kind, kind.after(stage, net, names).list, names)
+    holds(kind, listed(stage, kind, net, names).list, names)
     for form in ("tuple", "keys", "iterator", "generator"):
         once = form in ("iterator", "generator")
         bug = "iterator-used-up" if once else None
@@ -1055,15 +1072,14 @@ def any_iterable_of_names(stage, kind):
 def name_given_twice_counts_once(stage, kind):
     """A name given twice counts once."""
     bug = "name-twice-fails"
-    holds(kind, kind.after(stage, net, ["fc", "neck.q_proj"]).list, ["fc", "neck.q_proj"])
+    holds(kind, listed(stage, kind, net, ["fc", "neck.q_proj"]).list, ["fc", "neck.q_proj"])
     for names in (["fc", "fc", "neck.q_proj"], ["neck.q_proj", "fc", "fc", "fc"]):
         with blame(bug):
             came = kind.after(stage, net, names)
         once = list(dict.fromkeys(names))
         for name in once:
-            made = came.kinds.get(name)
-            twice = None if made is None else bug
-            require(made == "wrapped", f"with {names} `{name}` is not wrapped once", twice)
+            wrapped = came.kinds.get(name) == "wrapped"
+            require(wrapped, f"with {names} `{name}` is not wrapped once", bug)
         holds(kind, came.list, once, doubled=f"{kind.word}s-listed-twice", otherwise=bug)
 
 
@@ -1083,6 +1099,7 @@ def named_ties_are_kept(stage, draw, kind):
         came = kind.after(stage, tied, [name])
         require(came.kinds.get(name) == "wrapped", f"`{name}` is not wrapped")
         holds(kind, came.list, [name])
+    computes(stage, kind.adapted(draw, tied, ["mid"]), x)
     for names in (*map(list, TIES), *(list(pair[::-1]) for pair in TIES)):
         both = f"`{names[0]}` and `{names[1]}`, one layer,"
         with blame(bug):
@@ -1108,8 +1125,7 @@ def layers_that_share_a_weight(stage, draw, kind, where):
     text = "two layers that share a weight are not both wrapped"
     require(kinds == ["wrapped"] * 2, text, bug if "wrapped" in kinds else None)
     require("right" not in came.one, "two layers that share a weight became one", bug)
-    text = f"{', '.join(came.moved)} do not share a weight any more"
-    require(not came.moved, text)
+    nothing_moved(came)
     holds(kind, came.list, list(model.values))
     computes(stage, model, draw(3, 6), "the output with a shared weight")
 
@@ -1212,8 +1228,8 @@ def refuses(stage, kind, error, bug, cases, first=(), instead=(None, None), **op
     raising that one)."""
     given = options, list(first)
     if first:
-        made = kind.after(stage, net_and_others, list(first)).made
-        require(made, f"`{first[0]}` is not adapted")
+        saved = kind.after(stage, net_and_others, list(first)).saved
+        require(saved, f"nothing of an adapter is among the parameters of `{first[0]}`")
     lists = [names for names, _ in cases]
     found = kind.ask(stage, refused, lists, *given, make=net_and_others)
     for (names, named), got in zip(cases, found):
