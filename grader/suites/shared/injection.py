@@ -608,15 +608,19 @@ def wraps(stage, kind, make, where, left=None):
         require(weight not in came.altered, f"`{weight}` has changed", "weights-lost")
         text = f"`{name}` is now a {made}, not an adapted layer around the old one"
         require(made == "wrapped", text, "base-copied" if made == "copied" else None)
-    require(not came.altered, f"{', '.join(came.altered)} have changed")
-    nothing_moved(came)
-    return [name for name in came.kinds if name not in names]
+    extra = [name for name in came.kinds if name not in names]
+    altered = [name for name in came.altered if name.rpartition(".")[0] not in extra]
+    require(not altered, f"the values of {', '.join(altered)} have changed")
+    nothing_moved(came, extra)
+    return extra
 
 
-def nothing_moved(came):
-    """Every weight is the Parameter that it was, so that layers which share one go on sharing."""
-    text = f"the weight of {', '.join(came.moved)} is another Parameter than before"
-    require(not came.moved, text)
+def nothing_moved(came, extra=()):
+    """Every weight is the Parameter that it was, so that layers which share one go on sharing;
+    those of `extra` modules aside."""
+    moved = [name for name in came.moved if name not in extra]
+    text = f"the weight of {', '.join(moved)} is another Parameter than before"
+    require(not moved, text)
 
 
 def out_of_order():
@@ -949,7 +953,7 @@ def call_on_meta(kata, *args, **it):
 def meta_device(stage, kind, where, on_cpu=None):
     """A model on the meta device gets its adapters there. where: for `second` and `first`; on_cpu:
     the mistake of making them on the CPU."""
-    came = kind.after(stage, plain_on_meta, where, probe=call_on_meta)
+    came = listed(stage, kind, plain_on_meta, where, probe=call_on_meta)
     places = {place for _, _, place in came.made.values()}
     text = f"{kind.word}s are on {', '.join(sorted(places))}; the model is on meta"
     require(places == {"meta"}, text, on_cpu if places == {"cpu"} else None)
