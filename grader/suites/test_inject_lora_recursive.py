@@ -290,7 +290,7 @@ def test_skip_compares_whole_names(stage):
 @part("init")
 def test_skip_of_containers_and_unknown_names(stage):
     """Unknown names in `skip`, and names of containers, have no effect."""
-    for names in ([], ["fc"]):
+    for names in ([], ["fc"], ["fc", "exits.0"]):
         skips(stage, net, names, names)
     for names in (["blocks.0", "neck"], ["exits"], ["blocks.1.mlp", "fc"]):
         left = [name for name in names if name == "fc"]

@@ -1076,7 +1076,7 @@ def any_iterable_of_names(stage, kind):
 def name_given_twice_counts_once(stage, kind):
     """A name given twice counts once."""
     bug = "name-twice-fails"
-    holds(kind, listed(stage, kind, net, ["fc", "neck.q_proj"]).list, ["fc", "neck.q_proj"])
+    holds(kind, listed(stage, kind, net, ["neck.q_proj", "fc"]).list, ["neck.q_proj", "fc"])
     for names in (["fc", "fc", "neck.q_proj"], ["neck.q_proj", "fc", "fc", "fc"]):
         with blame(bug):
             came = kind.after(stage, net, names)
@@ -1103,7 +1103,7 @@ def named_ties_are_kept(stage, draw, kind):
         came = kind.after(stage, tied, [name])
         require(came.kinds.get(name) == "wrapped", f"`{name}` is not wrapped")
         holds(kind, came.list, [name])
-    computes(stage, kind.adapted(draw, tied, ["mid"]), x)
+    computes(stage, kind.adapted(draw, sharing, ["right", "mid"]), x)
     for names in (*map(list, TIES), *(list(pair[::-1]) for pair in TIES)):
         both = f"`{names[0]}` and `{names[1]}`, one layer,"
         with blame(bug):
