@@ -42,13 +42,13 @@ def test_scale_shapes(stage, draw):
 @part("shape")
 def test_any_leading_dimensions(stage, draw):
     """The adapted model takes the same inputs as before: (..., d), a single vector too."""
-    injection.any_leading_dimensions(stage, draw, IA3.adapted(draw, net, ["fc"]))
+    injection.any_leading_dimensions(stage, draw, IA3.adapted(draw, plain, ["first"]))
 
 
 @part("shape")
 def test_non_contiguous_input(stage, draw):
     """Inputs need not be contiguous."""
-    injection.non_contiguous(stage, draw, IA3.adapted(draw, net, ["fc"]))
+    injection.non_contiguous(stage, draw, IA3.adapted(draw, plain, ["first"]))
 
 
 # init
@@ -57,7 +57,7 @@ def test_non_contiguous_input(stage, draw):
 @part("init")
 def test_returns_the_same_model(stage):
     """The very model passed in is changed and returned, not a copy."""
-    injection.returns_the_same_model(stage, IA3, net, ["fc"])
+    injection.returns_the_same_model(stage, IA3, plain, ["first"])
 
 
 @part("init")

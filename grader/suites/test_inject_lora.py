@@ -46,13 +46,13 @@ def test_rank_one(stage, draw):
 @part("shape")
 def test_any_leading_dimensions(stage, draw):
     """The adapted model takes the same inputs as before: (..., d), a single vector too."""
-    injection.any_leading_dimensions(stage, draw, LORA.adapted(draw, net, ["fc"]))
+    injection.any_leading_dimensions(stage, draw, LORA.adapted(draw, plain, ["first"]))
 
 
 @part("shape")
 def test_non_contiguous_input(stage, draw):
     """Inputs need not be contiguous."""
-    injection.non_contiguous(stage, draw, LORA.adapted(draw, net, ["fc"]))
+    injection.non_contiguous(stage, draw, LORA.adapted(draw, plain, ["first"]))
 
 
 # init
@@ -61,7 +61,7 @@ def test_non_contiguous_input(stage, draw):
 @part("init")
 def test_returns_the_same_model(stage):
     """The very model passed in is changed and returned, not a copy."""
-    injection.returns_the_same_model(stage, LORA, net, ["fc"])
+    injection.returns_the_same_model(stage, LORA, plain, ["first"])
 
 
 @part("init")
@@ -166,7 +166,8 @@ def called_by_name(kata):
 @part("init")
 def test_arguments(stage, draw):
     """rank (from 1 up) defaults to 8 and alpha to 16; arguments by place or by name."""
-    injection.takes_rank_and_alpha(stage, draw, LORA, net, ["fc"], first=(["fc"],))
+    names = ["first"]
+    injection.takes_rank_and_alpha(stage, draw, LORA, plain, names, first=(names,))
     rank = stage(called_by_name)
     require(rank == 2, f"with all arguments by name lora_A has {rank} rows at rank 2")
 

@@ -350,6 +350,8 @@ def adapt(kata, state, where, values, it):
 
 
 def is_adapted(layer, it):
+    if type(layer).__module__.startswith("torch.nn."):
+        return False  # asking it for what it has not got would take long
     return all(hasattr(layer, name) for name in it["new"])
 
 
@@ -412,18 +414,21 @@ def after_call(kata, wheres, names, beside, form, state, x, options, **it):
         inject(kata, model, other, it)
     old = dict(model.named_modules(remove_duplicate=False))
     modes = {n: m.training for n, m in old.items() if type(m) is not nn.Linear}
-    weights = {n: m._parameters.get("weight") for n, m in old.items()}
-    values = {n: v.clone() for n, v in model.state_dict().items()}
+    held = {
+        (n, key): (value, value.detach().clone())
+        for n, m in old.items()
+        for key, value in (*m._parameters.items(), *m._buffers.items())
+        if value is not None
+    }
     got, params = inject(kata, model, formed(where, form), it, **options)
     after = dict(model.named_modules(remove_duplicate=False))
     now = {n: model.get_submodule(n) for n in old}  # `after` may hold another of this name
     fresh = {n: m for n, m in now.items() if m is not old[n]}
     adapted = {n: now[n] for n in names if is_adapted(now[n], it)}
     tensors = {f"{n}.{new}": getattr(m, new) for n, m in adapted.items() for new in it["new"]}
-    bases = {**now, **{n: getattr(m, "base", m) for n, m in {**fresh, **adapted}.items()}}
-    kept = {n: m.weight for n, m in bases.items() if hasattr(m, "weight")}
+    bases = {**now, **{n: getattr(m, "base", m) for n, m in fresh.items()}}
+    kept = [(f"{n}.{key}", getattr(bases[n], key, None), *was) for (n, key), was in held.items()]
     state, known = model.state_dict(), called(model, it, names)
-    at = {n: n if n in state else ".base.".join(n.rsplit(".", 1)) for n in values}
     found = labels(params, known) if isinstance(params, list) else []
     ids = {id(m): n for n, m in reversed(now.items())}
     return {
@@ -432,10 +437,10 @@ def after_call(kata, wheres, names, beside, form, state, x, options, **it):
         "one": {n: ids[id(m)] for n, m in now.items() if ids[id(m)] != n},  # its first name
         "ordered": [n for n in after if n in old] == list(old),
         "switched": [n or "the model" for n, mode in modes.items() if old[n].training != mode],
-        "moved": [n for n, w in weights.items() if w is not None and kept.get(n) is not w],
-        "altered": [n for n, k in at.items() if k in state and not equal(state[k], values[n])],
+        "moved": [n for n, v, was, _ in kept if v is not was],
+        "altered": [n for n, v, _, copy in kept if v is not None and not equal(v, copy)],
         "biased": [n for n in names if getattr(bases[n], "bias", None) is not None],
-        "dtypes": {n: kept[n].dtype for n in adapted if n in kept},
+        "dtypes": {n: bases[n].weight.dtype for n in adapted if hasattr(bases[n], "weight")},
         "made": {n: (tuple(v.shape), v.dtype, v.device.type) for n, v in tensors.items()},
         "saved": [n for n in tensors if n in state],
         "type": "list" if isinstance(params, list) else type(params).__name__,
@@ -606,8 +611,10 @@ def wraps(stage, kind, make, where, left=None):
     for name in names:
         made, weight = came.kinds[name], f"{name}.weight"
         require(weight not in came.altered, f"`{weight}` has changed", "weights-lost")
+        text = f"`base` of `{name}` is not the layer that was there"
+        require(made != "copied", text, "base-copied")
         text = f"`{name}` is now a {made}, not an adapted layer around the old one"
-        require(made == "wrapped", text, "base-copied" if made == "copied" else None)
+        require(made == "wrapped", text)
     extra = [name for name in came.kinds if name not in names]
     altered = [name for name in came.altered if name.rpartition(".")[0] not in extra]
     require(not altered, f"the values of {', '.join(altered)} have changed")
@@ -616,11 +623,10 @@ def wraps(stage, kind, make, where, left=None):
 
 
 def nothing_moved(came, extra=()):
-    """Every weight is the Parameter that it was, so that layers which share one go on sharing;
-    those of `extra` modules aside."""
-    moved = [name for name in came.moved if name not in extra]
-    text = f"the weight of {', '.join(moved)} is another Parameter than before"
-    require(not moved, text)
+    """Every tensor is the one that it was, so that layers which share one go on sharing; those of
+    `extra` modules aside."""
+    moved = [name for name in came.moved if name.rpartition(".")[0] not in extra]
+    require(not moved, f"not the same tensors as before: {', '.join(moved)}")
 
 
 def out_of_order():
