@@ -71,21 +71,21 @@ def test_wraps_the_named_layer(stage):
 
 
 @part("init")
-def test_wraps_a_subclass_of_linear(stage, draw):
+def test_wraps_a_subclass_of_linear(stage):
     """A layer of a class derived from nn.Linear is wrapped like any other."""
-    injection.wraps_a_subclass_of_linear(stage, draw, LORA)
+    injection.wraps_a_subclass_of_linear(stage, LORA)
 
 
 @part("init")
-def test_follows_dotted_paths(stage, draw):
+def test_follows_dotted_paths(stage):
     """Names are dotted paths such as "encoder.attn.q_proj", of any depth."""
-    injection.follows_dotted_paths(stage, draw, LORA)
+    injection.follows_dotted_paths(stage, LORA)
 
 
 @part("init")
-def test_follows_paths_through_containers(stage, draw):
+def test_follows_paths_through_containers(stage):
     """Paths lead through nn.ModuleList, nn.Sequential and nn.ModuleDict, whatever its keys."""
-    injection.follows_paths_through_containers(stage, draw, LORA)
+    injection.follows_paths_through_containers(stage, LORA)
 
 
 @part("init")
@@ -97,9 +97,9 @@ def test_children_keep_their_order(stage, draw):
 
 
 @part("init")
-def test_replaces_no_other_layer(stage, draw):
+def test_replaces_no_other_layer(stage):
     """Only the layers with exactly these names are replaced; all other modules stay as they are."""
-    injection.replaces_no_other_layer(stage, draw, LORA)
+    injection.replaces_no_other_layer(stage, LORA)
 
 
 @part("init")
@@ -133,9 +133,9 @@ def test_name_given_twice_counts_once(stage):
 
 
 @part("init")
-def test_second_name_of_a_layer(stage, draw):
+def test_second_name_of_a_layer(stage):
     """A layer that the model has under two names can be given by either."""
-    injection.second_name_of_a_layer(stage, draw, LORA)
+    injection.second_name_of_a_layer(stage, LORA)
 
 
 @part("init")

@@ -1000,14 +1000,14 @@ def subclassed():
     return nn.ModuleDict({"heir": Heir(6, 4)})
 
 
-def wraps_a_subclass_of_linear(stage, draw, kind):
+def wraps_a_subclass_of_linear(stage, kind):
     """A layer of a class derived from nn.Linear is wrapped like any other."""
     wraps(stage, kind, net, ["fc"])
     with blame("subclass-refused"):
         wraps(stage, kind, subclassed, ["heir"], "subclass-refused")
 
 
-def follows_dotted_paths(stage, draw, kind):
+def follows_dotted_paths(stage, kind):
     """Names are dotted paths of any depth."""
     wraps(stage, kind, deep, ["fc"])
     for name in ("inner.fc", "inner.inner.fc", "inner.inner.inner.fc"):
@@ -1015,7 +1015,7 @@ def follows_dotted_paths(stage, draw, kind):
             wraps(stage, kind, deep, [name], "dotted-path-fails")
 
 
-def follows_paths_through_containers(stage, draw, kind):
+def follows_paths_through_containers(stage, kind):
     """Paths lead through nn.ModuleList, nn.Sequential and nn.ModuleDict, whatever its keys."""
     wraps(stage, kind, deep, ["inner.inner.inner.fc"])
     wraps(stage, kind, net, ["neck.q_proj"])
@@ -1024,7 +1024,7 @@ def follows_paths_through_containers(stage, draw, kind):
             wraps(stage, kind, net, [name], "container-path-fails")
 
 
-def replaces_no_other_layer(stage, draw, kind):
+def replaces_no_other_layer(stage, kind):
     """Only the layers with exactly these names are replaced; all other modules stay as they are."""
     lists = (["proj"], ["k"], ["q_proj", "layers.1"], ["layers.11"], ["inner.proj"])
     for names in (*lists, ["base"], ["inner.base"]):
@@ -1093,7 +1093,7 @@ def name_given_twice_counts_once(stage, kind):
         holds(kind, came.list, once, doubled=f"{kind.word}s-listed-twice", otherwise=bug)
 
 
-def second_name_of_a_layer(stage, draw, kind):
+def second_name_of_a_layer(stage, kind):
     """A layer that the model has under two names can be given by either."""
     bug = "second-name-unknown"
     for first, second in TIES:
