@@ -1,5 +1,5 @@
 # wrong: in float64 the list holds stale parameters.
-# bug: -
+# bug: factors-copied
 """Putting LoRA into a model that is already built.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.2: LoRA goes to any

@@ -1,5 +1,5 @@
 # wrong: in bfloat16 the list holds stale factors.
-# bug: -
+# bug: factors-copied
 """Putting LoRA into every linear layer of a model.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1, equation 3, for
