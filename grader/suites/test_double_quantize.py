@@ -464,9 +464,13 @@ def test_codes_scales_and_mean_dtypes(stage, draw):
             kinds = [got[at].dtype for got in made]
             bug = "input-dtype-kept" if kinds == list(given) else None
             bug = "float64-kept" if set(kinds) == {torch.float64} else bug
-            for dtype, kind in zip(given, kinds):
-                what = f"{name} of {n} {dtype_name(dtype)} values"
-                require(kind == torch.float32, f"{what}: {dtype_name(kind)}, expected float32", bug)
+            _float32(kinds, given, f"{name} of {n}", bug)
+
+
+def _float32(kinds, given, what, bug):
+    for dtype, kind in zip(given, kinds):
+        text = f"{what} {dtype_name(dtype)} values: {dtype_name(kind)}, expected float32"
+        require(kind == torch.float32, text, bug)
 
 
 @part("dtype")
@@ -497,10 +501,7 @@ def test_decoded_dtype(stage, draw):
     require(got.dtype == torch.float32, text)
     given = [torch.float64, torch.bfloat16, torch.float16]
     made = [DOUBLE.round_trip(stage, several(draw, 100, 32, dtype=d), 32).dtype for d in given]
-    bug = "input-dtype-kept" if made == given else None
-    for dtype, kind in zip(given, made):
-        what = f"the values decoded from {dtype_name(dtype)}"
-        require(kind == torch.float32, f"{what} are {dtype_name(kind)}, expected float32", bug)
+    _float32(made, given, "what is decoded from", "input-dtype-kept" if made == given else None)
 
 
 # gpu

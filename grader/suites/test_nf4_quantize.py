@@ -17,23 +17,21 @@ from grader.exam.checks import (
 )
 from grader.exam.kit import count, nn
 from grader.suites.shared import quantizers
-from grader.suites.shared.quantizers import by_keyword, dtype_name, in_blocks, largest, naming
+from grader.suites.shared.quantizers import (
+    LEVELS,
+    MIDDLES,
+    by_keyword,
+    dtype_name,
+    in_blocks,
+    largest,
+    naming,
+    nearest,
+)
 
-# Appendix E of the paper.
-_BELOW: tuple[float, ...] = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453)
-_BELOW += (-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0)
-_ABOVE = (0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224)
-_ABOVE += (0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
-LEVELS = torch.tensor(_BELOW + _ABOVE, dtype=torch.float64)
-MIDDLES = (LEVELS[1:] + LEVELS[:-1]) / 2
 HALVES = torch.bfloat16, torch.float16
 
 
 # What is right, and what known mistakes give
-
-
-def nearest(v):
-    return torch.bucketize(v, MIDDLES)
 
 
 def encode(flat, size, top=largest, pick=nearest):

@@ -18,6 +18,19 @@ from grader.exam.checks import CheckFailed, blame, near, require, same, tensor
 
 # Formulas
 
+# The levels of NF4: QLoRA (Dettmers et al. 2023), appendix E.
+_BELOW: tuple[float, ...] = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453)
+_BELOW += (-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0)
+_ABOVE = (0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224)
+_ABOVE += (0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
+LEVELS = torch.tensor(_BELOW + _ABOVE, dtype=torch.float64)
+MIDDLES = (LEVELS[1:] + LEVELS[:-1]) / 2
+
+
+def nearest(values: Tensor) -> Tensor:
+    """The index of the NF4 level that each value, -1 to 1, is nearest to."""
+    return torch.bucketize(values, MIDDLES)
+
 
 def in_blocks(flat: Tensor, size: int) -> Tensor:
     """(n,) as (blocks, size); the last one is filled with zeros."""
@@ -114,6 +127,10 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def _in(size: tuple[int, ...]) -> str:
+    return f"in blocks of {size[0]}" if size else "with the default block_size"
+
+
 # Probes
 
 
@@ -194,17 +211,15 @@ class Quantizer:
 
     def quantizes(self, stage, values, *size, what="", bug=None):
         """Values in blocks of this size, or the default one. bug: named if that raises."""
-        words = f"in blocks of {size[0]}" if size else "with the default block_size"
         with blame(bug):
             got = stage(self.forth, values, *size)
-        what = what or f"{self.noun} {tuple(values.shape)} {words}"
+        what = what or f"{self.noun} {tuple(values.shape)} {_in(size)}"
         self.judge(stage, got, values, *(size or (self.block,)), what)
 
     def decodes(self, stage, stored, *size, what=""):
         """What is stored in blocks of this size, or the default one."""
-        words = f"in blocks of {size[0]}" if size else "with the default block_size"
         got = stage(self.back, *stored, *size)
-        what = what or f"{self.noun} decoded {words}"
+        what = what or f"{self.noun} decoded {_in(size)}"
         self.restored(stage, got, stored, *(size or (self.block,)), what)
 
     def round_trip(self, stage, values, *size):
