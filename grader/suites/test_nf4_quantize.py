@@ -6,7 +6,6 @@ import torch
 from torch.nn import functional as F
 
 from grader.exam.checks import (
-    CheckFailed,
     LearnerRaised,
     Raised,
     blame,
@@ -14,145 +13,108 @@ from grader.exam.checks import (
     part,
     rejects,
     require,
-    same,
     tensor,
 )
 from grader.exam.kit import count, nn
-
-# Appendix E of the paper.
-_BELOW: tuple[float, ...] = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453)
-_BELOW += (-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0)
-_ABOVE: tuple[float, ...] = (
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
+from grader.suites.shared import quantizers
+from grader.suites.shared.quantizers import (
+    LEVELS,
+    MIDDLES,
+    by_keyword,
+    dtype_name,
+    in_blocks,
+    largest,
+    naming,
+    nearest,
 )
-_ABOVE += (0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
-LEVELS = torch.tensor(_BELOW + _ABOVE, dtype=torch.float64)
-MIDDLES = (LEVELS[1:] + LEVELS[:-1]) / 2
-OFFSET = 0.9677083
+
+HALVES = torch.bfloat16, torch.float16
 
 
 # What is right, and what known mistakes give
 
 
-def encode(
-    weight,
-    size,
-    *,
-    turn=lambda w: w.reshape(-1),
-    top=lambda blocks: blocks.abs().amax(1),
-    pick=lambda v: torch.bucketize(v, MIDDLES),
-    pack="high",
-    pad=7,
-    keep=False,
-    drop=False,
-):
-    """codes and absmax of a weight. The options are ways to get it wrong."""
-    flat = turn(weight.double())
-    n = flat.numel()
-    blocks = F.pad(flat, (0, -n % size)).view(-1, size)
-    absmax = top(blocks)
-    indices = pick((blocks / absmax.clamp(min=1e-300).reshape(-1, 1)).reshape(-1))
-    if not keep:
-        indices = indices[: n - n % 2] if drop else indices[:n]
-    indices = indices.clamp(0, 15)
-    if pack == "none":
-        return indices, absmax
-    indices = F.pad(indices, (0, indices.numel() % 2), value=pad)
-    pairs = indices.view(2, -1) if pack == "halves" else indices.view(-1, 2).T
-    high, low = pairs.flip(0) if pack == "low" else pairs
-    return high * 16 + low, absmax
+def encode(flat, size, top=largest, pick=nearest):
+    """The level's index of each value, of those that fill the last block too, and absmax."""
+    values, absmax = quantizers.scaled(flat, size, top)
+    return pick(values).clamp(0, 15), absmax
 
 
-def by_rows(weight, size):
-    """Every row begins a new block."""
-    rows = weight.reshape(-1, weight.shape[-1]) if weight.ndim else weight.reshape(1, 1)
-    made = [encode(row, size, pack="none") for row in rows]
-    indices, absmax = (torch.cat(parts) for parts in zip(*made))
-    pairs = F.pad(indices, (0, indices.numel() % 2), value=7).view(-1, 2)
-    return pairs[:, 0] * 16 + pairs[:, 1], absmax
+def packed(indices, pad=7):
+    """Two indices to a byte, the earlier one high."""
+    pairs = F.pad(indices, (0, len(indices) % 2), value=pad).view(-1, 2)
+    return pairs[:, 0] * 16 + pairs[:, 1]
 
 
-def coarse(weight, size):
-    """Divided and compared in the weight's own 16 bits."""
-    kind = weight.dtype
-    flat = F.pad(weight.reshape(-1), (0, -weight.numel() % size)).view(-1, size)
-    absmax = flat.abs().amax(1, keepdim=True)
-    normed = (flat / absmax.clamp(min=torch.finfo(kind).tiny)).double()
-    return normed.reshape(-1)[: weight.numel()]
+def unpack(codes, n):
+    """Indices 0..15 from packed codes."""
+    codes = codes.long()
+    return torch.stack([codes >> 4, codes & 15], 1).reshape(-1)[:n]
 
 
-def columns(weight):
-    """Flattened with the first index running fastest."""
-    return weight.permute(tuple(reversed(range(weight.ndim)))).reshape(-1)
+def swapped(codes):
+    return codes % 16 * 16 + codes // 16
 
 
-def in_storage(weight):
-    """Flattened as it lies in memory."""
-    return weight.as_strided((weight.numel(),), (1,))
-
-
-def floor_of(v):
-    return torch.searchsorted(LEVELS, v, right=True) - 1
-
-
-def ceil_of(v):
-    return torch.searchsorted(LEVELS, v)
-
-
-def highest(blocks):
-    return blocks.amax(1).clamp(min=1e-300)
-
-
-def overall(blocks):
-    return blocks.abs().max().expand(len(blocks))
+def encoded(weight, size):
+    """codes and absmax as they should be."""
+    indices, absmax = encode(weight.double().reshape(-1), size)
+    return packed(indices[: weight.numel()]).to(torch.uint8), absmax.float()
 
 
 def mistakes(weight, size):
     """Bug id -> codes and absmax that it gives."""
+    flat = weight.double().reshape(-1)
+    n, width = len(flat), weight.shape[-1] if weight.ndim else 1
+    whole, absmax = encode(flat, size)
+    indices = whole[:n]
+    first, second = F.pad(indices, (0, n % 2), value=7).view(2, -1)
+    rows = [encode(row, size) for row in flat.view(-1, width)]
+    by_rows = torch.cat([row[:width] for row, _ in rows])
+    columns = weight.double().permute(tuple(range(weight.ndim))[::-1]).reshape(-1)
+
+    def other(flat=flat, size=size, **how):
+        made, top = encode(flat, size, **how)
+        return packed(made[:n]), top
+
     return {
-        "nibbles-swapped": lambda: encode(weight, size, pack="low"),
-        "halves-packed": lambda: encode(weight, size, pack="halves"),
-        "sign-lost": lambda: encode(weight, size, turn=lambda w: w.abs().reshape(-1)),
-        "odd-value-dropped": lambda: encode(weight, size, drop=True),
-        "not-packed": lambda: encode(weight, size, pack="none"),
-        "odd-tail-padded-with-zero": lambda: encode(weight, size, pad=0),
-        "padding-kept": lambda: encode(weight, size, keep=True),
-        "rounds-down": lambda: encode(weight, size, pick=floor_of),
-        "rounds-up": lambda: encode(weight, size, pick=ceil_of),
-        "max-without-abs": lambda: encode(weight, size, top=highest),
-        "one-absmax-for-all": lambda: encode(weight, size, top=overall),
-        "flattened-by-columns": lambda: encode(weight, size, turn=columns),
-        "flattened-as-stored": lambda: encode(weight, size, turn=in_storage),
-        "blocks-by-rows": lambda: by_rows(weight, size),
-        "block-size-ignored": lambda: encode(weight, 64),
+        "nibbles-swapped": (swapped(packed(indices)), absmax),
+        "halves-packed": (first * 16 + second, absmax),
+        "sign-lost": other(flat.abs()),
+        "odd-value-dropped": (packed(indices[: n - n % 2]), absmax),
+        "not-packed": (indices, absmax),
+        "odd-tail-padded-with-zero": (packed(indices, pad=0), absmax),
+        "padding-kept": (packed(whole), absmax),
+        "rounds-down": other(pick=lambda v: torch.searchsorted(LEVELS, v, right=True) - 1),
+        "rounds-up": other(pick=lambda v: torch.searchsorted(LEVELS, v)),
+        "max-without-abs": other(top=lambda blocks: blocks.amax(1)),
+        "one-absmax-for-all": other(top=quantizers.overall),
+        "flattened-by-columns": other(columns),
+        "flattened-as-stored": other(weight.as_strided((n,), (1,)).double()),
+        "blocks-by-rows": (packed(by_rows), torch.cat([top for _, top in rows])),
+        "block-size-ignored": other(size=64),
     }
-
-
-def unpack(codes, n):
-    """Indices 0..15 from packed codes, the earlier one high."""
-    codes = codes.long()
-    return torch.stack([codes >> 4, codes & 15], 1).reshape(-1)[:n]
 
 
 def named(got, weight, size):
     """The one known mistake that gives this, or None."""
     codes, absmax = got[0].double(), got[1].double().reshape(-1)
-    found = []
-    for bug, made in mistakes(weight, size).items():
-        if bug == "flattened-by-columns" and not weight.is_contiguous():
-            continue  # that shows with contiguous weights; here it may be the same as stored
-        if bug == "odd-tail-padded-with-zero" and codes.numel() and float(codes.view(-1)[-1]) == 0:
-            continue  # the tail may have been padded with the code before it
-        wrong, top = made()
-        if bug == "one-absmax-for-all" and absmax.numel() == 1:
-            top = top[:1]
-        alike = wrong.shape == codes.shape and top.shape == absmax.shape
-        if alike and torch.equal(wrong.double(), codes) and _ratio(absmax, top) < 1e-4:
-            found.append(bug)
-    return found[0] if len(found) == 1 else None
+    known = mistakes(weight, size)
+    if not weight.is_contiguous():
+        # It shows with contiguous weights; here it may be the same as stored.
+        del known["flattened-by-columns"]
+    if codes.numel() and float(codes.view(-1)[-1]) == 0:
+        # The tail may have been padded with the code before it.
+        del known["odd-tail-padded-with-zero"]
+    if absmax.numel() == 1:
+        wrong, top = known["one-absmax-for-all"]
+        known["one-absmax-for-all"] = wrong, top[:1]
+    return quantizers.only(
+        bug
+        for bug, (wrong, top) in known.items()
+        if wrong.shape == codes.shape and top.shape == absmax.shape
+        if torch.equal(wrong.double(), codes) and _ratio(absmax, top) < 1e-4
+    )
 
 
 def _ratio(got, want):
@@ -162,167 +124,194 @@ def _ratio(got, want):
     return float(off.nan_to_num(nan=math.inf).max()) if off.numel() else 0.0
 
 
-def table(kata):
-    return kata.nf4_codebook()
+def weights(codes, absmax, shape, size):
+    """What they stand for, float64."""
+    n = math.prod(shape)
+    return (LEVELS[unpack(codes, n)] * quantizers.per_value(absmax, size, n)).reshape(shape)
 
 
-def _table_first(stage):
-    """Where values are wrong, the levels themselves are looked at first."""
-    try:
-        levels = stage(table)
-    except LearnerRaised:
-        return
-    _levels_right(levels)
+def slips(codes, absmax, shape, size):
+    """What known mistakes make of the decoded weight."""
+    n = math.prod(shape)
+    chosen = LEVELS[unpack(codes, n)]
+    known = {
+        "nibbles-swapped": weights(swapped(codes), absmax, shape, size),
+        "absmax-not-applied": chosen.reshape(shape),
+    }
+    if len(shape) != 1:
+        known["decoded-flat"] = weights(codes, absmax, (n,), size)
+    ids = {"tiled": "absmax-tiled", "one": "one-absmax-for-all"}
+    for bug, scales in quantizers.misplaced(absmax, size, n, block=64, **ids).items():
+        known[bug] = (chosen * scales).reshape(shape)
+    return known
+
+
+# Judging
 
 
 def pair(got):
     """codes and absmax as quantize_nf4 returned them."""
-    two = isinstance(got, (tuple, list)) and len(got) == 2
-    require(two, "quantize_nf4 should return two tensors: codes, absmax")
-    return tensor(got[0], "codes"), tensor(got[1], "absmax")
+    return quantizers.returned(got, ("codes", "absmax"), "quantize_nf4")
 
 
 def judge(stage, got, weight, size, what):
     """codes and absmax have the right sizes and values; names a known mistake."""
     got = codes, absmax = pair(got)
-    try:
+
+    def mistake():
+        _table_first(stage)
+        turned = _fine((absmax, codes), weight, size)
+        return "results-swapped" if turned else named(got, weight, size)
+
+    with naming(mistake):
         _judge(codes, absmax, weight.double().reshape(-1), size, what)
-    except CheckFailed as failed:
-        if failed.bug is None:
-            _table_first(stage)
-            swapped = _fine((absmax, codes), weight, size)
-            failed.bug = "results-swapped" if swapped else named(got, weight, size)
-        raise
+
+
+def _table_first(stage):
+    """Where values are wrong, the levels themselves are looked at first."""
+    levels = stage.attempt(table)
+    if not isinstance(levels, Raised):
+        _levels_right(levels)
+
+
+def _fine(got, weight, size):
+    """Whether this, or what an attempt gave, is right."""
+    flat = weight.double().reshape(-1)
+    return quantizers.holds(lambda: _judge(*pair(got), flat, size, ""))
 
 
 def _judge(codes, absmax, flat, size, what):
-    n = flat.numel()
-    real = not codes.is_complex() and not absmax.is_complex()
-    require(real, f"{what}: codes and absmax should be real numbers")
-    for name, value, want in (
-        ("codes", codes, math.ceil(n / 2)),
-        ("absmax", absmax, math.ceil(n / size)),
-    ):
-        shape = tuple(value.shape)
-        text = f"{what}: {name} has shape {shape}, expected ({want},) for {n} values"
-        column = name == "absmax" and shape == (want, 1)
-        require(shape == (want,), text, "absmax-keeps-a-dimension" if column else None)
-    blocks = F.pad(flat, (0, -n % size)).view(-1, size)
-    top = blocks.abs().amax(1)
+    n, blocks = len(flat), in_blocks(flat, size)
+    pairs = math.ceil(n / 2)
+    column = codes.shape == (pairs,) and absmax.shape == (len(blocks), 1)
+    bug = "absmax-keeps-a-dimension" if column else None
+    quantizers.lengths(what, n, bug, codes=(codes, pairs), absmax=(absmax, len(blocks)))
+    top = largest(blocks)
     zeros = top == 0
     blank = absmax.double()[zeros]
     alike = len(blank) > 1 and bool((blank == blank[0]).all())  # a constant put in their place
+    wrong = blank[blank != 0].tolist() or [0.0]
     require(
-        bool((blank == 0).all()),
-        f"{what}: the absmax of a block of zeros is {_first(blank)}, expected 0",
+        wrong == [0.0],
+        f"{what}: the absmax of a block of zeros is {wrong[0]:.3g}, expected 0",
         "zero-block-absmax" if alike and _ratio(absmax[~zeros], top[~zeros]) < 1e-4 else None,
     )
-    off = _ratio(absmax.double(), top)
+    off = _ratio(absmax, top)
     require(off < 1e-4, f"{what}: absmax is off by up to {off:.2g} of its value")
     whole = bool(((codes.double() >= 0) & (codes.double() <= 255)).all())
     require(whole, f"{what}: codes must be bytes, 0 to 255")
-    chosen = LEVELS[unpack(codes, n)]
-    scale = top.repeat_interleave(size)[:n]
-    live = scale > 0
+    chosen, scale = LEVELS[unpack(codes, n)], quantizers.per_value(top, size, n)
     v = flat / scale.clamp(min=1e-300)
     excess = (v - chosen).abs() - (v[:, None] - LEVELS).abs().amin(1)
-    excess = torch.where(live, excess, 0.0)
-    at = int(excess.argmax())
+    excess = torch.where(scale > 0, excess, 0.0)
+    at = quantizers.worst(excess)
     require(
         float(excess[at]) <= 1e-5,
         f"{what}: value {at} is {float(v[at]):.6f} of its block's absolute maximum and was given "
-        f"level {float(chosen[at]):.6f}; {_nearest(v[at]):.6f} is nearer",
+        f"level {float(chosen[at]):.6f}; {float(LEVELS[nearest(v[at])]):.6f} is nearer",
     )
-    if n % 2 and bool(live[-1]):
+    if n % 2 and bool(scale[-1] > 0):
         last = int(codes[-1].item()) & 15
         require(last == 7, f"{what}: the odd tail is padded with code {last}, expected 7 (0.0)")
 
 
-def _first(values):
-    wrong = values[values != 0] if values.numel() else values
-    return f"{float(wrong[0]):.3g}" if wrong.numel() else "0"
+def restored(stage, got, stored, size, what, **more):
+    """The decoded weight is right; names a known mistake."""
+    codes, absmax, shape = stored
+    with naming(lambda: _table_first(stage)):
+        want, known = (f(codes, absmax, tuple(shape), size) for f in (weights, slips))
+        near(got, want, what=what, unless=known, **more)
 
 
-def _nearest(v):
-    return float(LEVELS[(LEVELS - v).abs().argmin()])
-
-
-def spread(draw, *shape, size=64, std=1.0):
-    """Values whose blocks (of `size`) have rather different absolute maxima."""
-    n = math.prod(shape)
-    blocks = math.ceil(n / size)
-    scale = std * 4.0 ** draw.integers(-3, 3, blocks).float()
-    scale = scale * (1 + 0.3 * draw(blocks).abs())
-    return (draw(n) * scale.repeat_interleave(size)[:n]).reshape(shape)
-
-
-# shape
+# Inputs
 
 
 def quantized(kata, weight, *size):
     return kata.quantize_nf4(weight, *size)
 
 
+def decoded(kata, codes, absmax, shape, *rest):
+    return kata.dequantize_nf4(codes, absmax, shape, *rest)
+
+
+NF4 = quantizers.Quantizer(
+    noun="a weight",
+    names=("codes", "absmax"),
+    forth=quantized,
+    back=decoded,
+    judge=judge,
+    restored=restored,
+    block=64,
+    more=lambda weight: (tuple(weight.shape),),
+)
+
+
+def spread(draw, *shape, size):
+    """Values whose blocks (of `size`) have rather different absolute maxima."""
+    n = math.prod(shape)
+    blocks = math.ceil(n / size)
+    scale = 4.0 ** draw.integers(-3, 3, blocks).float() * (1 + 0.3 * draw(blocks).abs())
+    return (draw(n) * scale.repeat_interleave(size)[:n]).reshape(shape)
+
+
+def hard(draw, count, scale=1.0):
+    """Blocks of 64 that hold every level, and values just beside every midpoint."""
+    rows = []
+    for _ in range(count):
+        edge = torch.cat([MIDDLES - 2e-5, MIDDLES + 2e-5, LEVELS])
+        fill = draw(64 - len(edge), std=0.4, dtype=torch.float64).clamp(-1, 1)
+        row = torch.cat([edge, fill])[torch.randperm(64, generator=draw.generator)]
+        rows.append(row * scale * float(1 + draw(1).abs()))
+    return torch.cat(rows)
+
+
+def random_codes(draw, shape, size):
+    """Codes of a shape, and an absmax for each block; nothing about them repeats."""
+    n = math.prod(shape)
+    codes = draw.integers(0, 256, math.ceil(n / 2))
+    if n % 2:
+        codes[-1] = codes[-1] // 16 * 16 + 7
+    absmax = 2.0 ** draw.integers(-3, 4, math.ceil(n / size)).float()
+    return codes.to(torch.uint8), absmax * (1 + draw(len(absmax)).abs()), shape
+
+
+# shape
+
+
 @part("shape")
 def test_any_shape(stage, draw):
     """A weight of any shape is flattened in row order into blocks, whatever its rows are."""
-    for shape, size in (
-        ((8, 32), 16),
-        ((12, 24), 16),
-        ((30, 8), 24),
-        ((1, 96), 24),
-        ((96, 1), 24),
-        ((6, 5, 8), 24),
-        ((2, 3, 4, 10), 24),
-        ((96,), 32),
-    ):
-        weight = spread(draw, *shape, size=size)
-        with blame("matrices-only" if len(shape) != 2 else None):
-            got = stage(quantized, weight, size)
-        judge(stage, got, weight, size, f"a weight {shape}")
+    matrices = ((8, 32), 16), ((12, 24), 16), ((30, 8), 24), ((1, 96), 24), ((96, 1), 24)
+    for shape, size in (*matrices, ((6, 5, 8), 24), ((2, 3, 4, 10), 24), ((96,), 32)):
+        bug = "matrices-only" if len(shape) != 2 else None
+        NF4.quantizes(stage, spread(draw, *shape, size=size), size, bug=bug)
 
 
 @part("shape")
 def test_last_block_may_be_short(stage, draw):
     """The last block may be short, and the only block too."""
-    weight = spread(draw, 8, 32, size=16)
-    judge(stage, stage(quantized, weight, 16), weight, 16, "a weight (8, 32)")
+    NF4.quantizes(stage, spread(draw, 8, 32, size=16), 16)
     for shape, size in (((6, 7), 16), ((5, 6), 8), ((5, 13), 16)):
-        weight = spread(draw, *shape, size=size)
-        with blame("short-block-fails"):
-            got = stage(quantized, weight, size)
-        judge(stage, got, weight, size, f"a weight {shape} in blocks of {size}")
-    weight = draw(6)
-    judge(stage, stage(quantized, weight, 64), weight, 64, "a weight (6,) in blocks of 64")
+        NF4.quantizes(stage, spread(draw, *shape, size=size), size, bug="short-block-fails")
+    NF4.quantizes(stage, draw(6), 64)
 
 
 @part("shape")
 def test_odd_numbers_of_values(stage, draw):
     """Two codes share a byte also where a block's size or the number of values is odd."""
-    weight = spread(draw, 6, 7, size=16)
-    judge(stage, stage(quantized, weight, 16), weight, 16, "a weight (6, 7)")
-    weight = spread(draw, 6, 7, size=7)
-    judge(stage, stage(quantized, weight, 7), weight, 7, "a weight (6, 7) in blocks of 7")
-    for shape, size in (((5, 7), 16), ((3, 3, 3), 6), ((5, 7), 5), ((3, 5), 1)):
-        weight = spread(draw, *shape, size=size)
-        got = stage(quantized, weight, size)
-        judge(stage, got, weight, size, f"a weight {shape} in blocks of {size}")
+    even = ((6, 7), 16), ((6, 7), 7)
+    for shape, size in (*even, ((5, 7), 16), ((3, 3, 3), 6), ((5, 7), 5), ((3, 5), 1)):
+        NF4.quantizes(stage, spread(draw, *shape, size=size), size)
 
 
 @part("shape")
 def test_a_single_value(stage, draw):
     """A 0-dimensional weight, and a weight of one value, are one block."""
     for value in (draw(1), draw(1, 1), draw()):
-        what = f"a weight {tuple(value.shape)}"
-        with blame(None if value.ndim else "single-value-fails"):
-            got = stage(quantized, value)
-        judge(stage, got, value, 64, what)
+        NF4.quantizes(stage, value, bug=None if value.ndim else "single-value-fails")
         back = stage(decoded, *encoded(value, 64), tuple(value.shape))
-        near(back, value.double(), what=f"{what}, decoded", rtol=1e-5)
-
-
-def quantized_strided(kata, weight):
-    return [kata.quantize_nf4(view, 16) for view in strided(weight)]
+        what = f"a weight {tuple(value.shape)}, decoded"
+        near(back, value.double(), what=what, rtol=1e-5)
 
 
 def strided(weight):
@@ -338,94 +327,30 @@ def test_non_contiguous_weight(stage, draw):
     """A weight that is not contiguous is flattened in the row order of its indices."""
     for dtype in (torch.float32, torch.bfloat16):
         weight = spread(draw, 12, 20, size=8).to(dtype)
-        judge(stage, stage(quantized, weight, 16), weight, 16, "a contiguous weight")
-        with blame("view-of-strided-weight", "view", "contiguous"):
-            made = stage(quantized_strided, weight)
-        for got, view in zip(made, strided(weight)):
-            judge(stage, got, view, 16, f"a non-contiguous weight {tuple(view.shape)}")
-
-
-def decoded(kata, codes, absmax, shape, *rest):
-    return kata.dequantize_nf4(codes, absmax, shape, *rest)
+        NF4.takes_views(stage, weight, strided, 16, "view-of-strided-weight")
 
 
 def decoded_to_size(kata, codes, absmax, like, *rest):
     return kata.dequantize_nf4(codes, absmax, like.shape, *rest)
 
 
-def encoded(weight, size):
-    """codes and absmax as they should be."""
-    codes, absmax = encode(weight, size)
-    return codes.to(torch.uint8), absmax.float()
-
-
-def random_codes(draw, n, size):
-    """Codes of n values with an absmax for each block; nothing about them repeats."""
-    codes = draw.integers(0, 256, math.ceil(n / 2))
-    if n % 2:
-        codes[-1] = codes[-1] // 16 * 16 + 7
-    absmax = 2.0 ** draw.integers(-3, 4, math.ceil(n / size)).float()
-    return codes.to(torch.uint8), absmax * (1 + draw(len(absmax)).abs())
-
-
-def weights(codes, absmax, shape, size, levels=LEVELS):
-    """What they stand for, float64."""
-    n = math.prod(shape)
-    scale = absmax.double().repeat_interleave(size)[:n]
-    return (levels[unpack(codes, n)] * scale).reshape(shape)
-
-
-def slips(codes, absmax, shape, size):
-    """What known mistakes make of the decoded weight."""
-    n = math.prod(shape)
-    chosen = LEVELS[unpack(codes, n)]
-    swapped = (codes & 15) << 4 | codes >> 4
-    known = {
-        "nibbles-swapped": weights(swapped, absmax, shape, size),
-        "absmax-not-applied": chosen.reshape(shape),
-    }
-    if len(shape) != 1:
-        known["decoded-flat"] = weights(codes, absmax, (n,), size)
-    if len(absmax) > 1:
-        tiled = absmax.double().repeat(size)[:n]
-        known["absmax-tiled"] = (chosen * tiled).reshape(shape)
-        fixed = absmax.double()[torch.arange(n) // 64 % len(absmax)]
-        if size != 64:
-            known["decoding-block-size-ignored"] = (chosen * fixed).reshape(shape)
-        whole = (chosen * absmax.double().max()).reshape(shape)
-        known["one-absmax-for-all"] = whole
-    return known
-
-
-def restored(stage, got, codes, absmax, shape, size, what, **more):
-    """The decoded weight is right; names a known mistake."""
-    try:
-        near(
-            got,
-            weights(codes, absmax, shape, size),
-            what=what,
-            unless=slips(codes, absmax, shape, size),
-            **more,
-        )
-    except CheckFailed as failed:
-        if failed.bug is None:
-            _table_first(stage)
-        raise
-
-
 @part("shape")
 def test_decodes_to_any_shape(stage, draw):
     """dequantize_nf4 gives a weight of `shape`: any shape, odd sizes and short blocks too."""
     for shape, size in (((8, 32), 16), ((6, 5, 8), 24), ((6, 7), 16), ((5, 7), 5), ((3, 3, 3), 4)):
-        codes, absmax = random_codes(draw, math.prod(shape), size)
+        codes, absmax, _ = random_codes(draw, shape, size)
         what = f"the decoded weight {shape} in blocks of {size}"
-        forms = (decoded, shape), (decoded, list(shape)), (decoded_to_size, torch.empty(shape))
-        for probe, form in forms:
-            got = stage(probe, codes, absmax, form, size)
-            restored(stage, got, codes, absmax, shape, size, what)
+        for form in (shape, list(shape)):
+            NF4.decodes(stage, (codes, absmax, form), size, what=what)
+        got = stage(decoded_to_size, codes, absmax, torch.empty(shape), size)
+        restored(stage, got, (codes, absmax, shape), size, what)
 
 
 # init
+
+
+def table(kata):
+    return kata.nf4_codebook()
 
 
 @part("init")
@@ -433,35 +358,23 @@ def test_codebook(stage):
     """nf4_codebook() is float32 (16,), ascending from -1 to 1, with an exact 0 at index 7."""
     levels = tensor(stage(table), "nf4_codebook()")
     _levels_right(levels)
-    text = f"nf4_codebook() is {_name(levels.dtype)}, expected float32"
+    text = f"nf4_codebook() is {dtype_name(levels.dtype)}, expected float32"
     known = "codebook-not-float32" if levels.dtype == torch.float64 else None
     require(levels.dtype == torch.float32, text, known)
 
 
-def _name(dtype):
-    return str(dtype).removeprefix("torch.")
-
-
 def _levels_right(levels):
-    levels = tensor(levels, "nf4_codebook()")
-    shape = tuple(levels.shape)
-    require(shape == (16,), f"nf4_codebook() has shape {shape}, expected (16,)")
-    values = levels.double()
     what = "nf4_codebook()"
-    largest = float(torch.special.ndtri(torch.tensor(OFFSET, dtype=torch.float64)))
-    near(
-        levels,
-        LEVELS,
-        what=what,
-        dtype=None,
-        rtol=0.0,
-        atol=1e-6,
-        unless={
-            "codebook-sides-swapped": -LEVELS.flip(0),
-            "codebook-not-normalised": LEVELS * largest,
-        },
-        bug=_table_bug(values),
-    )
+    levels = tensor(levels, what)
+    shape = tuple(levels.shape)
+    require(shape == (16,), f"{what} has shape {shape}, expected (16,)")
+    known = {
+        "codebook-sides-swapped": -LEVELS.flip(0),
+        "codebook-not-normalised": LEVELS * torch.special.ndtri(torch.tensor(0.9677083).double()),
+    }
+    values = levels.double()
+    bug = _table_bug(values)
+    near(levels, LEVELS, what=what, dtype=None, rtol=0.0, atol=1e-6, unless=known, bug=bug)
     require(float(values[0]) == -1, f"{what} should begin with exactly -1")
     require(float(values[15]) == 1, f"{what} should end with exactly 1")
     require(float(values[7]) == 0, f"{what} should hold exactly 0 at index 7", "zero-not-exact")
@@ -497,57 +410,37 @@ def _quantiles(offset):
 # forward
 
 
-def _hard(draw, count, scale=1.0):
-    """Blocks of 64 that hold every level, and values just beside every midpoint."""
-    rows = []
-    for _ in range(count):
-        edge = torch.cat([MIDDLES - 2e-5, MIDDLES + 2e-5, LEVELS])
-        fill = draw(64 - len(edge), std=0.4, dtype=torch.float64).clamp(-1, 1)
-        row = torch.cat([edge, fill])[torch.randperm(64, generator=draw.generator)]
-        rows.append(row * scale * float(1 + draw(1).abs()))
-    return torch.cat(rows)
-
-
 @part("forward")
 def test_nearest_level(stage, draw):
     """Each value over its block's absolute maximum is given a nearest level."""
-    weight = _hard(draw, 4).float().reshape(16, 16)
-    judge(stage, stage(quantized, weight, 64), weight, 64, "the weight")
+    NF4.quantizes(stage, hard(draw, 4).float().reshape(16, 16), 64)
     for top in (-3.0, 3.0):  # the largest entry has this sign in every block
         weight = draw(6, 48).clamp(-2.5, 2.5)
         weight.view(-1)[5::32] = top * (1 + draw(9).abs())
-        judge(stage, stage(quantized, weight, 32), weight, 32, f"a weight down or up to {top}")
+        NF4.quantizes(stage, weight, 32, what=f"a weight down or up to {top}")
 
 
 @part("forward")
 def test_blocks_of_every_scale(stage, draw):
     """Blocks are independent: large and small ones stand side by side."""
     scales = [1.0, 1e-6, 300.0, 1e-3, 1e-10, 1e4]
-    rows = [_hard(draw, 1, scale).float() for scale in scales]
+    rows = [hard(draw, 1, scale).float() for scale in scales]
     weight = torch.cat(rows).reshape(16, 24)
     got = stage(quantized, weight, 64)
-    try:
-        judge(stage, got, weight, 64, "a weight of blocks 1e-10 to 1e4")
-    except CheckFailed as failed:
+
+    def mistake():
         codes, absmax = pair(got)
-        if failed.bug is None and codes.shape == (192,) and absmax.shape == (6,):
-            each = zip(codes.split(32), absmax.split(1), rows)
-            right = [_fine((code, top), row, 64) for code, top, row in each]
-            # The largest are right, and from some size down none is.
-            ranked = [right[at] for at in sorted(range(6), key=lambda at: -scales[at])]
-            if all(ranked[:3]) and ranked == sorted(ranked, reverse=True):
-                failed.bug = "absmax-with-epsilon"
-        raise
+        if codes.shape != (192,) or absmax.shape != (6,):
+            return None
+        each = zip(codes.split(32), absmax.split(1), rows)
+        right = [_fine((code, top), row, 64) for code, top, row in each]
+        # The largest are right, and from some size down none is.
+        ranked = [right[at] for at in sorted(range(6), key=lambda at: -scales[at])]
+        falls = all(ranked[:3]) and ranked == sorted(ranked, reverse=True)
+        return "absmax-with-epsilon" if falls else None
 
-
-def _fine(got, weight, size):
-    if isinstance(got, Raised):
-        return False
-    try:
-        _judge(*pair(got), weight.double().reshape(-1), size, "")
-    except CheckFailed:
-        return False
-    return True
+    with naming(mistake):
+        judge(stage, got, weight, 64, "a weight of blocks 1e-10 to 1e4")
 
 
 @part("forward")
@@ -555,26 +448,20 @@ def test_block_size(stage, draw):
     """block_size is the number of values that share one absmax, 64 by default."""
     weight = spread(draw, 12, 40, size=8)
     for size in (8, 24, 48, 64, 128):
-        judge(stage, stage(quantized, weight, size), weight, size, f"with block_size={size}")
+        NF4.quantizes(stage, weight, size)
     large = spread(draw, 90, 100, size=1024)
     for size in (1024, 4096, 9000, 10**5):
-        judge(stage, stage(quantized, large, size), large, size, f"with block_size={size}")
-    judge(stage, stage(quantized, weight), weight, 64, "with the default block_size")
-    judge(stage, stage(by_keyword, weight, 24), weight, 24, "with block_size=24 by keyword")
-
-
-def by_keyword(kata, weight, size):
-    return kata.quantize_nf4(weight=weight, block_size=size)
+        NF4.quantizes(stage, large, size)
+    NF4.quantizes(stage, weight)
+    got = stage(by_keyword, "quantize_nf4", {"block_size": 24, "weight": weight})
+    judge(stage, got, weight, 24, "with block_size=24 by keyword")
 
 
 @part("forward")
 def test_many_blocks(stage, draw):
     """A weight of 2,000 blocks, there and back."""
-    weight = spread(draw, 200, 80, size=8)
-    judge(stage, stage(quantized, weight, 8), weight, 8, "a weight of 2000 blocks")
-    codes, absmax = random_codes(draw, 16000, 8)
-    got = stage(decoded, codes, absmax, (200, 80), 8)
-    restored(stage, got, codes, absmax, (200, 80), 8, "the weight decoded from 2000 blocks")
+    NF4.quantizes(stage, spread(draw, 200, 80, size=8), 8)
+    NF4.decodes(stage, random_codes(draw, (200, 80), 8), 8)
 
 
 def of_parameter(kata, weight, size):
@@ -588,8 +475,8 @@ def of_parameter(kata, weight, size):
 def test_weight_that_requires_a_gradient(stage, draw):
     """A Parameter is quantized like any tensor, and goes on requiring a gradient."""
     weight = spread(draw, 8, 20, size=16)
-    judge(stage, stage(quantized, weight, 16), weight, 16, "a weight")
-    stage(round_trip, weight, 16)
+    NF4.quantizes(stage, weight, 16)
+    NF4.round_trip(stage, weight, 16)
     with blame("gradient-refused", "detach()", "automatic differentiation"):
         got, back, flag = stage(of_parameter, weight, 16)
     judge(stage, got, weight, 16, "a Parameter")
@@ -601,60 +488,40 @@ def test_weight_that_requires_a_gradient(stage, draw):
 def test_blocks_of_zeros(stage, draw):
     """A block of zeros has absmax 0 and decodes to zeros; its neighbours are not affected."""
     weight = spread(draw, 6, 32, size=32)
-    judge(stage, stage(quantized, weight, 32), weight, 32, "a weight without blocks of zeros")
+    NF4.quantizes(stage, weight, 32)
     weight[1] = weight[5] = 0
     blank = torch.zeros(3, 11)
     for sample in (weight, torch.zeros(5, 10), blank, blank.bfloat16(), blank.half()):
         got = stage(quantized, sample, 32)
         judge(stage, got, sample, 32, "a weight with blocks of zeros")
-        codes, absmax = pair(got)
-        shape = tuple(sample.shape)
-        zeros = stage(decoded, codes, absmax, shape, 32)
-        near(zeros, weights(codes, absmax, shape, 32), what="the decoded weight")
-        blank = zeros.reshape(-1)[sample.reshape(-1) == 0]
-        require(bool((blank == 0).all()), "a block of zeros does not decode to zeros")
+        stored = *pair(got), tuple(sample.shape)
+        zeros = stage(decoded, *stored, 32)
+        near(zeros, weights(*stored, 32), what="the decoded weight")
+        exact = bool((zeros[sample == 0] == 0).all())
+        require(exact, "a block of zeros does not decode to zeros")
 
 
 @part("forward")
 def test_decodes_level_times_absmax(stage, draw):
     """dequantize_nf4 gives level times absmax, whatever wrote the codes."""
-    for shape, size in (
-        ((12, 40), 16),
-        ((7, 64), 64),
-        ((16, 32), 128),
-        ((90, 100), 4096),
-        ((10, 10), 128),
-    ):
-        codes, absmax = random_codes(draw, math.prod(shape), size)
-        got = stage(decoded, codes, absmax, shape, size)
-        restored(stage, got, codes, absmax, shape, size, f"the weight decoded with {size}")
-    codes, absmax = random_codes(draw, 9 * 32, 64)
-    got = stage(decoded, codes, absmax, (9, 32))
-    restored(stage, got, codes, absmax, (9, 32), 64, "the weight decoded with the default size")
-    codes, absmax = random_codes(draw, 9 * 32, 24)
-    got = stage(decoded_by_keyword, codes, absmax, (9, 32), 24)
-    restored(stage, got, codes, absmax, (9, 32), 24, "the weight decoded by keyword")
-
-
-def decoded_by_keyword(kata, codes, absmax, shape, size):
-    return kata.dequantize_nf4(
-        dtype=torch.float32, codes=codes, absmax=absmax, shape=shape, block_size=size
-    )
+    cases = ((12, 40), 16), ((7, 64), 64), ((16, 32), 128), ((90, 100), 4096), ((10, 10), 128)
+    for shape, size in cases:
+        NF4.decodes(stage, random_codes(draw, shape, size), size)
+    NF4.decodes(stage, random_codes(draw, (9, 32), 64))
+    codes, absmax, shape = stored = random_codes(draw, (9, 32), 24)
+    given = {"dtype": torch.float32, "codes": codes, "absmax": absmax, "shape": shape}
+    got = stage(by_keyword, "dequantize_nf4", {"block_size": 24, **given})
+    restored(stage, got, stored, 24, "the weight decoded by keyword")
 
 
 @part("forward")
 def test_zero_absmax_decodes_to_zeros(stage, draw):
     """A block whose absmax is 0 decodes to zeros, whatever its codes."""
-    codes, absmax = random_codes(draw, 5 * 32, 32)
-    absmax[1] = absmax[4] = 0
-    got = stage(decoded, codes, absmax, (5, 32), 32)
-    restored(stage, got, codes, absmax, (5, 32), 32, "the weight decoded")
+    stored = random_codes(draw, (5, 32), 32)
+    stored[1][[1, 4]] = 0
+    got = stage(decoded, *stored, 32)
+    restored(stage, got, stored, 32, "the weight decoded")
     require(bool((got[1] == 0).all()), "a block of absmax 0 does not decode to exact zeros")
-
-
-def round_trip(kata, weight, size):
-    codes, absmax = kata.quantize_nf4(weight, size)
-    return kata.dequantize_nf4(codes, absmax, weight.shape, size)
 
 
 @part("forward")
@@ -662,18 +529,9 @@ def test_round_trip(stage, draw):
     """What was quantized decodes to within half a step of each value."""
     for shape, size in (((10, 30), 16), ((9, 11), 64)):
         weight = spread(draw, *shape, size=size)
-        got = tensor(stage(round_trip, weight, size), "the decoded weight")
         want = weights(*encoded(weight, size), shape, size)
+        got = NF4.round_trip(stage, weight, size)
         near(got, want, what="the weight after quantizing and decoding")
-
-
-def untouched(kata, given, size):
-    weight = given.clone()
-    codes, absmax = kata.quantize_nf4(weight, size)
-    kept = codes.clone(), absmax.clone()
-    kata.dequantize_nf4(codes, absmax, weight.shape, size)
-    kata.dequantize_nf4(codes, absmax, weight.shape, size)
-    return weight, kept, (codes, absmax)
 
 
 @part("forward")
@@ -682,60 +540,22 @@ def test_inputs_unchanged(stage, draw):
     for dtype, size in ((torch.float32, 16), (torch.float64, 16), (torch.float32, 24)):
         weight = draw(8, 10, dtype=dtype)
         weight[0] = 0
-        after, before, later = stage(untouched, weight, size)
-        same(after, weight, "the weight", "weight-changed-in-place")
-        for name, now, was in zip(("codes", "absmax"), later, before):
-            text = f"{name}, given to dequantize_nf4,"
-            same(now, was, text, "decoder-changes-its-arguments")
-
-
-def decoded_again(kata, codes, absmax, other, shape, size):
-    codes, absmax = codes.clone(), absmax.clone()
-    first = kata.dequantize_nf4(codes, absmax, shape, size)
-    kept = first.clone()
-    first.zero_()
-    again = kata.dequantize_nf4(codes, absmax, shape, size)
-    codes.copy_(other)
-    with torch.no_grad():
-        changed = kata.dequantize_nf4(codes, absmax, shape, size)
-        kata.quantize_nf4(kept, size)
-        left_on = torch.is_grad_enabled()
-    return kept, again, changed, left_on
+        NF4.leaves_its_inputs(stage, weight, size, "weight-changed-in-place")
 
 
 @part("forward")
 def test_decoding_is_independent(stage, draw):
     """Each call decodes the codes of the moment into a new tensor."""
-    codes, absmax = random_codes(draw, 200, 16)
-    other, _ = random_codes(draw, 200, 16)
-    *made, left_on = stage(decoded_again, codes, absmax, other, (10, 20), 16)
-    words = "", ", decoded again", " whose codes have changed"
-    for got, chosen, word in zip(made, (codes, codes, other), words):
-        restored(stage, got, chosen, absmax, (10, 20), 16, f"a weight{word}")
-    require(not left_on, "calls under no_grad() leave grad mode on")
-
-
-def twice(kata, weight, other):
-    first = kata.quantize_nf4(weight, 16)
-    kata.quantize_nf4(weight * -2 + 1, 16)
-    kata.quantize_nf4(other, 32)
-    kata.dequantize_nf4(*kata.quantize_nf4(other, 32), other.shape, 32)
-    same_tensor = weight.clone()
-    kata.quantize_nf4(same_tensor, 16)
-    same_tensor.copy_(weight * -2 + 1)
-    changed = kata.quantize_nf4(same_tensor, 16)
-    return first, changed, kata.quantize_nf4(weight, 16), kata.nf4_codebook()
+    stored, (other, *_) = (random_codes(draw, (10, 20), 16) for _ in range(2))
+    NF4.decodes_anew(stage, stored, other, 16)
 
 
 @part("forward")
 def test_calls_are_independent(stage, draw):
     """A call gives the same whatever was called before."""
     weight, other = spread(draw, 10, 30, size=16), spread(draw, 7, 20, size=32)
-    first, changed, second, levels = stage(twice, weight, other)
-    judge(stage, first, weight, 16, "the first call")
-    judge(stage, changed, weight * -2 + 1, 16, "a tensor whose values have changed")
-    judge(stage, second, weight, 16, "the same call later on")
-    _levels_right(levels)
+    NF4.keeps_nothing(stage, weight, weight * -2 + 1, other, (16, 32))
+    _levels_right(stage(table))
 
 
 # dtype
@@ -748,74 +568,69 @@ def types(kata, given):
 @part("dtype")
 def test_codes_and_absmax(stage, draw):
     """codes are uint8 and absmax is float32, whatever the weight's dtype and shape."""
-    dtypes = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+    dtypes = (torch.float32, *HALVES, torch.float64)
     for number, shape in enumerate(((5, 40), (4, 32), (5, 7), (1,), (), (5, 40), (5, 7))):
         zero = 0 if number > 4 else 1
         made = stage(types, [zero * draw(*shape, dtype=dtype) for dtype in dtypes])
         for dtype, (codes, absmax) in zip(dtypes, made):
-            what = f"of a {_name(dtype)} weight {shape}"
+            what = f"of a {dtype_name(dtype)} weight {shape}"
             bug = None if codes.is_floating_point else "codes-not-bytes"
-            require(codes == torch.uint8, f"codes {what} are {_name(codes)}, not uint8", bug)
-            require(
-                absmax == torch.float32,
-                f"absmax {what} is {_name(absmax)}, not float32",
-                "absmax-in-weight-dtype" if absmax == dtype else None,
-            )
+            require(codes == torch.uint8, f"codes {what} are {dtype_name(codes)}, not uint8", bug)
+            text = f"absmax {what} is {dtype_name(absmax)}, not float32"
+            bug = "absmax-in-weight-dtype" if absmax == dtype else None
+            require(absmax == torch.float32, text, bug)
 
 
 @part("dtype")
 def test_weights_of_every_float_dtype(stage, draw):
     """float64, bfloat16 and float16 weights are divided and compared in float32 or better."""
-    weight = _hard(draw, 4)
-    judge(stage, stage(quantized, weight), weight, 64, "a float64 weight")
-    for dtype in (torch.bfloat16, torch.float16):
+    NF4.quantizes(stage, hard(draw, 4), what="a float64 weight")
+    for dtype in HALVES:
         weight = draw(256, 64, std=0.02, dtype=dtype)
         got = stage(quantized, weight)
-        try:
-            judge(stage, got, weight, 64, f"a {_name(dtype)} weight")
-        except CheckFailed as failed:
-            codes = pair(got)[0]
+
+        def mistake(weight=weight, got=got):
             exact = _fine(stage.attempt(quantized, weight.float()), weight, 64)
-            if failed.bug is None and exact and _is_coarse(codes, weight):
-                failed.bug = "divided-in-16-bits"
-            raise
+            return "divided-in-16-bits" if exact and _is_coarse(pair(got)[0], weight) else None
+
+        with naming(mistake):
+            judge(stage, got, weight, 64, f"a {dtype_name(dtype)} weight")
 
 
 def _is_coarse(codes, weight):
     """Whether the levels are the nearest ones (or nearly) of a division in 16 bits."""
-    n = weight.numel()
+    n, kind = weight.numel(), weight.dtype
     if codes.shape != (n // 2,):
         return False
-    v = coarse(weight, 64)
-    fine = weight.double().reshape(-1, 64)
-    fine = (fine / fine.abs().amax(1, keepdim=True)).reshape(-1)
-    chosen, levels = LEVELS[unpack(codes, n)], LEVELS
-    nearest = levels[torch.bucketize(fine, MIDDLES)]
-    wrong = (chosen - nearest).abs() > 1e-9
+    blocks = in_blocks(weight.reshape(-1), 64)
+    coarse, fine = (
+        (b / largest(b).clamp(min=torch.finfo(kind).tiny)[:, None]).double().reshape(-1)
+        for b in (blocks, blocks.double())
+    )
+    chosen = LEVELS[unpack(codes, n)]
+    wrong = (chosen - LEVELS[nearest(fine)]).abs() > 1e-9
     # A rounding moves a value at most to the next level, and only from close to a midpoint.
     gap = (fine[:, None] - MIDDLES).abs().amin(1)
-    step = 2 * float(torch.finfo(weight.dtype).eps)
-    few = bool((gap[wrong] < step).all()) and bool(wrong.any())
-    return few and bool(((chosen - v).abs() < 0.16).all())
+    few = bool((gap[wrong] < 2 * torch.finfo(kind).eps).all()) and bool(wrong.any())
+    return few and bool(((chosen - coarse).abs() < 0.16).all())
 
 
 @part("dtype")
 def test_decoded_dtype(stage, draw):
     """dequantize_nf4 gives `dtype`, float32 by default; float64 is exact to 1e-6."""
-    codes, absmax = random_codes(draw, 6 * 40, 16)
-    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        more = () if dtype == torch.float32 else (16, dtype)
-        size = 64 if dtype == torch.float32 else 16
+    codes, absmax, shape = random_codes(draw, (6, 40), 16)
+    for dtype in (torch.float32, torch.float64, *HALVES):
+        size, more = (64, ()) if dtype == torch.float32 else (16, (16, dtype))
         scales = absmax[: math.ceil(240 / size)]
-        got = stage(decoded, codes, scales, (6, 40), *more)
+        got = stage(decoded, codes, scales, shape, *more)
         exact = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float64 else {}
-        what = f"the weight decoded to {_name(dtype)}"
+        what = f"the weight decoded to {dtype_name(dtype)}"
         kind = tensor(got, what).dtype
         bug = "decoded-dtype-ignored" if kind == torch.float32 else None
-        require(kind == dtype, f"{what} is {_name(kind)}", bug)
-        restored(stage, got, codes, scales, (6, 40), size, what, dtype=dtype, **exact)
-        zeros = tensor(stage(decoded, codes, 0 * scales, (6, 40), *more), what)
-        text = f"zeros decoded to {_name(dtype)} are {_name(zeros.dtype)}"
+        require(kind == dtype, f"{what} is {dtype_name(kind)}", bug)
+        restored(stage, got, (codes, scales, shape), size, what, dtype=dtype, **exact)
+        zeros = tensor(stage(decoded, codes, 0 * scales, shape, *more), what)
+        text = f"zeros decoded to {dtype_name(dtype)} are {dtype_name(zeros.dtype)}"
         require(zeros.dtype == dtype, text)
 
 
@@ -836,6 +651,10 @@ def of_transposed(kata, weight, size):
 @part("errors")
 def test_weights_must_be_finite(stage, draw):
     """Infinities and NaN in the weight raise ValueError naming weight."""
+
+    def refuses(outcome, what, bug=None):
+        rejects(outcome, "ValueError", "weight", what=what, bug=bug)
+
     values = (math.nan, math.inf, -math.inf)
     tried = {value: stage.attempt(quantized, spoiled(draw, value, 0)) for value in values}
     taken = [value for value in values if not isinstance(tried[value], Raised)]
@@ -844,18 +663,15 @@ def test_weights_must_be_finite(stage, draw):
         bug = None
     for value in values:
         what = f"a weight that holds {value}"
-        rejects(tried[value], "ValueError", "weight", what=what, bug=bug)
-        for dtype in (torch.float32, torch.bfloat16, torch.float64, torch.float16):
-            outcome = stage.attempt(quantized, spoiled(draw, value, 4, dtype))
-            rejects(outcome, "ValueError", "weight", what=what)
+        refuses(tried[value], what, bug)
+        for dtype in (torch.float32, torch.float64, *HALVES):
+            refuses(stage.attempt(quantized, spoiled(draw, value, 4, dtype)), what)
         weight = spoiled(draw, value, 3)
-        for words, probe, given in (
-            (f"a single value {value}", quantized, (torch.tensor(value), 1)),
-            (f"{what}, in blocks of 1", quantized, (weight, 1)),
-            (f"a Parameter that holds {value}", of_parameter, (weight, 16)),
-            (f"a transposed weight that holds {value}", of_transposed, (weight, 16)),
-        ):
-            rejects(stage.attempt(probe, *given), "ValueError", "weight", what=words)
+        single = torch.tensor(value)
+        refuses(stage.attempt(quantized, single, 1), f"a single value {value}")
+        refuses(stage.attempt(quantized, weight, 1), f"{what}, in blocks of 1")
+        refuses(stage.attempt(of_parameter, weight, 16), f"a Parameter that holds {value}")
+        refuses(stage.attempt(of_transposed, weight, 16), f"a transposed weight with {value}")
 
 
 @part("errors")
@@ -873,23 +689,21 @@ def test_large_weights_are_finite(stage, draw):
             own = isinstance(many, Raised) and many.deliberate
             error.bug = "finite-by-sum" if own and not isinstance(one, Raised) else None
             raise
-        judge(stage, got, weight, 64, f"a {_name(dtype)} weight around {size:.0e}")
-        judge(stage, stage(quantized, single), single, 64, f"a weight that holds {size:.0e}")
+        judge(stage, got, weight, 64, f"a {dtype_name(dtype)} weight around {size:.0e}")
+        NF4.quantizes(stage, single, what=f"a weight that holds {size:.0e}")
 
 
 @part("errors")
 def test_block_size_below_one(stage, draw):
     """block_size < 1 raises ValueError naming block_size."""
     for size in (0, -1, -64):
-        outcome = stage.attempt(quantized, draw(4, 8), size)
-        what = f"block_size={size}"
-        rejects(outcome, "ValueError", "block_size", what=what, bug="block-size-unchecked")
-        rejects(
-            stage.attempt(quantized, draw(), size),
-            "ValueError",
-            "block_size",
-            what=f"{what}, a single value",
-        )
+        for weight, words, bug in (
+            (draw(4, 8), "", "block-size-unchecked"),
+            (draw(), ", a single value", None),
+        ):
+            what = f"block_size={size}{words}"
+            outcome = stage.attempt(quantized, weight, size)
+            rejects(outcome, "ValueError", "block_size", what=what, bug=bug)
 
 
 # cost
@@ -933,34 +747,19 @@ def test_no_loop_over_blocks(stage, draw):
         (draw(8, 2, dtype=torch.bfloat16), draw(4000, 2, dtype=torch.bfloat16)),
         (draw(15), draw(7999)),
     ):
-        few = stage(cost, small, *encoded(small, 2))
-        many = stage(cost, large, *encoded(large, 2))
+        few, many = (stage(cost, weight, *encoded(weight, 2)) for weight in (small, large))
         for name, before, after in zip(("quantize_nf4", "dequantize_nf4"), few, many):
             for kind, one, other in zip(("operators", "lines"), before, after):
-                require(
-                    other - one < 96,
-                    f"{name} runs {one} {kind} for 8 blocks and {other} for 4000: it loops over "
-                    f"them",
-                    "loop-over-blocks",
-                )
+                text = f"{name} runs {one} {kind} for 8 blocks and {other} for 4000: it loops"
+                require(other - one < 96, f"{text} over them", "loop-over-blocks")
 
 
 # gpu
 
 
-def on_device(kata, weight, size, device):
-    codes, absmax = kata.quantize_nf4(weight.to(device), size)
-    back = kata.dequantize_nf4(codes, absmax, weight.shape, size, torch.bfloat16)
-    return codes, absmax, back, [t.device.type for t in (codes, absmax, back)]
-
-
 @part("gpu")
 def test_same_on_the_accelerator(stage, draw):
     """On the accelerator codes, absmax and the decoded weight stay there and are the same."""
-    for size, weight in ((64, _hard(draw, 4).float()), (24, spread(draw, 9, 11, size=24))):
-        codes, absmax, back, places = stage(on_device, weight, size, stage.device)
-        for name, place in zip(("codes", "absmax", "the decoded weight"), places):
-            require(place == stage.device, f"{name} is on {place}, the weight on {stage.device}")
-        judge(stage, (codes, absmax), weight, size, f"a weight on {stage.device}")
-        want = weights(codes, absmax, tuple(weight.shape), size)
-        near(back, want, what="the decoded weight", dtype=torch.bfloat16)
+    half = torch.bfloat16
+    for size, weight in ((64, hard(draw, 4).float()), (24, spread(draw, 9, 11, size=24))):
+        NF4.accelerated(stage, weight, size, weights, half, dtype=half)
