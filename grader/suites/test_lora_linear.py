@@ -772,16 +772,16 @@ def test_merging_at_equal_sizes(stage, draw):
             near(got["y"], case.output(), what=f"the output after {call} {words}", rtol=2e-4)
 
 
-def merges(walked, known=None):
-    """Weight, flag, outputs and gradients are right after each step; known: what mistakes make of
-    the weight."""
+def merges(stage, case, some, graph=True, known=None):
+    """Weight, flag, outputs and gradients are right after each of some steps; known: what mistakes
+    make of the weight."""
     inside = False
-    for step, got in walked:
+    for step, got in wrapped.walked(stage, case, some, graph, flag="merged"):
         case, after = step.now, f"after {step.words}"
         inside = {"merge": True, "unmerge": False}.get(
             step.detail if step.verb == "call" else "", inside
         )
-        require(got["merged"] == inside, f"`merged` should be {inside} {after}")
+        require(got["flag"] == inside, f"`merged` should be {inside} {after}")
         require(got["frozen"], f"the base is no longer frozen {after}")
         want = case.values[0].double() + update_of(case) * inside
         what = f"base.weight {after}"
@@ -800,10 +800,10 @@ def test_merges_the_factors_of_the_moment(stage, draw):
     """After the factors have changed, merge() uses the new ones."""
     case = LORA.case(draw, 5)
     start = lowrank.at_start(case)
-    merges(wrapped.walked(stage, start, steps(draw, start, "merge unmerge")))
+    merges(stage, start, steps(draw, start, "merge unmerge"))
     first = {"weight-cached": case.values[0].double() + update_of(case)}
     some = steps(draw, case, "merge unmerge factors merge unmerge")
-    merges(wrapped.walked(stage, case, some, graph=False), first)
+    merges(stage, case, some, False, first)
 
 
 @part("merge")
@@ -812,7 +812,7 @@ def test_unmerge_restores_the_weight_of_the_merge(stage, draw):
     case = LORA.case(draw, 5)
     first = {"unmerge-to-initial": case.values[0].double()}
     some = steps(draw, case, "base merge unmerge")
-    merges(wrapped.walked(stage, case, some), first)
+    merges(stage, case, some, True, first)
 
 
 @part("merge")
@@ -825,7 +825,7 @@ def test_merging_in_any_order(stage, draw):
     text += "eval train unmerge load eval merge unmerge factors train base unmerge merge unmerge"
     for graph in (True, False):
         case = LORA.case(draw, 4, bias=graph)
-        merges(wrapped.walked(stage, case, steps(draw, case, text, graph), graph))
+        merges(stage, case, steps(draw, case, text, graph), graph)
 
 
 @part("merge")
@@ -896,8 +896,8 @@ def right_in_dtype(stage, draw, dtype):
         wrapped.learned_are(stage, case)
         (born,) = stage(wrapped.attributes, case.fresh, ("merged",))
         require(not born, "a new layer says that it is merged, after others have been")
-        names = {"output": "output-in-another-dtype", "coarse": "float32-inside"}
-        wrapped.in_dtype(stage, case, mode, **names)
+        output, coarse = "output-in-another-dtype", "float32-inside"
+        wrapped.in_dtype(stage, case, mode, output, coarse, coarse)
         plain, update = case.values[0].double(), update_of(case)
         wanted = (
             ("delta_weight()", update),
@@ -907,8 +907,8 @@ def right_in_dtype(stage, draw, dtype):
             ("the output after unmerge()", case.output()),
         )
         for got, (what, want) in zip(stage(merged_in_dtype, case.layer, case.x), wanted):
-            other = names["output"] if "output" in what else None
-            wrapped.exact(got, want, what, case, other, names["coarse"])
+            other = output if "output" in what else None
+            wrapped.exact(got, want, what, case, other, coarse)
 
 
 @part("dtype")
