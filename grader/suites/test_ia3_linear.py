@@ -393,9 +393,11 @@ def test_state_round_trip(stage, draw):
 
 
 def right_in_dtype(stage, draw, dtype):
+    for bias in (True, False):
+        case = IA3.case(draw, 1, dtype=dtype, bias=bias)
+        wrapped.learned_are(stage, case, "float32-scale")
     for lead, mode, bias in (((5,), "train", True), ((2, 3), "eval", False), ((), "eval", True)):
         case = IA3.case(draw, *lead, dtype=dtype, bias=bias)
-        wrapped.learned_are(stage, case, "float32-scale")
         plain.in_dtype(stage, case, TO_LINEAR, "to-linear-float32", "to-linear-other-dtype")
         wrapped.in_dtype(stage, case, mode)
 

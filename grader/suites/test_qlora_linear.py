@@ -683,13 +683,15 @@ def test_no_full_weight_is_kept(stage, draw):
 
 def right_in_dtype(stage, draw, dtype, **tolerance):
     name = str(dtype)[6:]
-    for lead, mode, bias in (((5,), "train", True), ((2, 3), "eval", False), ((), "eval", True)):
-        case = QLORA.case(draw, *lead, dtype=dtype, bias=bias, options={"alpha": 10.0})
+    for bias in (True, False):
+        case = QLORA.case(draw, 1, dtype=dtype, bias=bias)
         wrapped.learned_are(stage, case)
         (codes, *_), (absmax, *_) = stage(wrapped.kinds_of, case.fresh, STORED)
         require(codes == "uint8", f"codes of a {name} layer are {codes}, expected uint8")
         bug = "absmax-in-layer-dtype" if absmax == name else None
         require(absmax == "float32", f"absmax of a {name} layer is {absmax}, expected float32", bug)
+    for lead, mode, bias in (((5,), "train", True), ((2, 3), "eval", False), ((), "eval", True)):
+        case = QLORA.case(draw, *lead, dtype=dtype, bias=bias, options={"alpha": 10.0})
         # x and the factors are float64: what is float32 beside them is the decoded weight.
         with blame("decoded-in-float32", "got Double and Float", "double != float"):
             bugs = {"none": "factors-get-no-gradient", "cut": "input-gradient-cut"}

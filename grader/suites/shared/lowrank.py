@@ -1,10 +1,11 @@
 """A linear with a low-rank update beside it: scale * B @ A, where scale is alpha / rank."""
 
+import itertools
 from dataclasses import replace
 
 import torch
 
-from grader.exam.checks import fail, near, require, tensor
+from grader.exam.checks import blame, fail, near, require, tensor
 from grader.exam.kit import linear, need
 from grader.suites.shared import wrapped
 from grader.suites.shared.wrapped import ABSENT
@@ -73,21 +74,32 @@ def called_with(weight, bias, A, B, alpha=ALPHA, **options):
 # On the stage
 
 
-def fresh_factors(kata, name, weight, words):
-    """Both factors of two layers, and how many storages they have; what is left in memory must
-    not pass for random, or for zero."""
-    held = []
-    for _ in range(2):
-        rank, (out, into) = words["rank"], weight.shape
-        shapes = [(words.get("num_adapters", 1), rank, into), (rank, into), (out, rank)]
-        stale = [torch.full(shape, 0.5) for shape in shapes for _ in range(4)]
-        del stale
-        layer = made(kata, name, weight, None, {}, words)
-        held += [need(layer, "lora_A"), need(layer, "lora_B")]
-    return held, len({t.untyped_storage().data_ptr() for t in held})
+def fresh_factors(kata, name, cases):
+    """Both factors of two layers of each kind, and how many storages they have; what is left in
+    memory must not pass for random, or for zero."""
+    seen = []
+    for weight, words in cases:
+        rank, (out, into), held = words["rank"], weight.shape, []
+        for _ in range(2):
+            shapes = [(words.get("num_adapters", 1), rank, into), (rank, into), (out, rank)]
+            stale = [torch.full(shape, 0.5) for shape in shapes for _ in range(4)]
+            del stale
+            layer = getattr(kata, name)(linear(weight), **words)
+            held += [need(layer, "lora_A"), need(layer, "lora_B")]
+        seen.append((held, len({t.untyped_storage().data_ptr() for t in held})))
+    return seen
 
 
-made = wrapped.made
+def settings(kata, name, weight, bias, calls):
+    """Shapes of the factors and the scale, of layers made with these arguments and words."""
+    seen = []
+    for args, words in calls:
+        base = linear(weight, bias)
+        kind = need(kata, name)
+        layer = kind(base, *args, **words) if args or not words else kind(base=base, **words)
+        shapes = tuple(need(layer, "lora_A").shape), tuple(need(layer, "lora_B").shape)
+        seen.append((shapes, float(need(layer, "scale"))))
+    return seen
 
 
 # Checks
@@ -95,17 +107,18 @@ made = wrapped.made
 
 def _fresh(stage, draw, kind, **sizes):
     """Both factors of two new layers, for layers of several sizes."""
-    for out, into, rank in ((40, 64, 8), (30, 64, 1), (32, 32, 16), (16, 48, 24)):
-        case = kind.case(draw, 1, out=out, into=into, rank=rank, **sizes)
-        name, weight, _, _, called = case.fresh
-        held, storages = stage(fresh_factors, name, weight, called)
-        shapes = [tuple(v.shape) for v in case.learned.values()] * 2
-        yield [tensor(v, n) for v, n in zip(held, FACTORS * 2)], shapes, storages
+    shapes = ((40, 64, 8), (30, 64, 1), (32, 32, 16), (16, 48, 24))
+    cases = [kind.case(draw, 1, out=o, into=i, rank=r, **sizes) for o, i, r in shapes]
+    told = [(case.values[0], case.fresh[-1]) for case in cases]
+    seen = stage(fresh_factors, kind.name, told)
+    for case, (held, storages) in zip(cases, seen, strict=True):
+        right = [tuple(v.shape) for v in case.learned.values()]
+        yield [tensor(v, n) for v, n in zip(held, FACTORS * 2)], right, storages
 
 
 def b_starts_at_zero(stage, draw, kind, **sizes):
     """lora_B starts at exactly zero."""
-    for (_, B, *_), (_, shape, *_), storages in _fresh(stage, draw, kind, **sizes):
+    for (_, B, *_), (_, shape), storages in _fresh(stage, draw, kind, **sizes):
         require(storages == 4, "two layers share a factor, or a layer's factors share storage")
         bug = "b-random" if tuple(B.shape) == shape else None
         near(B, torch.zeros(shape), what="lora_B at the start", rtol=0, atol=0, bug=bug)
@@ -113,7 +126,7 @@ def b_starts_at_zero(stage, draw, kind, **sizes):
 
 def a_starts_random(stage, draw, kind, **sizes):
     """lora_A starts random: 0 < std < 1.5, full row rank, not the same every time."""
-    for (A, _, other, _), (shape, *_), _ in _fresh(stage, draw, kind, **sizes):
+    for (A, _, other, _), (shape, _), _ in _fresh(stage, draw, kind, **sizes):
         right = tuple(A.shape) == shape and A.dtype == torch.float32
         require(right, f"lora_A should be {shape} of float32; it is {tuple(A.shape)}, {A.dtype}")
         require(bool(torch.isfinite(A).all()), "lora_A holds values that are not finite")
@@ -133,18 +146,6 @@ def a_starts_random(stage, draw, kind, **sizes):
         require(not alike, "two adapters start with the same lora_A: it is not random")
         text = "two layers start with the same lora_A: it is not random"
         require(not torch.equal(A, other), text)
-
-
-def settings(kata, name, weight, bias, calls):
-    """Shapes of the factors and the scale, of layers made with these arguments and words."""
-    seen = []
-    for args, words in calls:
-        base = linear(weight, bias)
-        kind = need(kata, name)
-        layer = kind(base, *args, **words) if args or not words else kind(base=base, **words)
-        shapes = tuple(need(layer, "lora_A").shape), tuple(need(layer, "lora_B").shape)
-        seen.append((shapes, float(need(layer, "scale"))))
-    return seen
 
 
 def defaults(
@@ -167,7 +168,7 @@ def defaults(
         (args, words if args or not words else {**dict(before), **words})
         for args, words, *_ in told
     ]
-    with wrapped.blame(renamed, f"{name}.__init__() got an unexpected keyword argument"):
+    with blame(renamed, f"{name}.__init__() got an unexpected keyword argument"):
         seen = stage(settings, name, W, b, calls)
     (out, into), stacked = W.shape, first
     for ((a_shape, b_shape), scale), (*_, rank, want, words, bug) in zip(seen, told, strict=True):
@@ -189,7 +190,7 @@ def any_rank(stage, draw, kind, ranks, bug):
     wrapped.computes(stage(wrapped.outputs, *plain.call, ("train",))[0], plain)
     for rank in ranks:
         case = kind.case(draw, 5, rank=rank)
-        with wrapped.blame(bug, "rank"):
+        with blame(bug, "rank"):
             got = stage(wrapped.in_each_mode, *case.call)
         for y in got:
             near(y, case.output(), what=f"the output at rank {rank}")
@@ -203,15 +204,13 @@ def at_start(case):
 def b_learns_from_the_start(stage, case, skipped=None):
     """While lora_B is still zero it gets its gradient all the same, in both modes, whether or not
     the base was frozen beforehand. skipped: the mistake that it gets one only when it is not."""
-    start = at_start(case)
-    want = start.gradients()[2]
-    for mode, frozen in [(mode, frozen) for mode in wrapped.MODES for frozen in (False, True)]:
-        told = (*case.call, case.g, "lora_A", mode, frozen)
-        got = stage(wrapped.first_gradient, *told)
+    start, ways = at_start(case), list(itertools.product(wrapped.MODES, (False, True)))
+    seen = stage(wrapped.first_gradients, *case.call, case.g, "lora_A", ways)
+    for got, (mode, frozen) in zip(seen, ways, strict=True):
         how = f"({mode} mode{', a base frozen beforehand' * frozen})"
         if got is None:
             ((_, _, later),) = wrapped.seen_gradients(stage, [case], (((mode,), True, True),))
             bug = skipped if later["learned"][1] is not None else None
             fail(f"lora_B gets no gradient at the start {how}", bug)
-        known = wrapped._told(start, 2)
-        wrapped.agrees(got, want, known, f"the first gradient of lora_B {how}")
+        known = wrapped.in_gradients(start, 2)
+        wrapped.agrees(got, start.gradients()[2], known, f"the first gradient of lora_B {how}")

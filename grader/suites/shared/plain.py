@@ -62,7 +62,11 @@ class Plain:
 # On the stage
 
 
-def plainly(kata, layer, method, names, x, mode):
+def plainly(kata, cases, method, names):
+    return [all_of(kata, *case, method, names) for case in cases]
+
+
+def all_of(kata, layer, x, mode, method, names):
     """All there is to see of what the method gives, and of the layer before and after."""
     layer = made(kata, *layer)
     getattr(layer, mode)()
@@ -160,16 +164,19 @@ def both_train(kata, layer, method, names, x, g):
 # Checks
 
 
-def _plainly(stage, case, plain, mode, itself=None):
-    told = (case.layer, plain.method, case.kind.learned, case.x, mode)
+def _plainly(stage, cases, plain, itself=None):
+    """What the method gives of each of some cases with a mode, and what it leaves."""
+    told = [(case.layer, case.x, mode) for case, mode in cases]
     leaf = blame(f"{plain.prefix}-needs-no-grad", "leaf Variable")
     assigned = blame(f"{plain.prefix}-assigns-tensor", "cannot assign")
     with leaf, assigned:
-        got = stage(plainly, *told)
-    text = f"{plain.method}() should return an nn.Linear, not a {got['kind']}"
-    require(not got["ours"], f"{plain.method}() returns or holds the layer that was there", itself)
-    require(got["linear"], text, f"{plain.prefix}-not-linear")
-    return got
+        seen = stage(plainly, told, plain.method, cases[0][0].kind.learned)
+    for got, (case, _) in zip(seen, cases, strict=True):
+        text = f"{plain.method}() returns or holds the layer that was there"
+        require(not got["ours"], text, itself)
+        text = f"{plain.method}() should return an nn.Linear, not a {got['kind']}"
+        require(got["linear"], text, f"{plain.prefix}-not-linear")
+        yield case, got
 
 
 def computes_the_same(stage, draw, kind, plain, sizes, itself=None):
@@ -177,12 +184,11 @@ def computes_the_same(stage, draw, kind, plain, sizes, itself=None):
     one. itself: the mistake that it gives the layer, or what is in it."""
     first = kind.case(draw, 5)
     computes(stage(outputs, *first.call, ("train",))[0], first)
-    for words in sizes:
-        for bias, mode in ((True, "train"), (False, "eval"), (True, "eval")):
-            case = kind.case(draw, 5, bias=bias, **words)
-            with blame(None if bias else f"{plain.prefix}-needs-bias", "NoneType"):
-                got = _plainly(stage, case, plain, mode, itself)
-            _is_plain(got, case, plain)
+    for bias, modes in ((True, MODES), (False, ("eval",))):
+        cases = [(kind.case(draw, 5, bias=bias, **one), mode) for one in sizes for mode in modes]
+        with blame(None if bias else f"{plain.prefix}-needs-bias", "NoneType"):
+            for case, got in _plainly(stage, cases, plain, itself):
+                _is_plain(got, case, plain)
 
 
 def _is_plain(got, case, plain):
@@ -212,41 +218,37 @@ def leaves_the_layer(stage, cases, plain, changed, thawed=None, itself=None):
     mistake that this tensor of its state is another (or trains no more); thawed: that others
     train."""
     after = f"after {plain.method}()"
-    for case in cases:
-        for mode in MODES:
-            got = _plainly(stage, case, plain, mode, itself)
-            (born, trained, y, modes), (state, trains, still, later) = got["before"], got["after"]
-            require(state.keys() == born.keys(), f"the state dict has other names {after}")
-            for name, value in born.items():
-                same(state[name], value, f"`{name}` {after}", changed(name))
-            require(got["same"], f"modules or parameters of the layer are other objects {after}")
-            more = sorted(set(trains) - set(trained))
-            require(not more, f"{', '.join(more)} trains {after}", thawed)
-            for name in set(trained) - set(trains):
-                require(False, f"{name} no longer trains {after}", changed(name))
-            bug = changed("") if like(y, case.output()) else None
-            near(still, y.double(), what=f"the layer's output {after}", bug=bug)
-            near(still, case.output(), what=f"the layer's output {after}")
-            require(got["grads"], f"the gradients of the layer's parameters are others {after}")
-            text = f"{plain.method}() changes the layer between train() and eval()"
-            require(modes == later, text, changed(""))
+    both = [(case, mode) for case in cases for mode in MODES]
+    for case, got in _plainly(stage, both, plain, itself):
+        (born, trained, y, modes), (state, trains, still, later) = got["before"], got["after"]
+        require(state.keys() == born.keys(), f"the state dict has other names {after}")
+        for name, value in born.items():
+            same(state[name], value, f"`{name}` {after}", changed(name))
+        require(got["same"], f"modules or parameters of the layer are other objects {after}")
+        more = sorted(set(trains) - set(trained))
+        require(not more, f"{', '.join(more)} trains {after}", thawed)
+        for name in set(trained) - set(trains):
+            require(False, f"{name} no longer trains {after}", changed(name))
+        bug = changed("") if like(y, case.output()) else None
+        near(still, y.double(), what=f"the layer's output {after}", bug=bug)
+        near(still, case.output(), what=f"the layer's output {after}")
+        require(got["grads"], f"the gradients of the layer's parameters are others {after}")
+        text = f"{plain.method}() changes the layer between train() and eval()"
+        require(modes == later, text, changed(""))
 
 
 def shares_nothing(stage, cases, plain, itself=None, shared=None, cached=None):
     """What the method gives shares no storage: what comes later does not reach it. cached: the
     mistake that two calls give one layer."""
-    for case in cases:
-        for mode in MODES:
-            got = _plainly(stage, case, plain, mode, itself)
-            require(got["fresh"], f"two calls of {plain.method}() return one layer", cached)
-            names = " and ".join(got["shares"])
-            require(not names, f"{names} of {plain.method}() shares storage with the layer", shared)
-            names = " and ".join(got["ties"])
-            require(
-                not names, f"two calls of {plain.method}() give layers that share their {names}"
-            )
-            what = "its output after the layer's values changed"
-            near(got["later"], got["y"].double(), what=what)
+    both = [(case, mode) for case in cases for mode in MODES]
+    for _, got in _plainly(stage, both, plain, itself):
+        require(got["fresh"], f"two calls of {plain.method}() return one layer", cached)
+        names = " and ".join(got["shares"])
+        require(not names, f"{names} of {plain.method}() shares storage with the layer", shared)
+        names = " and ".join(got["ties"])
+        require(not names, f"two calls of {plain.method}() give layers that share their {names}")
+        what = "its output after the layer's values changed"
+        near(got["later"], got["y"].double(), what=what)
 
 
 def of_the_moment(stage, case, plain, steps, kept):
@@ -266,7 +268,7 @@ def of_the_moment(stage, case, plain, steps, kept):
 def each_trains(stage, case, plain):
     """What the method gives can be trained, and the layer itself goes on training, each for
     itself."""
-    _plainly(stage, case, plain, "train")
+    list(_plainly(stage, [(case, "train")], plain))
     told = (case.layer, plain.method, case.kind.learned, case.x, case.g)
     with blame(f"{plain.prefix}-cannot-train", "inference", "Inference"):
         got = stage(both_train, *told)

@@ -449,6 +449,10 @@ def first_gradient(kata, layer, x, more, g, first, mode, frozen):
     return getattr(layer, last).grad
 
 
+def first_gradients(kata, layer, x, more, g, first, ways):
+    return [first_gradient(kata, layer, x, more, g, first, *way) for way in ways]
+
+
 def state_of(kata, layer):
     return list(made(kata, *layer).state_dict())
 
@@ -846,7 +850,7 @@ def learned_gradients(stage, cases, none, in_eval=None):
         for place, (name, value, want) in enumerate(wanted, 1):
             text = f"{name} gets no gradient {where}"
             require(value is not None, text, kind.off[1] if silent else bug)
-            agrees(value, want, _told(case, place), f"the gradient of {name} {where}")
+            agrees(value, want, in_gradients(case, place), f"the gradient of {name} {where}")
 
 
 def _slip(kind, bug):
@@ -854,7 +858,7 @@ def _slip(kind, bug):
     return slip[0] if isinstance(slip, tuple) else slip
 
 
-def _told(case, place, cuts=()):
+def in_gradients(case, place, cuts=()):
     """What known mistakes make of a gradient: that to x, or to a learned parameter."""
     slips = {bug: _slip(case.kind, bug) for bug in case.kind.traced} | dict(cuts)
     return {bug: lambda slip=slip: case.gradients(slip)[place] for bug, slip in slips.items()}
@@ -874,7 +878,7 @@ def input_gradients(stage, cases, named=lambda case: True):
         require(got["x"] is not None, f"no gradient reaches the input {where}", whole)
         same(got["kept"], case.x, "an input that requires a gradient", "changes-input-in-place")
         cuts = {whole: kind.cuts[whole], kind.off[1]: off} if silent else kind.cuts
-        known = _told(case, 0, cuts) if named(case) else {}
+        known = in_gradients(case, 0, cuts) if named(case) else {}
         agrees(got["x"], case.gradients()[0], known, f"the gradient to the input {where}")
 
 
