@@ -1,6 +1,7 @@
 """What is checked of `multi_lora_batch`. Contract: Punica (Chen et al. 2023), section 4."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import torch
@@ -272,7 +273,7 @@ def test_b_starts_at_zero(stage, draw):
 @part("init")
 def test_a_starts_random(stage, draw):
     """lora_A starts random: each adapter's own, of full row rank, not the same every time."""
-    lowrank.a_starts_random(stage, draw, MULTI, n=3)
+    lowrank.a_starts_random(stage, draw, MULTI, math.inf, n=3)
 
 
 def by_names(kata, weight, bias):
