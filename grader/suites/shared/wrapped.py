@@ -543,6 +543,7 @@ def on_device(kata, layer, x, more, g, names, held, method, device):
     y = layer(x, *(v.to(device) for v in more))
     (y * g.to(device)).sum().backward()
     grads = [x.grad, *(need(layer, name).grad for name in names)]
+    places.append(y.device.type)
     if not method:
         return places, y, grads, None, None
     other = getattr(layer, method)()
@@ -1040,7 +1041,7 @@ def accelerator(stage, case, held=(), bug="cpu-factors", method="", left=None):
     names = (*case.kind.learned, *held)
     told = (*case.call, case.g, case.kind.learned, names, method, stage.device)
     places, y, grads, other, where = stage(on_device, *told)
-    for name, place in zip(names, places, strict=True):
+    for name, place in zip((*names, "the output"), places, strict=True):
         text = f"{name} is on {place}; the base is on {stage.device}"
         require(place == stage.device, text, bug if name in case.kind.learned else None)
     off = {"rtol": 1e-3, "atol": 1e-3}
