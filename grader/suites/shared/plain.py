@@ -94,6 +94,7 @@ def all_of(kata, layer, x, mode, method, names):
         "bias": None if one.bias is None else one.bias.detach().clone(),
         "other bias": None if other.bias is None else other.bias.detach().clone(),
         "y": one(x.clone()).detach().clone(),
+        "other y": other(x.clone()).detach().clone(),
         "before": before,
         "after": standing(layer, x),
         "same": all(a is b for a, b in zip(objects, [*layer.modules(), *layer.parameters()])),
@@ -205,6 +206,7 @@ def _is_plain(got, case, plain):
     # A single scale or bias may be such that a mistake does not show.
     known = plain.known(case, got["y"]) if out > 1 and into > 1 else {}
     agrees(got["y"], case.output(), known, f"the output of {what}", bug=bug, rtol=2e-4)
+    near(got["other y"], case.output(), what=f"the output of {what} under no_grad", rtol=2e-4)
     near(got["weight"], weight, what=f"the weight of {what}")
     if bias is not None:
         near(got["bias"], bias, what=f"the bias of {what}", bug=bug)

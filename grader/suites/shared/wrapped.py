@@ -591,14 +591,14 @@ def shapes(stage, case, bug="factor-transposed"):
         require(shape == right, text, bug if turned else None)
 
 
-def all_right(stage, cases, words="", calls=MODES, named=lambda case: True, **also):
+def all_right(stage, cases, named=lambda case: True, also=None):
     """The outputs of several layers are right, in both modes; named: where known mistakes show."""
-    seen = stage(outputs_of_all, [(*case.call, calls) for case in cases])
+    seen = stage(outputs_of_all, [(*case.call, MODES) for case in cases])
     for got, case in zip(seen, cases, strict=True):
-        for mode, y in zip(calls, got):
+        for mode, y in zip(MODES, got, strict=True):
             out, into = case.values[0].shape
-            what = f"the output in {mode} mode of a layer {into} -> {out} for {shown(case)}{words}"
-            known = case.mistakes(y, mode, also.get("also")) if named(case) else {}
+            what = f"the output in {mode} mode of a layer {into} -> {out} for {shown(case)}"
+            known = case.mistakes(y, mode, also) if named(case) else {}
             agrees(y, case.output(), known, what, dtype=case.dtype)
 
 
@@ -824,8 +824,9 @@ def right_gradients(got, case, words, none=None, **tolerance):
 
 def seen_gradients(stage, cases, ways=((("train",), True, True),)):
     """Each case with the evidence of each way: calls before, whether x needs a gradient, whether
-    the learned parameters do. All cases go the first way, the first case goes them all."""
-    pairs = [(case, way) for case in cases for way in (ways if case is cases[0] else ways[:1])]
+    the learned parameters do. All cases go the first way, the first and the last go them all."""
+    ends = [id(cases[0]), id(cases[-1])]
+    pairs = [(c, way) for c in cases for way in (ways if id(c) in ends else ways[:1])]
     told = [(*case.call, case.g, way) for case, way in pairs]
     seen = stage(gradients_of_all, told, cases[0].kind.learned)
     return [(*pair, got) for pair, got in zip(pairs, seen, strict=True)]
