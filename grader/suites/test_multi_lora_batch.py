@@ -1,16 +1,17 @@
 """What is checked of `multi_lora_batch`. Contract: Punica (Chen et al. 2023), section 4."""
 
 import itertools
+import math
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch.nn import functional as F
 
 from grader.exam.checks import (
     CheckFailed,
     LearnerRaised,
     Raised,
     blame,
-    close,
     counted,
     fail,
     near,
@@ -20,9 +21,21 @@ from grader.exam.checks import (
     same,
     tensor,
 )
-from grader.exam.kit import CheapMeta, copy, count, linear, need, set_
+from grader.exam.kit import CheapMeta, count, linear, nn
+from grader.suites.shared import lowrank, wrapped
+from grader.suites.shared.lowrank import ALPHA, FACTORS, RANK
+from grader.suites.shared.wrapped import (
+    ABSENT,
+    MODES,
+    Step,
+    called,
+    loaded,
+    made,
+    shown,
+    writing,
+)
 
-OUT, IN, RANK, ALPHA, N, ROWS = 12, 18, 3, 10.5, 5, 8  # alpha / rank = 3.5
+OUT, IN, N, ROWS = 12, 18, 5, 8
 
 
 def pieces(draw, dtype=torch.float32, n=N, out=OUT, into=IN, rank=RANK):
@@ -47,12 +60,6 @@ def mixed(draw):
             return ids
 
 
-def make(kata, weight, bias, A, B, alpha=ALPHA):
-    layer = kata.MultiLoRALinear(linear(weight, bias), A.shape[0], rank=A.shape[1], alpha=alpha)
-    set_(layer, lora_A=A, lora_B=B)
-    return layer
-
-
 def through(x, matrices, ids):
     """Row i of x (B, ..., in) times the matrix (out, in) of its id; zero for -1. float64."""
     rows = x.double().reshape(len(x), -1, x.shape[-1])
@@ -61,84 +68,86 @@ def through(x, matrices, ids):
     return y.reshape(*x.shape[:-1], -1)
 
 
-def oracle(x, ids, weight, bias, A, B, scale=ALPHA / RANK):
-    """base, update: both float64."""
-    base = x.double() @ weight.double().T
-    base = base if bias is None else base + bias.double()
-    return base, through(x, scale * (B.double() @ A.double()), ids)
+def arguments(weight, bias, A, B, alpha=ALPHA):
+    return {"num_adapters": len(A), "rank": A.shape[1], "alpha": alpha}
 
 
-def slips(x, ids, weight, bias, A, B, scale=ALPHA / RANK):
-    """What known mistakes make of the output."""
-    base, update = oracle(x, ids, weight, bias, A, B, scale)
-    rank = A.shape[1]
+def chosen(draw, *lead):
+    """The ids of a batch."""
+    return (mixed(draw) if lead[0] == ROWS else draw.integers(-1, N, lead[0]),)
 
-    def chosen(other):
-        return base + oracle(x, other, weight, bias, A, B, scale)[1]
 
-    every = sum(chosen(torch.full_like(ids, k)) - base for k in range(len(A)))
-    order = ids.argsort(stable=True)
-    kept = (ids >= 0).view(-1, *[1] * (x.ndim - 1))
-    known = {
-        "minus-one-is-last": chosen(ids % len(A)),
-        "minus-one-is-first": chosen(ids.clamp(min=0)),
-        "minus-one-drops-base": (base + update) * kept,
-        "id-zero-is-none": base + update * (ids > 0).view(-1, *[1] * (x.ndim - 1)),
-        "first-id-for-all": chosen(ids[:1].expand_as(ids)),
-        "adapters-summed": base + every,
-        "not-put-back": base + update[order],
-        "put-back-by-order": base + update[order][order],
-        "output-stays-sorted": (base + update)[order],
-        "scale-missing": base + update / scale,
-        "scale-is-alpha": base + update * rank,
-        "scale-inverted": base + update / scale**2,
-        "scale-alpha-over-sqrt-rank": base + update * rank**0.5,
-        "scale-twice": base + update * scale,
-        "scale-on-sum": base * scale + update,
-        "base-dropped": update,
-        "update-subtracted": base - update,
-        "update-missing": base,
-    }
-    if x.ndim > 2:
-        flat = x.reshape(-1, x.shape[-1])
-        tiled = ids.repeat(len(flat) // len(x))
-        known["ids-tiled"] = (sum(oracle(flat, tiled, weight, bias, A, B, scale))).view_as(base)
-    if bias is not None:
-        known["bias-dropped"] = base - bias.double() + update
-        known["bias-twice"] = base + bias.double() + update
-    right = base + update
-    return {bug: value for bug, value in known.items() if not close(value, right, 1e-2, 1e-2)}
+def picking(pick):
+    """As a formula: the layer with other ids than it is given."""
+    return lambda x, ids, *values, **o: MULTI.right(x, pick(ids, len(values[2])), *values, **o)
+
+
+def moving(move):
+    """As a formula: what `move` makes of base and update, the order that sorts the ids, and a
+    mask of the rows that have an adapter."""
+
+    def formula(x, ids, *values, **options):
+        base = F.linear(x, *values[:2])
+        update = MULTI.right(x, ids, *values, **options) - base
+        kept = (ids >= 0).view(-1, *[1] * (x.ndim - 1))
+        return move(base, update, ids.argsort(stable=True), kept)
+
+    return formula
+
+
+def summed(x, ids, *values, **options):
+    base = F.linear(x, *values[:2])
+    each = (torch.full_like(ids, k) for k in range(len(values[2])))
+    return base + sum(MULTI.right(x, k, *values, **options) - base for k in each)
+
+
+def tiled(x, ids, *values, **options):
+    """The rows flattened, and the ids repeated as if the batch were the last dimension of them."""
+    flat = x.reshape(-1, x.shape[-1])
+    y = MULTI.right(flat, ids.repeat(len(flat) // len(x)), *values, **options)
+    return y.reshape(*x.shape[:-1], -1) * (1 if x.ndim > 2 else ABSENT)
+
+
+MULTI = lowrank.beside(
+    lambda x, W, b: F.linear(x, W, b),
+    lambda x, ids, A, B: through(x, B @ A, ids),
+    name="MultiLoRALinear",
+    values=pieces,
+    words=arguments,
+    more=chosen,
+    in_eval="eval-disables-adapters",
+    slips={
+        "minus-one-is-last": picking(lambda ids, n: ids % n),
+        "minus-one-is-first": picking(lambda ids, n: ids.clamp(min=0)),
+        "id-zero-is-none": picking(lambda ids, n: torch.where(ids == 0, -1, ids)),
+        "first-id-for-all": picking(lambda ids, n: ids[:1].expand_as(ids)),
+        "minus-one-drops-base": moving(lambda base, up, order, kept: (base + up) * kept),
+        "not-put-back": moving(lambda base, up, order, kept: base + up[order]),
+        "put-back-by-order": moving(lambda base, up, order, kept: base + up[order][order]),
+        "output-stays-sorted": moving(lambda base, up, order, kept: (base + up)[order]),
+        "adapters-summed": summed,
+        "ids-tiled": tiled,
+    },
+)
+
+
+def having_ids(case, ids):
+    return replace(case, more=(torch.as_tensor(ids),))
 
 
 # shape
 
 
-def factor_shapes(kata, weight, bias):
-    layer = kata.MultiLoRALinear(linear(weight, bias), 5, rank=3, alpha=10.5)
-    return tuple(need(layer, "lora_A").shape), tuple(need(layer, "lora_B").shape)
-
-
 @part("shape")
 def test_factor_shapes(stage, draw):
     """lora_A is (num_adapters, rank, in_features), lora_B (num_adapters, out_features, rank)."""
-    a_shape, b_shape = stage(factor_shapes, draw(OUT, IN), draw(OUT))
-    want = N, RANK, IN
-    bug = "factor-transposed"
-    turned = bug if a_shape == (N, IN, RANK) else None
-    require(a_shape == want, f"lora_A has shape {a_shape}, expected {want}", turned)
-    want = N, OUT, RANK
-    turned = bug if b_shape == (N, RANK, OUT) else None
-    require(b_shape == want, f"lora_B has shape {b_shape}, expected {want}", turned)
+    wrapped.shapes(stage, MULTI.case(draw, 1))
 
 
-def run(kata, weight, bias, A, B, x, ids, alpha=ALPHA):
-    return make(kata, weight, bias, A, B, alpha)(x, ids)
-
-
-def _fits(stage, values, x, ids):
-    """Whether the output for x is right."""
+def fits(stage, case):
+    """Whether the output is right."""
     try:
-        near(stage(run, *values, x, ids), sum(oracle(x, ids, *values)))
+        near(stage(wrapped.outputs, *case.call, ("train",))[0], case.output())
     except CheckFailed:
         return False
     return True
@@ -147,91 +156,80 @@ def _fits(stage, values, x, ids):
 @part("shape")
 def test_any_dimensions_between(stage, draw):
     """x is (B, ..., in_features): any number of dimensions between, also none."""
-    values, ids = pieces(draw), mixed(draw)
-    inputs = [draw(ROWS, *between, IN) for between in ((), (3,), (2, 3), (1,), (3, 1, 2))]
+    case = MULTI.case(draw, ROWS)
+    cases = [case.at(draw, ROWS, *between) for between in ((), (3,), (2, 3), (1,), (3, 1, 2))]
     # What is right for one number of dimensions and wrong for another is wrong in that.
-    bug = "leading-dims" if any(_fits(stage, values, x, ids) for x in inputs[:2]) else None
-    for x in inputs:
+    bug = "leading-dims" if any(fits(stage, case) for case in cases[:2]) else None
+    for case in cases:
         try:
             with blame(bug):
-                y = stage(run, *values, x, ids)
+                (y,) = stage(wrapped.outputs, *case.call, ("train",))
         except LearnerRaised as error:
-            refused = "adapter_ids" in error.text and _fits(stage, values, x, ids.clamp(min=0))
+            none = having_ids(case, case.more[0].clamp(min=0))
+            refused = "adapter_ids" in error.text and fits(stage, none)
             error.bug = "minus-one-refused" if refused else error.bug
             raise
-        near(
-            y,
-            sum(oracle(x, ids, *values)),
-            what=f"the output for x {tuple(x.shape)}",
-            unless=slips(x, ids, *values),
-            bug=bug,
-        )
+        wrapped.computes(y, case, f"the output for {shown(case)}", bug=bug)
 
 
-def run_all(kata, weight, bias, A, B, cases):
-    layer = make(kata, weight, bias, A, B)
-    learning = [layer(x, ids) for x, ids in cases]
+def run_all(kata, layer, inputs):
+    layer = made(kata, *layer)
+    learning = [layer(x, ids) for x, ids in inputs]
     layer.eval()
     with torch.no_grad():
-        return learning + [layer(x, ids) for x, ids in cases]
+        return learning + [layer(x, ids) for x, ids in inputs]
 
 
-def _all_right(stage, values, cases, what="", bug=None):
-    """The outputs for these inputs, one call after the other; then in eval mode under no_grad.
-
-    bug: the mistake if a call raises, or an output has lost dimensions of one.
-    """
+def all_right(stage, cases, bug=None):
+    """The outputs of one layer for these inputs, one call after the other; then in eval mode under
+    no_grad. bug: the mistake if a call raises, or an output has lost dimensions of one."""
     with blame(bug):
-        ys = stage(run_all, *values, cases)
-    scale = ALPHA / values[2].shape[1]
-    for number, (y, (x, ids)) in enumerate(zip(ys, cases * 2)):
-        shown = ids.tolist() if len(ids) <= 12 else "of many kinds"
-        text = what or f"the output for x {tuple(x.shape)} and ids {shown}"
+        ys = stage(run_all, cases[0].layer, [(case.x, *case.more) for case in cases])
+    for number, (y, case) in enumerate(zip(ys, cases * 2, strict=True)):
+        ids = case.more[0].tolist()
+        text = f"the output for {shown(case)} and ids {ids if len(ids) <= 12 else 'of many kinds'}"
         text += " in eval mode under no_grad" if number >= len(cases) else ""
-        want = sum(oracle(x, ids, *values, scale))
+        want = case.output()
         shape = tuple(tensor(y, text).shape)
-        squeezed = shape != want.shape and [d for d in shape if d > 1] == [
-            d for d in want.shape if d > 1
-        ]
+        large = [[d for d in dims if d > 1] for dims in (shape, want.shape)]
+        squeezed = shape != want.shape and large[0] == large[1]
         near(y, want, what=text, bug=bug if squeezed else None)
 
 
 @part("shape")
 def test_one_row(stage, draw):
     """A batch of one row works, whichever its id; with one adapter too."""
-    values = pieces(draw)
-    _all_right(stage, values, [(draw(2, IN), torch.tensor([0, 1]))])
-    for n, chosen in ((N, values), (1, pieces(draw, n=1))):
-        cases = [
-            (draw(1, *between, IN), torch.tensor([k])) for k in range(n) for between in ((), (4,))
-        ]
-        _all_right(stage, chosen, cases, bug="size-of-one")
+    case = MULTI.case(draw, 2)
+    all_right(stage, [having_ids(case, [0, 1])])
+    for n, one in ((N, case), (1, MULTI.case(draw, 1, n=1))):
+        ways = itertools.product(range(n), ((), (4,)))
+        cases = [having_ids(one.at(draw, 1, *between), [k]) for k, between in ways]
+        all_right(stage, cases, "size-of-one")
 
 
-def run_strided(kata, weight, bias, A, B, x, ids):
-    layer = make(kata, weight, bias, A, B)
+def run_strided(kata, layer, x, ids):
+    layer = made(kata, *layer)
     turned = x.transpose(0, 1)
     return (
         layer(turned, ids),
         layer(turned[:, ::2], ids.repeat_interleave(2)[::2]),
         layer(turned.unflatten(1, (2, 3)).transpose(1, 2), ids),
-        layer(x[0, :1].expand(ROWS, -1), ids),
+        layer(x[0, :1].expand(len(ids), -1), ids),
     )
 
 
 @part("shape")
 def test_non_contiguous_inputs(stage, draw):
     """Neither x nor adapter_ids need be contiguous."""
-    values, ids = pieces(draw), mixed(draw)
-    x = draw(6, ROWS, IN)
+    case, x = MULTI.case(draw, ROWS), draw(6, ROWS, IN)
     turned = x.transpose(0, 1)
     crossed = turned.unflatten(1, (2, 3)).transpose(1, 2)
     views = turned, turned[:, ::2], crossed, x[0, :1].expand(ROWS, -1)
-    near(stage(run, *values, x[0], ids), sum(oracle(x[0], ids, *values)))
+    require(fits(stage, case), "the output for a contiguous x is not what it should be")
     with blame("contiguous-only", "view size is not compatible", "contiguous"):
-        ys = stage(run_strided, *values, x, ids)
-    for y, v in zip(ys, views):
-        near(y, sum(oracle(v, ids, *values)), what="the output for a non-contiguous x")
+        ys = stage(run_strided, case.layer, x, *case.more)
+    for y, view in zip(ys, views, strict=True):
+        near(y, replace(case, x=view).output(), what="the output for a non-contiguous x")
 
 
 @part("shape")
@@ -250,187 +248,67 @@ def test_any_sizes(stage, draw):
         (9, 1, (), 1, 1, 1),
         (1, 1, (1,), 1, 1, 1),
     ):
-        values = pieces(draw, n=n, out=out, into=into, rank=rank)
+        case = MULTI.case(draw, rows, *between, n=n, out=out, into=into, rank=rank)
         ids = torch.randperm(n, generator=draw.generator).repeat(rows // n + 1)[:rows]
         ids[rows // 2] = -1 if rows > 1 else n - 1
-        x = draw(rows, *between, into)
-        held = f"{n} adapter{'s' * (n > 1)} of rank {rank}"
-        _all_right(stage, values, [(x, ids)], f"the output of {held} for x {tuple(x.shape)}")
+        all_right(stage, [having_ids(case, ids)])
 
 
 # init
 
 
-def start(kata, weight, bias, x, ids):
-    return kata.MultiLoRALinear(linear(weight, bias), 5, rank=4, alpha=6.0)(x, ids)
-
-
 @part("init")
 def test_starts_as_the_base(stage, draw):
     """At the start every row gets what the base computes."""
-    W, b, *_ = pieces(draw)
-    x, ids = draw(ROWS, IN), mixed(draw)
-    y = stage(start, W, b, x, ids)
-    base = x.double() @ W.double().T + b.double()
-    unless = {"base-dropped": torch.zeros_like(base), "bias-dropped": base - b}
-    unless |= {"bias-twice": base + b, "minus-one-drops-base": base * (ids >= 0)[:, None]}
-    near(y, base, what="the output at the start", unless=unless)
-
-
-def fresh_factors(kata, weight, n, rank):
-    made = []
-    for _ in range(2):
-        # What is left in memory must not pass for random.
-        stale = [torch.full((n, rank, weight.shape[1]), 0.5) for _ in range(4)]
-        stale += [torch.full((n, weight.shape[0], rank), 0.5) for _ in range(4)]
-        del stale
-        made.append(kata.MultiLoRALinear(linear(weight), n, rank=rank))
-    return made[0].lora_A, made[0].lora_B, made[1].lora_A
+    case = MULTI.case(draw, ROWS, rank=4, options={"alpha": 6.0})
+    wrapped.starts_as(stage, lowrank.at_start(case))
 
 
 @part("init")
 def test_b_starts_at_zero(stage, draw):
     """lora_B starts at exactly zero."""
-    _, B, _ = stage(fresh_factors, draw(40, 64), 3, 8)
-    most = f"{float(B.double().abs().max()):.3g}"
-    text = f"lora_B should start at zero; its largest entry is {most}"
-    require(bool((B == 0).all()), text, "b-random")
+    lowrank.b_starts_at_zero(stage, draw, MULTI, n=3)
 
 
 @part("init")
 def test_a_starts_random(stage, draw):
     """lora_A starts random: each adapter's own, of full row rank, not the same every time."""
-    A, _, other = stage(fresh_factors, draw(40, 64), 3, 8)
-    require(bool(torch.isfinite(A).all()), "lora_A holds values that are not finite")
-    require(bool((A != 0).any()), "lora_A starts at zero: lora_B never gets a gradient", "a-zero")
-    values = A.double()
-    constant = bool((values == values.reshape(-1)[0]).all())
-    require(not constant, "lora_A starts constant", "a-constant")
-    for k, factor in enumerate(values):
-        singular = torch.linalg.svdvals(factor)
-        full = bool(singular[-1] > 1e-4 * singular[0])
-        require(full, f"lora_A[{k}] does not start with full row rank: its rows depend")
-    for k in range(3):
-        alike = torch.equal(values[k], values[k - 1])
-        require(not alike, "two adapters start with the same lora_A: it is not random")
-    require(not torch.equal(A, other), "two layers start with the same lora_A: it is not random")
+    lowrank.a_starts_random(stage, draw, MULTI, math.inf, n=3)
 
 
-def defaults(kata, weight, bias):
-    layer = kata.MultiLoRALinear(linear(weight, bias), 3)
-    by_place = kata.MultiLoRALinear(linear(weight, bias), 3, 4, 10.0)
-    wide = kata.MultiLoRALinear(base=linear(weight, bias), num_adapters=3, rank=8, alpha=2.0)
-    wide(x=torch.ones(2, weight.shape[1]), adapter_ids=torch.tensor([0, -1]))
-    return {
-        "shape": tuple(layer.lora_A.shape),
-        "scale": float(need(layer, "scale")),
-        "placed": (tuple(by_place.lora_A.shape), float(by_place.scale)),
-        "wide": float(wide.scale),
-    }
+def by_names(kata, weight, bias):
+    layer = kata.MultiLoRALinear(base=linear(weight, bias), num_adapters=3, rank=8, alpha=2.0)
+    return layer(x=torch.ones(2, weight.shape[1]), adapter_ids=torch.tensor([0, -1]))
 
 
 @part("init")
 def test_defaults_and_attributes(stage, draw):
     """rank 8, alpha 16, scale = alpha / rank; arguments by place or by name."""
-    got = stage(defaults, draw(30, 20), None)
-    shape = got["shape"]
-    require(shape[1] == 8, f"rank should default to 8; lora_A is {shape}")
-    shape = got["placed"][0]
-    require(shape[:2] == (3, 4), f"num_adapters 3 and rank 4 by place; lora_A is {shape}")
-    near(
-        got["placed"][1],
-        2.5,
-        what="scale with rank 4 and alpha 10",
-        unless={
-            "scale-missing": 1.0,
-            "scale-is-alpha": 10.0,
-            "scale-inverted": 0.4,
-            "scale-alpha-over-sqrt-rank": 5.0,
-        },
-    )
-    near(got["scale"], 2.0, what="scale with the default rank 8 and alpha 16")
-    near(got["wide"], 0.25, what="scale with rank 8 and alpha 2")
-
-
-def base_untouched(kata, weight, bias):
-    base = linear(weight, bias)
-    kept, kept_bias = base.weight, base.bias
-    layer = kata.MultiLoRALinear(base, 2, rank=3)
-    inside = need(layer, "base")
-    return {
-        "same": inside is base,
-        "kept": base.weight is kept and base.bias is kept_bias,
-        "weight": base.weight,
-        "bias": base.bias,
-        "inside": inside.weight,
-    }
+    case = MULTI.case(draw, 1, out=20, into=30, n=3)
+    stage(by_names, *case.values[:2])
+    lowrank.defaults(stage, case, before=(("num_adapters", 3),))
 
 
 @part("init")
 def test_base_is_the_layer_passed_in(stage, draw):
     """`base` is the very layer passed in, its values untouched."""
-    W, b, *_ = pieces(draw)
-    for bias in (b, None):
-        got = stage(base_untouched, W, bias)
-        same(got["inside"], W, "base.weight", "base-reinitialised")
-        same(got["weight"], W, "the weight of the layer passed in", "base-reinitialised")
-        if bias is not None:
-            same(got["bias"], b, "the bias of the layer passed in", "base-reinitialised")
-        require(got["same"], "`base` should be the very layer passed in, not a copy", "base-copied")
-        require(got["kept"], "the base's weight or bias is another Parameter than before")
+    wrapped.keeps_base(stage, MULTI.case(draw, 1), "base-reinitialised")
 
 
 # freeze
 
 
-def after_backward(kata, weight, bias, A, B, x, ids):
-    base = linear(weight, bias)
-    layer = kata.MultiLoRALinear(base, len(A), rank=A.shape[1], alpha=10.5)
-    at_once = not base.weight.requires_grad, bias is None or not base.bias.requires_grad
-    set_(layer, lora_A=A, lora_B=B)
-    layer.eval().train()(x, ids).square().sum().backward()
-    ours = {id(layer.lora_A): "lora_A", id(layer.lora_B): "lora_B"}
-    inside = {id(p) for p in layer.parameters()}
-    return {
-        "at_once": at_once,
-        "weight": base.weight.requires_grad,
-        "weight_grad": base.weight.grad,
-        "bias": bias is not None and base.bias.requires_grad,
-        "bias_grad": None if bias is None else base.bias.grad,
-        "extra": [n for n, p in layer.named_parameters() if p.requires_grad and id(p) not in ours],
-        "trains": [layer.lora_A.requires_grad, layer.lora_B.requires_grad],
-        "registered": [id(layer.lora_A) in inside, id(layer.lora_B) in inside],
-    }
-
-
 @part("freeze")
 def test_base_is_frozen(stage, draw):
     """Weight and bias of the base do not require and never receive a gradient."""
-    W, b, A, B = pieces(draw)
-    for bias, note in ((b, ""), (None, " where the base has no bias")):
-        got = stage(after_backward, W, bias, A, B, draw(ROWS, IN), mixed(draw))
-        for name, now, first, bug in (
-            ("base.weight", got["weight"], got["at_once"][0], "base-not-frozen"),
-            ("base.bias", got["bias"], got["at_once"][1], "bias-not-frozen"),
-        ):
-            text = f"{name} is frozen at first and trains after eval().train() and a forward{note}"
-            require(not (first and now), text, None if note else "base-thawed")
-            require(not now, f"{name} is not frozen{note}", None if note else bug)
-            require(first, f"{name} is not yet frozen when the layer has been made{note}")
-        require(got["weight_grad"] is None, f"base.weight receives a gradient{note}")
-        require(got["bias_grad"] is None, "base.bias receives a gradient")
+    thawed = {"weight": "base-thawed", "bias": "base-thawed"}
+    wrapped.base_frozen(stage, MULTI.case(draw, ROWS), thawed=thawed)
 
 
 @part("freeze")
 def test_only_the_factors_train(stage, draw):
     """lora_A and lora_B are registered parameters, and no other parameter trains."""
-    got = stage(after_backward, *pieces(draw), draw(ROWS, IN), mixed(draw))
-    for name, trains, inside in zip(("lora_A", "lora_B"), got["trains"], got["registered"]):
-        require(inside, f"{name} is not among parameters(): no optimizer will see it")
-        require(trains, f"{name} does not train (requires_grad is False)")
-    others = [n for n in got["extra"] if not n.endswith(("base.weight", "base.bias"))]
-    require(not others, f"another parameter trains: {', '.join(others)}", "extra-trainable")
-    require(not got["extra"], f"another parameter trains: {', '.join(got['extra'])}")
+    wrapped.only_learned_train(stage, MULTI.case(draw, ROWS))
 
 
 # forward
@@ -439,29 +317,25 @@ def test_only_the_factors_train(stage, draw):
 @part("forward")
 def test_each_row_uses_its_own_adapter(stage, draw):
     """Row i: base(x[i]) plus alpha / rank times the update of adapter adapter_ids[i]."""
-    for out, into in ((OUT, IN), (IN, IN)):
-        values, ids = pieces(draw, out=out, into=into), mixed(draw)
-        x = draw(ROWS, 4, into)
-        known = slips(x, ids, *values)
-        near(stage(run, *values, x, ids), sum(oracle(x, ids, *values)), unless=known)
+    for case in (MULTI.case(draw, ROWS, 4), MULTI.case(draw, ROWS, 4, out=IN)):
+        for mode, y in zip(MODES, stage(wrapped.in_each_mode, *case.call)):
+            wrapped.computes(y, case, mode=mode)
 
 
 @part("forward")
 def test_minus_one_is_the_base_alone(stage, draw):
     """The id -1 means the base alone; a whole batch of it too."""
-    values = pieces(draw)
-    ids = torch.tensor([-1, 2, -1, -1, N - 1, 0, -1, 2])
+    case, ids = MULTI.case(draw, ROWS), torch.tensor([-1, 2, -1, -1, N - 1, 0, -1, 2])
     for between in ((), (3,)):
-        _all_right(stage, values, [(draw(ROWS, *between, IN), ids)])
+        all_right(stage, [having_ids(case.at(draw, ROWS, *between), ids)])
         for rows in (ROWS, 1):
-            alone = draw(rows, *between, IN), torch.full((rows,), -1)
-            _all_right(stage, values, [alone], bug="idle-batch-fails" if rows > 1 else None)
+            alone = having_ids(case.at(draw, rows, *between), [-1] * rows)
+            all_right(stage, [alone], "idle-batch-fails" if rows > 1 else None)
 
 
 @part("forward")
 def test_any_order_and_number(stage, draw):
     """Ids come in any order, however often: sorted, reversed, interleaved, all the same, all."""
-    values = pieces(draw)
     count_up = torch.arange(ROWS) % N
     lists = [
         count_up,
@@ -475,227 +349,133 @@ def test_any_order_and_number(stage, draw):
         torch.tensor([2] * 39 + [1]),
         draw.integers(-1, N, 40),
     ]
-    _all_right(stage, values, [(draw(len(ids), 2, IN), ids) for ids in lists])
+    case = MULTI.case(draw, ROWS)
+    all_right(stage, [having_ids(case.at(draw, len(ids), 2), ids) for ids in lists])
 
 
 @part("forward")
 def test_without_a_bias(stage, draw):
     """A base without bias works."""
-    W, b, A, B = pieces(draw)
-    x, ids = draw(ROWS, IN), mixed(draw)
-    near(stage(run, W, b, A, B, x, ids), sum(oracle(x, ids, W, b, A, B)))
-    with blame("bias-required", "NoneType"):
-        y = stage(run, W, None, A, B, x, ids)
-    known = slips(x, ids, W, None, A, B)
-    near(y, sum(oracle(x, ids, W, None, A, B)), what="the output without bias", unless=known)
-    cases = [(draw(ROWS, *between, IN), ids) for between in ((3,), (2, 1, 3), ())]
-    _all_right(stage, (W, None, A, B), cases, "an output without bias")
+    leads = (ROWS,), (ROWS, 3), (ROWS, 2, 1, 3)
+    wrapped.without_bias(stage, draw, MULTI, "bias-required", leads)
 
 
 @part("forward")
 def test_alpha_below_rank(stage, draw):
     """Also where alpha is smaller than rank, 0 or negative."""
-    values, ids = pieces(draw), mixed(draw)
-    x = draw(ROWS, IN)
-    for alpha in (2, 0, -5):
-        want = sum(oracle(x, ids, *values, alpha / RANK))
-        what = f"the output with rank 3, alpha {alpha:g}"
-        near(stage(run, *values, x, ids, alpha), want, what=what)
-
-
-def keeps_inputs(kata, weight, bias, A, B, x, ids):
-    seen = []
-    for train in (True, False):
-        for grad in (True, False):
-            own, chosen = x.clone(), ids.clone()
-            with torch.set_grad_enabled(grad):
-                make(kata, weight, bias, A, B).train(train)(own, chosen)
-                kept = torch.is_grad_enabled() == grad
-            seen.append((own, chosen, kept))
-    return seen
+    wrapped.any_alpha(stage, MULTI.case(draw, ROWS), (2, 0, -5))
 
 
 @part("forward")
 def test_inputs_unchanged(stage, draw):
     """Neither x nor adapter_ids is changed in place."""
-    values, ids = pieces(draw), mixed(draw)
-    for x in (draw(ROWS, IN), draw(ROWS, 3, IN)):
-        for own, chosen, kept in stage(keeps_inputs, *values, x, ids):
-            require(kept, "forward leaves grad mode on that was off, or off that was on")
-            same(own, x, "x", "changes-input-in-place")
-            same(chosen, ids, "adapter_ids", "changes-ids-in-place")
+    cases = [MULTI.case(draw, ROWS), MULTI.case(draw, ROWS, 3)]
+    wrapped.inputs_unchanged(stage, cases, ("x", "adapter_ids"))
 
 
-def live(kata, weight, bias, A, B, weight2, A2, B2, x, ids, other, mode, grad):
-    layer = make(kata, weight, bias, A, B).train(mode == "train")
-    start = copy.deepcopy(layer.state_dict())
-    own, seen = ids.clone(), []
+def steps(draw, case, mode, graph):
+    """Other ids, written into the same tensor; factors and base changed, fewer rows, a load."""
+    other, own = MULTI.case(draw, ROWS, 2), case.more[0]
+    found = [
+        called(case, "train" if mode == "each" else mode),
+        Step("ids changed in place", "set", {}, having_ids(case, own.roll(3))),
+        Step("ids changed back", "set", {}, case),
+        # In `.data`: what a version counter does not tell.
+        writing(case, other, "lora_A", verb="set" if graph else "replace"),
+    ]
+    last = found[-1].now
+    found.append(writing(last, other, "lora_B", verb="set" if graph else "data"))
+    found.append(writing(found[-1].now, other, "base.weight"))
+    few = replace(found[-1].now, x=case.x[3:], g=case.g[3:], more=(own[3:],))
+    found += [Step("a call for fewer rows", "set", {}, few), loaded(few, case)]
+    if mode != "each":
+        return found
+    turns = itertools.cycle(("eval", "train"))
+    return [step for one in found for step in (one, called(one.now, next(turns)))]
 
-    def look(x, ids):
-        if mode == "each":
-            layer.train(not layer.training)
-        seen.append(layer(x, ids))
 
-    with torch.set_grad_enabled(grad):
-        look(x, own)
-        own.copy_(other)
-        look(x, own)
-        look(x, ids)
-        if grad:
-            set_(layer, lora_A=A2)
-        else:  # what a version counter does not tell
-            layer.lora_A.data = A2.clone()
-        look(x, ids)
-        if grad:
-            set_(layer, lora_B=B2)
-        else:
-            layer.lora_B.data.copy_(B2)
-        look(x, ids)
-        held = layer.base.weight.detach().clone()
-        set_(layer.base, weight=weight2)
-        look(x, ids)
-        look(x[3:], ids[3:])
-        layer.load_state_dict(start)
-        look(x[3:], ids[3:])
-    return held, seen
+KEPT = "kept-between-calls"
+
+
+def kept_values(step, past):
+    """What it gives to keep ids or values of an earlier call; but a copy of the base, made with
+    the layer, gives the same as one kept: no name."""
+    now, ids = step.now, step.now.more[0]
+    if not past or "base" in step.words:
+        return {}
+    forms = [replace(now, values=old.values) for old in past]
+    forms += [replace(now, more=old.more) for old in past if old.more[0].shape == ids.shape]
+    return {KEPT: forms}
 
 
 @part("forward")
 def test_follows_ids_and_parameters(stage, draw):
     """Each forward uses the ids and the parameters of the moment, in either mode."""
-    W, b, A, B = pieces(draw)
-    W2, _, A2, B2 = pieces(draw)
-    x, ids = draw(ROWS, 2, IN), mixed(draw)
-    other = ids.roll(3)
-    first, last = (W, b, A, B), (W2, b, A2, B2)
-    half, both = (W, b, A2, B), (W, b, A2, B2)
-    few, chosen = x[3:], ids[3:]
-    # What is called for, and what keeping an earlier call's values would make of it.
-    steps = (
-        ("the output", x, ids, first, ()),
-        ("the output after ids changed in place", x, other, first, [(ids, *first)]),
-        ("the output for other ids", x, ids, first, [(other, *first)]),
-        ("the output after lora_A changed", x, ids, half, [(ids, *first)]),
-        ("the output after lora_B changed", x, ids, both, [(ids, *half), (ids, *first)]),
-        # A copy made with the layer gives the same: no name.
-        ("the output after the base changed", x, ids, last, ()),
-        ("the output for fewer rows", few, chosen, last, ()),
-        (
-            "the output after load_state_dict",
-            few,
-            chosen,
-            first,
-            [(chosen, *last), (chosen, *both)],
-        ),
-    )
-    ways = [(mode, grad) for grad in (True, False) for mode in ("train", "eval")]
-    for mode, grad in (*ways, ("each", True)):
-        held, seen = stage(live, W, b, A, B, W2, A2, B2, x, ids, other, mode, grad)
-        where = "train and eval mode in turn" if mode == "each" else f"{mode} mode"
-        where = f"({where})" if grad else f"({where}, no_grad)"
-        require(torch.equal(held, W), f"base.weight changes {where}")
-        for y, (what, rows, own, values, stale) in zip(seen, steps):
-            known = slips(rows, own, *values)
-            if mode == "eval" and grad:  # training has just been right
-                known["eval-disables-adapters"] = known.pop("update-missing")
-            kept = [sum(oracle(rows, *old)) for old in stale]
-            if isinstance(y, torch.Tensor) and kept:
-                fits = [value for value in kept if close(y, value, 1e-4, 1e-5)]
-                known["kept-between-calls"] = (fits or kept)[0]
-            near(y, sum(oracle(rows, own, *values)), what=f"{what} {where}", unless=known)
+    ways = [(mode, graph) for graph in (True, False) for mode in MODES]
+    for mode, graph in (*ways, ("each", True)):
+        case = MULTI.case(draw, ROWS, 2)
+        walked = wrapped.walked(stage, case, steps(draw, case, mode, graph), graph, bug=KEPT)
+        wrapped.outputs_follow(walked, mode, kept_values)
+        alone = None
+        if graph and mode != "each":  # what does a new layer that is called once give?
+            ((*_, alone),) = wrapped.seen_gradients(stage, [case], (((mode,), True, True),))
+        flows = alone is not None and all(grad is not None for grad in alone["learned"])
+        wrapped.gradients_follow(walked, mode, none=KEPT if flows else None)
 
 
 # gradient
 
 
-def gradients(kata, weight, bias, A, B, x, ids, g, mode):
-    layer = getattr(make(kata, weight, bias, A, B), mode)()
-    x = x.clone().requires_grad_()
-    y = layer(x, ids)
-    if y.requires_grad:
-        (y * g).sum().backward()  # y.backward(g) would import sympy
-    trains = layer.lora_A.requires_grad and layer.lora_B.requires_grad
-    return x.grad, layer.lora_A.grad, layer.lora_B.grad, trains
-
-
-def exact(x, ids, g, A, B, scale=ALPHA / RANK):
-    """The gradients of lora_A and lora_B: row by row from the definition, float64."""
-    to_a, to_b = torch.zeros_like(A).double(), torch.zeros_like(B).double()
-    for k, row, back in zip(ids.tolist(), x.double(), g.double()):
-        if k >= 0:
-            row, back = row.reshape(-1, A.shape[2]), back.reshape(-1, B.shape[1])
-            to_a[k] += scale * (back @ B[k].double()).T @ row
-            to_b[k] += scale * back.T @ (row @ A[k].double().T)
-    return to_a, to_b
-
-
-def _each(stage, draw):
-    """Gradients in both modes, for x of two and three dimensions, with what they came from."""
-    values, ids = pieces(draw), mixed(draw)
-    for mode in ("train", "eval"):
-        for between in ((3,), ()):
-            x, g = draw(ROWS, *between, IN), draw(ROWS, *between, OUT)
-            yield mode, stage(gradients, *values, x, ids, g, mode), (x, ids, g, *values)
-
-
-def _scales(value, scale=ALPHA / RANK, rank=RANK):
-    return {
-        "scale-missing": value / scale,
-        "scale-is-alpha": value * rank,
-        "scale-inverted": value / scale**2,
-        "scale-twice": value * scale,
-        "scale-alpha-over-sqrt-rank": value * rank**0.5,
-    }
+def both(draw):
+    """Cases for x of three and of two dimensions."""
+    case = MULTI.case(draw, ROWS, 3)
+    return [case, replace(case.at(draw, ROWS), more=case.more)]
 
 
 @part("gradient")
 def test_gradients_of_the_factors(stage, draw):
     """lora_A and lora_B get the exact gradients, summed over rows, in training and eval mode."""
-    for mode, (_, a, b, trains), (x, ids, g, _, _, A, B) in _each(stage, draw):
-        off = None
-        if trains and a is None and b is None:
-            off = "factors-get-no-gradient" if mode == "train" else "eval-no-gradient"
-        for name, got, want in zip(("lora_A", "lora_B"), (a, b), exact(x, ids, g, A, B)):
-            require(got is not None, f"{name} gets no gradient ({mode} mode)", off)
-            near(got, want, what=f"the gradient of {name}", unless=_scales(want))
+    for case in both(draw):
+        none = "factors-get-no-gradient", "eval-no-gradient"
+        wrapped.learned_gradients(stage, [case], *none)
+
+
+def only(stage, cases, rest, words):
+    """Factors get no gradient but zero in the rest of the adapters."""
+    for case in cases:
+        for _, _, got in wrapped.seen_gradients(stage, [case], EACH):
+            for name, grad in zip(FACTORS, got["learned"], strict=True):
+                for k in rest if grad is not None else ():
+                    zero = bool((grad[k] == 0).all())
+                    require(zero, f"{words}, yet {name}[{k}] gets a gradient")
+
+
+EACH = tuple(((mode,), True, True) for mode in MODES)
 
 
 @part("gradient")
 def test_absent_adapters_get_none(stage, draw):
     """An adapter that is not in the batch gets no gradient but zero."""
-    for _, (_, a, b, _), (_, ids, *_) in _each(stage, draw):
-        for name, got in (("lora_A", a), ("lora_B", b)):
-            if got is None:
-                continue
-            for k in set(range(N)) - set(ids.tolist()):
-                text = f"adapter {k} is not in the batch, yet {name}[{k}] gets a gradient"
-                require(bool((got[k] == 0).all()), text)
+    for case in both(draw):
+        rest = set(range(N)) - set(case.more[0].tolist())
+        only(stage, [case], rest, "an adapter is not in the batch")
 
 
 @part("gradient")
 def test_gradient_to_the_input(stage, draw):
     """The gradient flows to x, through the frozen base and through each row's adapter."""
-    for mode, (got, *_), (_, ids, g, W, _, A, B) in _each(stage, draw):
-        base = g.double() @ W.double()
-        branch = through(g, ALPHA / RANK * (B.double() @ A.double()).mT, ids)
-        cut = "input-gradient-cut" if mode == "train" else None  # else it flows in training
-        require(got is not None, f"no gradient reaches the input ({mode} mode)", cut)
-        known = {bug: base + value for bug, value in _scales(branch).items()}
-        known |= {"input-gradient-cut": branch, "branch-input-detached": base} if cut else {}
-        near(got, base + branch, what="the gradient to x", unless=known)
+    for case in both(draw):
+        wrapped.input_gradients(stage, [case])
 
 
 @part("gradient")
 def test_gradients_without_adapters(stage, draw):
     """In a batch of -1 alone the gradient flows to x, and the factors get none but zero."""
-    values, ids = pieces(draw), torch.full((ROWS,), -1)
-    x, g = draw(ROWS, 2, IN), draw(ROWS, 2, OUT)
-    got, a, b, _ = stage(gradients, *values, x, ids, g, "train")
-    require(got is not None, "no gradient reaches the input where all ids are -1")
-    near(got, g.double() @ values[0].double(), what="the gradient to x where all ids are -1")
-    for name, grad in (("lora_A", a), ("lora_B", b)):
-        text = f"{name} gets a gradient from rows of id -1"
-        require(grad is None or bool((grad == 0).all()), text)
+    case = having_ids(MULTI.case(draw, ROWS, 2), [-1] * ROWS)
+    ((*_, got),) = wrapped.seen_gradients(stage, [case])
+    require(got["x"] is not None, "no gradient reaches the input where all ids are -1")
+    near(got["x"], case.gradients()[0], what="the gradient to x where all ids are -1")
+    only(stage, [case], range(N), "all ids are -1")
 
 
 @part("gradient")
@@ -712,26 +492,22 @@ def test_gradients_of_any_batch(stage, draw):
         (1, [0]),
         (9, [8, 0, 8, -1]),
     )
-    for number, (n, chosen) in enumerate(batches):
-        (W, bias, A, B), ids = pieces(draw, n=n), torch.tensor(chosen)
-        for between in ((), (2,)):
-            x, g = draw(len(ids), *between, IN), draw(len(ids), *between, OUT)
-            own = bias if (number + len(between)) % 2 else None
-            to_x, a, b, _ = stage(gradients, W, own, A, B, x, ids, g, "train")
-            note = f" for ids {chosen} of {n}" + " without bias" * (own is None)
-            back = g.double() @ W.double()
-            back += through(g, ALPHA / RANK * (B.double() @ A.double()).mT, ids)
-            require(to_x is not None, f"no gradient reaches x{note}")
-            near(to_x, back, what=f"the gradient to x{note}")
-            for name, got, want in zip(("lora_A", "lora_B"), (a, b), exact(x, ids, g, A, B)):
-                if got is None and chosen == [-1]:
-                    continue
-                require(got is not None, f"{name} gets no gradient{note}")
-                near(got, want, what=f"the gradient of {name}{note}")
+    cases = [
+        having_ids(MULTI.case(draw, len(ids), *between, n=n, bias=number % 2 == 0), ids)
+        for number, (between, (n, ids)) in enumerate(itertools.product(((), (2,)), batches))
+    ]
+    for case, _, got in wrapped.seen_gradients(stage, cases):
+        ids, grads = case.more[0].tolist(), (got["x"], *got["learned"])
+        if ids == [-1]:
+            zeros = [torch.zeros_like(v) for v in case.values[2:]]
+            found = zip(got["learned"], zeros, strict=True)
+            grads = got["x"], *(zero if grad is None else grad for grad, zero in found)
+        words = f"for ids {ids} of {len(case.values[2])}, {shown(case)}"
+        wrapped.right_gradients(grads, case, words)
 
 
-def in_steps(kata, weight, bias, A, B, x, ids, g):
-    layer = make(kata, weight, bias, A, B)
+def in_steps(kata, layer, x, ids, g):
+    layer = made(kata, *layer)
     with torch.no_grad():
         layer.eval()(x, ids)
     layer.train()
@@ -745,207 +521,109 @@ def in_steps(kata, weight, bias, A, B, x, ids, g):
 @part("gradient")
 def test_gradients_after_other_calls(stage, draw):
     """A call under no_grad before, or a backward before, takes nothing from the gradients."""
-    values, ids = pieces(draw), mixed(draw)
-    x, g = draw(ROWS, 2, IN), draw(ROWS, 2, OUT)
-    got = stage(in_steps, *values, x, ids, g)
-    for name, grad, want in zip(("lora_A", "lora_B"), got, exact(x, ids, g, *values[2:])):
+    case = MULTI.case(draw, ROWS, 2)
+    got = stage(in_steps, case.layer, case.x, *case.more, case.g)
+    for name, grad, want in zip(FACTORS, got, case.gradients()[1:], strict=True):
         require(grad is not None, f"{name} gets no gradient after a call under no_grad")
         near(grad, 2 * want, what=f"the gradient of {name} from two backwards")
-
-
-def two_forwards(kata, weight, bias, A, B, x, ids, g, other):
-    layer = make(kata, weight, bias, A, B)
-    ys = layer(x, ids), layer(x, other)
-    sum((y * g).sum() for y in ys).backward()
-    return layer.lora_A.grad, layer.lora_B.grad
 
 
 @part("gradient")
 def test_gradients_of_two_forwards(stage, draw):
     """Several forwards may come before the backward: their gradients add up."""
-    values, ids = pieces(draw), mixed(draw)
-    other, x, g = ids.roll(3), draw(ROWS, 2, IN), draw(ROWS, 2, OUT)
-    got = stage(two_forwards, *values, x, ids, g, other)
-    want = [sum(both) for both in zip(*(exact(x, k, g, *values[2:]) for k in (ids, other)))]
-    for name, grad, right in zip(("lora_A", "lora_B"), got, want):
-        require(grad is not None, f"{name} gets no gradient from two forwards")
-        near(grad, right, what=f"the gradient of {name} from two forwards", unless=_scales(right))
-
-
-def first_gradient(kata, weight, bias, A, x, ids, g):
-    layer = kata.MultiLoRALinear(linear(weight, bias), len(A), rank=A.shape[1], alpha=10.5)
-    set_(layer, lora_A=A)
-    y = layer(x, ids)
-    if y.requires_grad:
-        (y * g).sum().backward()
-    return layer.lora_B.grad
+    case = MULTI.case(draw, ROWS, 2)
+    wrapped.gradients_add_up(stage, case, having_ids(case, case.more[0].roll(3)))
 
 
 @part("gradient")
 def test_b_learns_from_the_start(stage, draw):
     """While lora_B is still zero the adapters in the batch get its gradient all the same."""
-    W, b, A, B = pieces(draw)
-    x, ids, g = draw(ROWS, IN), mixed(draw), draw(ROWS, OUT)
-    _, want = exact(x, ids, g, A, B)
-    got = stage(first_gradient, W, b, A, x, ids, g)
-    if got is None:  # and once lora_B is not zero?
-        later = stage(gradients, W, b, A, B, x, ids, g, "train")[2]
-        bug = "skipped-while-zero" if later is not None else None
-        fail("lora_B gets no gradient at the start", bug)
-    near(got, want, what="the first gradient of lora_B", unless=_scales(want))
+    lowrank.b_learns_from_the_start(stage, MULTI.case(draw, ROWS), "skipped-while-zero")
 
 
 # state
 
 
-def state_names(kata, weight, bias):
-    return list(kata.MultiLoRALinear(linear(weight, bias), 2, rank=3).state_dict())
-
-
 @part("state")
 def test_state_names(stage, draw):
     """lora_A, lora_B and the base's tensors are in the state dict under these names."""
-    names = stage(state_names, draw(OUT, IN), draw(OUT))
-    for name in ("lora_A", "lora_B", "base.weight", "base.bias"):
-        require(name in names, f"`{name}` is not in the state dict; it holds: {', '.join(names)}")
-    names = stage(state_names, draw(OUT, IN), None)
-    text = f"without a bias `base.weight` is not in the state dict; it holds: {', '.join(names)}"
-    require("base.weight" in names, text)
-
-
-def round_trip(kata, weight, bias, A, B, weight2, bias2, x, ids):
-    first = make(kata, weight, bias, A, B)
-    second = kata.MultiLoRALinear(linear(weight2, bias2), len(A), rank=A.shape[1], alpha=10.5)
-    second(x, ids)
-    before = first(x, ids)
-    second.load_state_dict(first.state_dict())
-    return before, second(x, ids)
+    names = (*FACTORS, "base.weight", "base.bias")
+    wrapped.state_names(stage, MULTI.case(draw, 1), names)
+    wrapped.state_names(stage, MULTI.case(draw, 1, bias=False), names[:-1])
 
 
 @part("state")
 def test_state_round_trip(stage, draw):
     """load_state_dict of another instance's state reproduces its outputs; instances share none."""
-    values, ids = pieces(draw), mixed(draw)
-    x = draw(ROWS, IN)
-    before, after = stage(round_trip, *values, draw(OUT, IN), draw(OUT), x, ids)
-    want = sum(oracle(x, ids, *values))
-    near(before, want, what="the output of a layer after another has been made")
-    near(after, want, what="the output after load_state_dict")
+    wrapped.state_round_trip(stage, draw, MULTI, lead=(ROWS,))
 
 
 # dtype and device
 
 
-def kinds(kata, weight, bias):
-    layer = kata.MultiLoRALinear(linear(weight, bias), 2, rank=3)
-    return str(layer.lora_A.dtype)[6:], str(layer.lora_B.dtype)[6:]
-
-
-def in_dtype(kata, weight, bias, A, B, x, ids, g):
-    layer = make(kata, weight, bias, A, B, alpha=10.0)
-    x = x.clone().requires_grad_()
-    y = layer(x, ids)
-    if y.requires_grad:
-        (y * g).sum().backward()
-    with torch.no_grad():
-        still = layer.eval()(x, ids)
-    return y, still, x.grad, layer.lora_A.grad, layer.lora_B.grad
-
-
-def _dtype(stage, draw, dtype):
-    W, b, A, B = values = pieces(draw, dtype)
-    right = str(dtype)[6:]
-    both = [*stage(kinds, W, b), *stage(kinds, W, None)]
-    for name, kind in zip(("lora_A", "lora_B") * 2, both):
-        bug = "float32-factors" if kind == "float32" else None
-        require(kind == right, f"{name} is {kind}, the base is {right}", bug)
-    third = 10 / 3  # not exact in any dtype: a scale kept in a coarser one shows
-    ids = mixed(draw)
-    for between in ((), (3,)):
-        x, g = draw(ROWS, *between, IN, dtype=dtype), draw(ROWS, *between, OUT, dtype=dtype)
-        y, still, to_x, *grads = stage(in_dtype, *values, x, ids, g)
-        kind, bug = tensor(y).dtype, None
-        if dtype == torch.bfloat16 and kind == torch.float32:
-            bug = "output-in-float32"
-        require(kind == dtype, f"the output is {str(kind)[6:]}, expected {right}", bug)
-        want = sum(oracle(x, ids, *values, third))
-        # Right to seven digits and no further.
-        single = sum(oracle(x, ids, *values, float(torch.tensor(third))))  # only the scale is
-        coarse = dtype == torch.float64 and close(y, want, 1e-6, 1e-6)
-        coarse = coarse and not close(y, single, 1e-9, 1e-9)
-        bug = "computed-in-float32" if coarse else None
-        near(y, want, dtype=dtype, unless=slips(x, ids, *values, third), bug=bug)
-        near(still, want, what="the output in eval mode under no_grad", dtype=dtype)
-        for name, got, right in zip(("lora_A", "lora_B"), grads, exact(x, ids, g, A, B, third)):
-            require(got is not None, f"{name} gets no gradient")
-            near(got, right, what=f"the gradient of {name}", dtype=dtype)
-        back = g.double() @ W.double()
-        back += through(g, third * (B.double() @ A.double()).mT, ids)
-        require(to_x is not None, "no gradient reaches the input", "input-gradient-cut")
-        near(to_x, back, what="the gradient to x", dtype=dtype)
+def right_in_dtype(stage, draw, dtype):
+    other = "output-in-float32" if dtype == torch.bfloat16 else None
+    for bias in (True, False):
+        case = MULTI.case(draw, 1, dtype=dtype, bias=bias)
+        wrapped.learned_are(stage, case)
+    for between, mode in itertools.product(((), (3,)), MODES):
+        # A scale that is not exact in any dtype: one kept in a coarser dtype shows.
+        case = MULTI.case(draw, ROWS, *between, dtype=dtype, options={"alpha": 10.0})
+        (still,) = stage(wrapped.outputs, *case.call, (mode,), mode == "train")
+        # Where only the scale is rounded, what is computed is not.
+        rounded = replace(case, options={"alpha": float(torch.tensor(10 / RANK)) * RANK})
+        coarse = None if wrapped.like(still, rounded.output(), 1e-9) else "computed-in-float32"
+        wrapped.in_dtype(stage, case, mode, other, coarse, cut="input-gradient-cut")
+        near(still, case.output(), what=f"the output in {mode} mode", dtype=dtype)
 
 
 @part("dtype")
 def test_float64(stage, draw):
     """A float64 base gives float64 factors and outputs, exact to 1e-9."""
-    _dtype(stage, draw, torch.float64)
+    right_in_dtype(stage, draw, torch.float64)
 
 
 @part("dtype")
 def test_bfloat16(stage, draw):
     """A bfloat16 base gives bfloat16 factors and outputs; ids stay whole numbers."""
-    _dtype(stage, draw, torch.bfloat16)
-    values = pieces(draw, torch.bfloat16, n=300, out=3, into=5, rank=2)
-    x, ids = draw(4, 5, dtype=torch.bfloat16), torch.tensor([299, 257, -1, 259])
-    want = sum(oracle(x, ids, *values, ALPHA / 2))
-    near(stage(run, *values, x, ids), want, what="the output of adapter 299", dtype=x.dtype)
+    right_in_dtype(stage, draw, torch.bfloat16)
+    case = MULTI.case(draw, 4, dtype=torch.bfloat16, n=300, out=3, into=5, rank=2)
+    case = having_ids(case, [299, 257, -1, 259])
+    (y,) = stage(wrapped.outputs, *case.call, ("train",))
+    near(y, case.output(), what="the output of adapter 299", dtype=case.dtype)
 
 
-def meta_layer(kata):
-    return kata.MultiLoRALinear(nn.Linear(18, 12, device="meta", dtype=torch.bfloat16), 5, rank=3)
-
-
-def meta_factors(kata):
+def on_meta(kata, ids, rows):
+    base = nn.Linear(18, 12, device="meta", dtype=torch.bfloat16)
     with CheapMeta():
-        layer = meta_layer(kata)
-    factors = need(layer, "lora_A"), need(layer, "lora_B")
-    return [(t.device.type, t.dtype) for t in factors]
-
-
-def on_meta(kata, ids, between, rows=None):
-    x = torch.empty(rows or len(ids), *between, 18, device="meta", dtype=torch.bfloat16)
-    with CheapMeta():
-        return meta_layer(kata)(x, ids)
+        layer = kata.MultiLoRALinear(base, 5, rank=3)
+        return layer(torch.empty(rows, 18, device="meta", dtype=torch.bfloat16), ids)
 
 
 @part("device")
 def test_meta_device(stage, draw):
     """On the meta device factors and outputs are there too; adapter_ids is on the CPU."""
-    for name, (device, dtype) in zip(("lora_A", "lora_B"), stage(meta_factors)):
-        require(device == "meta", f"{name} is on {device}; the base is on meta", "cpu-factors")
-        require(dtype == torch.bfloat16, f"{name} is {str(dtype)[6:]}; the base is bfloat16")
     for between in ((), (5,)):
         try:
-            y = tensor(stage(on_meta, mixed(draw), between))
+            case = MULTI.case(draw, ROWS, *between)
+            wrapped.meta_device(stage, case, ("cpu-factors", "float32-factors"))
         except LearnerRaised as error:
-            _explain(error)
+            explain(error)
             raise
-        require(y.device.type == "meta", f"the output is on {y.device.type}, expected meta")
-        want = ROWS, *between, OUT
-        require(tuple(y.shape) == want, f"the output has shape {tuple(y.shape)}, expected {want}")
     for ids, rows, kind in (
         ([0, N, 1], 3, "IndexError"),
         ([0, -2, 1], 3, "IndexError"),
         ([0, 1], 3, "ValueError"),
     ):
-        plain = stage.attempt(with_ids, *pieces(draw), draw(rows, IN), torch.tensor(ids), "train")
-        if not _named(plain, kind):
+        case = having_ids(MULTI.case(draw, rows), ids)
+        plain = stage.attempt(with_ids, *case.call, "train")
+        if not named(plain, kind):
             continue  # not a matter of the device: the part `errors` reports it
-        outcome = stage.attempt(on_meta, torch.tensor(ids), (), rows)
+        outcome = stage.attempt(on_meta, torch.tensor(ids), rows)
         rejects(outcome, kind, "adapter_ids", what=f"on meta, ids {ids} for {rows} rows")
 
 
-def _explain(error):
+def explain(error):
     """Say what failed on meta where torch's own words are no help."""
     if "expected device" in error.text or "same device" in error.text:
         error.bug = "devices-mixed"
@@ -956,10 +634,12 @@ def _explain(error):
 # errors
 
 
-def with_ids(kata, weight, bias, A, B, x, ids, mode, before=None):
-    """The output for ids; before: for these it is called first, with the same tensor."""
+def with_ids(kata, layer, x, more, mode, before=None):
+    """The output for the ids; before: the layer runs first with these, in the same tensor."""
+    (ids,) = more
+    layer = made(kata, *layer)
+    getattr(layer, mode)()
     with torch.set_grad_enabled(mode == "train"):
-        layer = getattr(make(kata, weight, bias, A, B), mode)()
         if before is not None:
             own = before.clone()
             layer(x, own)
@@ -967,13 +647,13 @@ def with_ids(kata, weight, bias, A, B, x, ids, mode, before=None):
         return layer(x, ids)
 
 
-def _named(outcome, error):
+def named(outcome, error):
     """Whether it is this exception with a message that names adapter_ids."""
     raised = isinstance(outcome, Raised) and f"builtins.{error}" in outcome.types
     return raised and "adapter_ids" in outcome.text
 
 
-def _judge(outcome, error, what, bug):
+def judge(outcome, error, what, bug):
     """As `rejects`; that torch itself found an index too large is no check of the ids."""
     said = outcome.text if isinstance(outcome, Raised) else ""
     torchs = "out of bounds for dimension" in said or "in self" in said
@@ -982,21 +662,23 @@ def _judge(outcome, error, what, bug):
     rejects(outcome, error, "adapter_ids", what=what, bug=bug)
 
 
-def _bad_ids(stage, draw, bad, name):
+def bad_ids(stage, draw, bad, name):
     """Each of `bad` at several places, in both modes. name: (found by id, tried) -> bug."""
-    (W, b, A, B), tried, good = pieces(draw), [], {}
-    ways = (("train", (), b, (0, 3)), ("eval", (2,), None, (-1, 3)), ("eval", (), b, (3,)))
+    layer, tried, good = MULTI.case(draw, ROWS), [], {}
+    ways = (("train", (), True, (0, 3)), ("eval", (2,), False, (-1, 3)), ("eval", (), True, (3,)))
     for mode, between, bias, places in ways:
-        x, given = draw(ROWS, *between, IN), (W, bias, A, B)
-        stage(with_ids, *given, x, mixed(draw), mode)  # so that the id is what is wrong
+        case = layer.at(draw, ROWS, *between)
+        W, b, *factors = case.values
+        case = replace(case, values=(W, b if bias else None, *factors))
+        stage(with_ids, *case.call, mode)  # so that the id is what is wrong
         for id_, place in itertools.product(bad, places):
             ids = mixed(draw)
             ids[place] = id_
-            outcome = stage.attempt(with_ids, *given, x, ids, mode)
-            how = f"{mode} mode{' under no_grad' * (mode == 'eval')}, x of {x.ndim} dimensions"
-            how += ", no bias" * (bias is None)
-            tried.append((id_, x, ids, given, outcome, f"an id {id_} of {N} adapters ({how})"))
-            good.setdefault((id_, how), []).append(_named(outcome, "IndexError"))
+            wrong = having_ids(case, ids)
+            outcome = stage.attempt(with_ids, *wrong.call, mode)
+            how = f"{mode} mode{' under no_grad' * (mode == 'eval')}, {shown(case)}"
+            tried.append((id_, wrong, outcome, f"an id {id_} of {N} adapters ({how})"))
+            good.setdefault((id_, how), []).append(named(outcome, "IndexError"))
     by_id = {i: {g for (j, _), seen in good.items() if j == i for g in seen} for i in bad}
     bug = None
     if any(len(set(seen)) == 2 for seen in good.values()):
@@ -1004,17 +686,15 @@ def _bad_ids(stage, draw, bad, name):
     elif all(len(seen) == 1 for seen in by_id.values()):
         bug = name(by_id, tried)
     for *_, outcome, what in tried:
-        _judge(outcome, "IndexError", what, bug)
+        judge(outcome, "IndexError", what, bug)
     for n, rows in ((1, ROWS), (N, 1)):
         ids = torch.zeros(rows, dtype=torch.int64)
         ids[0] = n if bad[0] == N else bad[0]
-        given = *pieces(draw, n=n), draw(rows, IN)
-        outcome = stage.attempt(with_ids, *given, ids, "train", torch.zeros_like(ids))
-        what = (
-            f"an id {int(ids[0])} of {counted(n, 'adapter')} in a batch of {counted(rows, 'row')}"
-        )
-        what += ", written into ids that were right"
-        _judge(outcome, "IndexError", what, None)
+        case = having_ids(MULTI.case(draw, rows, n=n), ids)
+        outcome = stage.attempt(with_ids, *case.call, "train", torch.zeros_like(ids))
+        batch = f"{counted(n, 'adapter')} in a batch of {counted(rows, 'row')}"
+        what = f"an id {int(ids[0])} of {batch}, written into ids that were right"
+        judge(outcome, "IndexError", what, None)
 
 
 @part("errors")
@@ -1027,7 +707,7 @@ def test_id_too_large(stage, draw):
             return "id-bound-off-by-one"
         return "id-unchecked" if len(missed) == len(by_id) else None
 
-    _bad_ids(stage, draw, (N, N + 1, 1000), name)
+    bad_ids(stage, draw, (N, N + 1, 1000), name)
 
 
 @part("errors")
@@ -1036,75 +716,77 @@ def test_id_below_minus_one(stage, draw):
 
     def name(by_id, tried):
         for bug, other in (("negative-id-wraps", N - 2), ("negative-id-is-none", -1)):
-            alike = [
-                isinstance(y, torch.Tensor)
-                and close(y, sum(oracle(x, torch.where(ids == -2, other, ids), *given)), 1e-4, 1e-5)
-                for id_, x, ids, given, y, _ in tried
-                if id_ == -2
-            ]
+            alike = []
+            for id_, case, y, _ in tried:
+                if id_ == -2:
+                    (ids,) = case.more
+                    form = having_ids(case, torch.where(ids == -2, other, ids))
+                    alike.append(wrapped.like(y, form.output(), 1e-4))
             if all(alike):
                 return bug
         return None
 
-    _bad_ids(stage, draw, (-2, -N, -N - 1), name)
+    bad_ids(stage, draw, (-2, -N, -N - 1), name)
 
 
 @part("errors")
 def test_length_of_ids(stage, draw):
     """A number of ids other than B raises ValueError naming adapter_ids."""
-    values, tried = pieces(draw), []
-    for shape, length in (
-        ((ROWS, IN), ROWS - 1),
-        ((ROWS, IN), ROWS + 1),
-        ((ROWS, IN), 1),
-        ((ROWS, IN), IN),
-        ((ROWS, 3, IN), 1),
-        ((ROWS, 3, IN), 3),
-        ((ROWS, 3, IN), ROWS * 3),
-        ((1, 4, IN), 4),
-        ((1, IN), 3),
+    layer, tried = MULTI.case(draw, ROWS), []
+    for lead, length in (
+        ((ROWS,), ROWS - 1),
+        ((ROWS,), ROWS + 1),
+        ((ROWS,), 1),
+        ((ROWS,), IN),
+        ((ROWS, 3), 1),
+        ((ROWS, 3), 3),
+        ((ROWS, 3), ROWS * 3),
+        ((1, 4), 4),
+        ((1,), 3),
     ):
-        ids = draw.integers(-1, N, length)
-        for mode in ("train", "eval"):
-            stage(with_ids, *values, draw(*shape), draw.integers(-1, N, shape[0]), mode)
-            outcome = stage.attempt(with_ids, *values, draw(*shape), ids, mode)
-            tried.append((shape, length, outcome))
-    missed = {(shape, length) for shape, length, y in tried if not _named(y, "ValueError")}
+        for mode in MODES:
+            case = layer.at(draw, *lead)
+            stage(with_ids, *case.call, mode)
+            wrong = having_ids(case, draw.integers(-1, N, length))
+            tried.append((lead, length, stage.attempt(with_ids, *wrong.call, mode)))
+    missed = {(lead, length) for lead, length, y in tried if not named(y, "ValueError")}
     bug = None
     if len(missed) == len(tried) // 2:
         bug = "length-unchecked"
-    elif missed == {(shape, length) for shape, length, _ in tried if length == 1}:
+    elif missed == {(lead, length) for lead, length, _ in tried if length == 1}:
         bug = "one-id-spread"
-    for shape, length, outcome in tried:
-        what = f"{length} adapter_id{'s' * (length > 1)} for x {shape}"
-        _judge(outcome, "ValueError", what, bug)
+    for lead, length, outcome in tried:
+        what = f"{length} adapter_id{'s' * (length > 1)} for x {(*lead, IN)}"
+        judge(outcome, "ValueError", what, bug)
 
 
-def after_error(kata, weight, bias, A, B, x, ids):
-    layer = make(kata, weight, bias, A, B)
+def after_error(kata, layer, x, more):
+    (ids,), layer = more, made(kata, *layer)
     try:
         layer(x, ids)
-    except (IndexError, ValueError):
-        return x, ids, layer.lora_A, layer.lora_B, layer.base.weight
+    except (IndexError, ValueError) as error:
+        del error
     return x, ids, layer.lora_A, layer.lora_B, layer.base.weight
 
 
 @part("errors")
 def test_errors_change_nothing(stage, draw):
     """An error leaves x, adapter_ids and the parameters as they were."""
-    W, b, A, B = pieces(draw)
-    x = draw(ROWS, IN)
-    for ids in (torch.tensor([-1, 3, 0, -1, N, 2, 1, 0]), torch.tensor([-1, 0, 2])):
+    for ids in ([-1, 3, 0, -1, N, 2, 1, 0], [-1, 0, 2]):
+        case = having_ids(MULTI.case(draw, ROWS), ids)
+        W, _, A, B = case.values
         names = "x", "adapter_ids", "lora_A", "lora_B", "base.weight"
-        for name, got, was in zip(names, stage(after_error, W, b, A, B, x, ids), (x, ids, A, B, W)):
+        held = zip(names, stage(after_error, *case.call), (case.x, *case.more, A, B, W))
+        for name, got, was in held:
             same(got, was, f"{name}, after an error,")
 
 
 # cost
 
 
-def cost(kata, weight, bias, A, B, x, ids):
-    layer = make(kata, weight, bias, A, B)
+def cost(kata, layer, x, more):
+    _, _, bias, *_ = layer
+    (ids,), layer = more, made(kata, *layer)
     for factor in (layer.lora_A, layer.lora_B):
         factor.requires_grad_(bias is not None)  # and frozen too
 
@@ -1137,9 +819,9 @@ def test_operators_do_not_grow(stage, draw):
     """The number of dispatched operators grows neither with B nor with num_adapters."""
 
     def ops(rows, n, bias=True, dtype=torch.float32):
-        W, b, A, B = pieces(draw, dtype, n=n, out=6, into=8, rank=2)
-        x = draw(rows, 2, 8, dtype=dtype)
-        return stage(cost, W, b if bias else None, A, B, x, spread(rows, n))[0]
+        sizes = {"n": n, "out": 6, "into": 8, "rank": 2}
+        case = MULTI.case(draw, rows, 2, dtype=dtype, bias=bias, **sizes)
+        return stage(cost, *having_ids(case, spread(rows, n)).call)[0]
 
     few, rows, adapters = ops(4, 2), ops(400, 2), ops(4, 80)
     both = ops(400, 80)
@@ -1167,10 +849,10 @@ def test_no_merged_weights(stage, draw):
         (3, torch.bfloat16, [2, 0, -1, 1, 1, 0, 2]),
         (N, torch.float64, [3, 0, -1, 4, 1, 3, 2, 0]),
     ):
-        W, b, A, B = pieces(draw, dtype, n=n, out=out, into=into, rank=2)
-        bias = None if dtype == torch.bfloat16 else b  # then the factors are frozen too
-        x = draw(len(ids), 2, into, dtype=dtype)
-        largest = stage(cost, W, bias, A, B, x, torch.tensor(ids))[1]
+        bias = dtype != torch.bfloat16  # without one the factors are frozen too
+        sizes = {"n": n, "out": out, "into": into, "rank": 2}
+        case = MULTI.case(draw, len(ids), 2, dtype=dtype, bias=bias, **sizes)
+        largest = stage(cost, *having_ids(case, ids).call)[1]
         weights = largest // (out * into)
         known = {n: "merged-all", n + 1: "merged-all"}
         known |= {len(ids): "merged-per-row", len(ids) - 1: "merged-per-row"}
@@ -1182,35 +864,8 @@ def test_no_merged_weights(stage, draw):
 # gpu
 
 
-def places(kata, weight, bias, device):
-    layer = kata.MultiLoRALinear(linear(weight, bias).to(device), 2, rank=3)
-    return layer.lora_A.device.type, layer.lora_B.device.type
-
-
-def on_device(kata, weight, bias, A, B, x, ids, g, device):
-    weight, bias, A, B, x, ids, g = (t.to(device) for t in (weight, bias, A, B, x, ids, g))
-    layer = make(kata, weight, bias, A, B)
-    x = x.requires_grad_()
-    y = layer(x, ids)
-    (y * g).sum().backward()
-    return y, y.device.type, x.grad, layer.lora_A.grad, layer.lora_B.grad
-
-
 @part("gpu")
 def test_same_on_the_accelerator(stage, draw):
     """Outputs and gradients on the accelerator are those of the CPU, and nothing stays behind."""
-    W, b, A, B = values = pieces(draw)
-    for name, place in zip(("lora_A", "lora_B"), stage(places, W, b, stage.device)):
-        where = f"{name} is on {place}; the base is on {stage.device}"
-        require(place == stage.device, where, "cpu-factors")
-    ids = mixed(draw)
-    for between in ((), (4,)):
-        x, g = draw(ROWS, *between, IN), draw(ROWS, *between, OUT)
-        y, place, to_x, to_a, to_b = stage(on_device, *values, x, ids, g, stage.device)
-        require(place == stage.device, f"the output is on {place}, x is on {stage.device}")
-        near(y, sum(oracle(x, ids, *values)), rtol=1e-3, atol=1e-3)
-        back = g.double() @ W.double()
-        back += through(g, ALPHA / RANK * (B.double() @ A.double()).mT, ids)
-        near(to_x, back, what="the gradient to x", rtol=1e-3, atol=1e-3)
-        for name, got, want in zip(("lora_A", "lora_B"), (to_a, to_b), exact(x, ids, g, A, B)):
-            near(got, want, what=f"the gradient of {name}", rtol=1e-3, atol=1e-3)
+    for case in (MULTI.case(draw, ROWS), MULTI.case(draw, ROWS, 4)):
+        wrapped.accelerator(stage, case)
