@@ -231,7 +231,7 @@ class _Stage:
 
 def _call(frame: types.FrameType, number: int) -> list[str]:
     """The probe's line that led to the exception, and what its names stood for."""
-    code = linecache.getline(PROBE_FILE, number).strip()
+    code = linecache.getline(PROBE_FILE, number).strip().removeprefix("return ")
     words = set(code.replace(".", " ").translate(_BRACKETS).split())
     shapes = [
         f"{name}: {_describe(value)}"

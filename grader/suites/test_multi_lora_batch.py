@@ -225,7 +225,7 @@ def test_non_contiguous_inputs(stage, draw):
     turned = x.transpose(0, 1)
     crossed = turned.unflatten(1, (2, 3)).transpose(1, 2)
     views = turned, turned[:, ::2], crossed, x[0, :1].expand(ROWS, -1)
-    require(fits(stage, case), "the output for a contiguous x is not what it should be")
+    all_right(stage, [case])
     with blame("contiguous-only", "view size is not compatible", "contiguous"):
         ys = stage(run_strided, case.layer, x, *case.more)
     for y, view in zip(ys, views, strict=True):
