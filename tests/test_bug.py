@@ -73,6 +73,7 @@ def test_rating() -> None:
     assert rate(100, gave_up=True) is Rating.AGAIN
 
 
+@pytest.mark.slow
 def test_a_hunt_from_planting_to_schedule(kata: Kata, tmp_path: Path) -> None:
     """Plant, look, fail, take hints, mend, judge: graded, revealed after passing, scheduled."""
     home = tmp_path / "home"
@@ -163,6 +164,7 @@ def test_random_takes_no_open_one_and_needs_no_torch(kata: Kata, tmp_path: Path)
     assert slugs[0][1] != slugs[1][1]
 
 
+@pytest.mark.slow
 def test_piped_lines_drive_it(tmp_path: Path, environment: dict[str, str]) -> None:
     """Diagnosis and judgement come from standard input."""
     run = [sys.executable, "-m", "grader", "bug"]

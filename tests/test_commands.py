@@ -5,11 +5,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from grader import content
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.mark.slow
 def test_a_round_from_start_to_pass(kata: Kata, tmp_path: Path) -> None:
     """start, run the stub, solve, run, history, reset, restore: and nothing is lost."""
     file = tmp_path / "work" / "lora_linear.py"
@@ -88,6 +91,7 @@ def test_pages_need_no_torch(kata: Kata, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_only_html_pages_need_their_templates(kata: Kata, tmp_path: Path) -> None:
     """Jinja2 is imported when such a page is made, and by no other command."""
     (tmp_path / "jinja2.py").write_text("raise RuntimeError('jinja2 was imported')\n")
@@ -124,6 +128,7 @@ def test_init_lays_out_stubs(kata: Kata, tmp_path: Path) -> None:
     assert (folder / "lora_linear.py").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_doctor(kata: Kata) -> None:
     """doctor finds what grading needs."""
     done = kata("doctor", "--json")

@@ -7,6 +7,8 @@ import torch
 from models import Encoder, solution, toy_task
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 TARGETS = [f"blocks.{i}.{name}" for i in range(2) for name in ("q_proj", "v_proj", "up", "down")]
 
 

@@ -6,7 +6,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from grader import content
+
+pytestmark = pytest.mark.slow
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = sorted(folder.name for folder in GOLDEN.iterdir())

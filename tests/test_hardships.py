@@ -19,6 +19,8 @@ import pytest
 from grader import content
 from grader.practice import stubs
 
+pytestmark = pytest.mark.slow
+
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 CLONE = Path(__file__).parent.parent
 KATA = [sys.executable, "-m", "grader"]

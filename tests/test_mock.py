@@ -41,6 +41,8 @@ from grader.store import Store
 from grader.store.attempts import Standing
 from grader.views import interview as pages
 
+pytestmark = pytest.mark.slow
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 

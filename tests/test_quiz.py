@@ -643,6 +643,7 @@ def test_rating() -> None:
 _ACKNOWLEDGED = ("Model answer\n", "2 of 4 points, which", "Rated good.")
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments_loses_nothing_acknowledged(
     clone: Path, around: Environment, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from grader.exam.examiner import Examiner
 from grader.exam.verdict import Kind, Outcome, Part, Trouble
 from grader.practice import stubs
 
+pytestmark = pytest.mark.slow
+
 FILES = Path(__file__).parent / "files"
 KATAS = sorted(content.solutions().glob("*.py"))
 SOLUTION = content.solution("lora_linear").read_text()
