@@ -128,6 +128,13 @@ def test_init_lays_out_stubs(kata: Kata, tmp_path: Path) -> None:
     assert (folder / "lora_linear.py").read_text() == "mine"
 
 
+def test_start_makes_it_the_current_kata(kata: Kata) -> None:
+    """`run` without a slug grades what was started last, even if its stub lay there already."""
+    kata("init", ".")
+    kata("start", "lora_linear")
+    assert json.loads(kata("run", "--json").stdout)["slug"] == "lora_linear"
+
+
 @pytest.mark.slow
 def test_doctor(kata: Kata) -> None:
     """doctor finds what grading needs."""
