@@ -37,7 +37,9 @@ sources = {path.stem: path.read_bytes() for path in sorted(content.solutions().g
 with Examiner() as examiner:
     for turn in range(2):  # suites are collected in the first
         began = time.perf_counter()
-        assert all(examiner.grade(slug, source).passed for slug, source in sources.items())
+        for slug, source in sources.items():
+            verdict = examiner.grade(slug, source)
+            assert verdict.passed, f"{slug} at seed {verdict.seed}"
     print(time.perf_counter() - began)
 """
 COMMANDS = {
