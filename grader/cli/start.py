@@ -1,6 +1,5 @@
 """start: a fresh stub and the clock."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -28,8 +27,6 @@ def begin(slug: str, workspace: Path | None, reason: Reason) -> None:
     with Store.open(create=True) as store:
         kept = put(path, slug, stubs.stub(slug).encode(), reason, store.attempts, now)
         store.attempts.begin_round(slug, now)
-    with suppress(OSError):
-        path.touch()  # `run` grades the file that changed last; an untouched stub did not
     say_kept(slug, kept)
     par = catalog.card(slug).minutes
     terminal.say(

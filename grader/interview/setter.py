@@ -21,7 +21,6 @@ from grader.practice import hunt
 from grader.recall import numbers
 from grader.recall.bank import Question
 
-MINUTES = (15, 120)
 _ANSWER, _DIG = 2, 1  # minutes
 _DIGS = {Grade.JUNIOR: 1, Grade.SENIOR: 2, Grade.STAFF: 3}
 _HUNT_FROM, _DIGS_FROM, _TWO_FROM = 30, 30, 60

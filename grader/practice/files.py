@@ -44,12 +44,15 @@ def read(path: Path) -> bytes | None:
 def replace(path: Path, source: bytes, keep: Callable[[bytes], None]) -> None:
     """Put `source` at `path` in one step, after `keep` has stored what is there now.
 
-    `keep` is called with other bytes than `source` only. A symbolic link stays one: the file it
-    points to is replaced. Permissions stay. Raises UsageFault if the file cannot be read or
-    written, and whatever `keep` raises; the old file is untouched then.
+    `keep` is called with other bytes than `source` only; the same ones stay, as changed now (`run`
+    grades the file that changed last). A symbolic link stays one: the file it points to is
+    replaced. Permissions stay. Raises UsageFault if the file cannot be read or written, and
+    whatever `keep` raises; the old file is untouched then.
     """
     there = read(path)
     if there == source:
+        with contextlib.suppress(OSError):
+            path.touch()
         return
     if there is not None:
         keep(there)

@@ -7,37 +7,28 @@ from torch.nn import functional as F
 
 from grader.exam.checks import LearnerRaised, blame, described, fail, near, part, require, tensor
 from grader.exam.kit import linear, need, set_
-from grader.suites.shared import lowrank, plain, wrapped
+from grader.suites.shared import lowrank, plain, quantizers, wrapped
 from grader.suites.shared.lowrank import ALPHA, FACTORS, RANK
 from grader.suites.shared.plain import Plain
+from grader.suites.shared.quantizers import LEVELS, MIDDLES
 from grader.suites.shared.wrapped import ABSENT, MODES, borrowed, called, learning, writing
 
 # 180 values in blocks of 24: blocks run over the ends of rows, and the last one is short.
 OUT, IN, SIZE = 10, 18, 24
 STORED = ("codes", "absmax")
 
-# Appendix E of the paper.
-_BELOW = (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453)
-_BELOW += (-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0)
-_ABOVE = (0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224)
-_ABOVE += (0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
-LEVELS = torch.tensor(_BELOW + _ABOVE, dtype=torch.float64)
-MIDDLES = (LEVELS[1:] + LEVELS[:-1]) / 2
-
 
 def scaled(weight, size):
     """Each value over its block's absolute maximum, and that maximum: both (numel,) float64."""
-    flat = weight.double().reshape(-1)
-    n = flat.numel()
-    top = F.pad(flat, (0, -n % size)).view(-1, size).abs().amax(1)
-    top = top.repeat_interleave(size)[:n]
-    return flat / top.clamp(min=1e-300), top
+    n = weight.numel()
+    values, tops = quantizers.scaled(weight.double().reshape(-1), size, quantizers.largest)
+    return values[:n], quantizers.per_value(tops, size, n)
 
 
 def quantized(weight, size=SIZE):
     """The weight as it is after quantizing and decoding, float64."""
     values, top = scaled(weight, size)
-    return (LEVELS[torch.bucketize(values, MIDDLES)] * top).reshape(weight.shape)
+    return (LEVELS[quantizers.nearest(values)] * top).reshape(weight.shape)
 
 
 def in_64(weight, size):
@@ -46,7 +37,7 @@ def in_64(weight, size):
     tops = top[::size].repeat_interleave(64)[: top.numel()]
     if tops.numel() < top.numel():  # that fails
         return weight.double() * float("nan")
-    return (LEVELS[torch.bucketize(values, MIDDLES)] * tops).reshape(weight.shape)
+    return (LEVELS[quantizers.nearest(values)] * tops).reshape(weight.shape)
 
 
 def pieces(draw, dtype=torch.float32, out=OUT, into=IN, rank=RANK, sizes=(SIZE,)):
@@ -229,7 +220,7 @@ def test_codes_and_absmax(stage, draw):
         require(codes.dtype == torch.uint8, f"codes are {described(codes)}, expected uint8")
         require(absmax.dtype == torch.float32, f"absmax is {described(absmax)}, expected float32")
         pairs = torch.stack([codes >> 4, codes & 15], 1).flatten()[:n].long()
-        got = LEVELS[pairs] * absmax.double().repeat_interleave(size)[:n]
+        got = LEVELS[pairs] * quantizers.per_value(absmax, size, n)
         near(
             got.view(OUT, IN),
             quantized(W, size),
