@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grader import content
+from grader import catalog, content
+from grader.recall import bank
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -117,6 +118,26 @@ def test_show_tells_the_task_and_not_the_answer(kata: Kata) -> None:
     assert "lora_A" in page
     assert "The input is not changed in place." in page
     assert "kaiming" not in page
+
+
+def test_show_says_why_it_is_asked_and_names_its_questions(kata: Kata) -> None:
+    """Each page has the catalogue's reason, in two lines, and the bank's questions, whole."""
+    for card in catalog.cards():
+        page = kata("show", card.slug).stdout.splitlines()
+        why = page.index(next(line for line in page if line.startswith("Why it is asked: ")))
+        assert not page[why + 1] or not page[why + 2], f"{card.slug}: more than two lines"
+        ids = [question.id for question in bank.load() if card.slug in question.katas]
+        assert all(id in "\n".join(page) for id in ids), card.slug
+
+
+def test_only_tracks_with_katas_are_offered(kata: Kata) -> None:
+    """list and mock offer the tracks that the catalogue fills, in teaching order."""
+    offered = f"[{'|'.join(catalog.tracks())}]"
+    assert catalog.tracks()[0] == "core"
+    for command in ("list", "mock"):
+        assert offered in "".join(kata(command, "--help").stdout.split())
+    for track in set(catalog.TRACKS) - set(catalog.tracks()):
+        assert kata("list", "--track", track).returncode == 2
 
 
 def test_init_lays_out_stubs(kata: Kata, tmp_path: Path) -> None:

@@ -64,12 +64,13 @@ class Spared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The second document: everything about a kata beyond its card."""
+    """The second document: everything about a kata beyond its card. `asked` says why an
+    interviewer asks it, in two lines at most."""
 
+    asked: str
     hints: tuple[str, ...]
     bugs: tuple[Bug, ...]
     sources: tuple[str, ...]
-    questions: tuple[str, ...] = ()
     spared: tuple[Spared, ...] = ()
 
     def bug(self, bug_id: str) -> Bug:
@@ -115,6 +116,11 @@ def cards() -> tuple[Card, ...]:
     """All cards in teaching order: by track, then by number."""
     found = (card(path.stem) for path in _HERE.glob("*.yaml"))
     return tuple(sorted(found, key=lambda c: (TRACKS.index(c.track), c.order)))
+
+
+def tracks() -> list[str]:
+    """The tracks that have katas, in teaching order."""
+    return list(dict.fromkeys(card.track for card in cards()))
 
 
 def slugs() -> list[str]:

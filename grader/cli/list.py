@@ -9,7 +9,7 @@ from grader.store.attempts import Standing
 
 
 @click.command("list")
-@click.option("--track", type=click.Choice(catalog.TRACKS), help="This track alone.")
+@click.option("--track", type=click.Choice(catalog.tracks()), help="This track alone.")
 @common.as_json
 def list_command(track: str | None, json_: bool) -> None:
     """Katas in teaching order, with status, what is due, best time and par time."""

@@ -9,9 +9,12 @@ from grader.cli import common, terminal
 @click.command("show")
 @common.slug
 def show_command(slug: str) -> None:
-    """The task SLUG: contract, checked rules, tolerance, par time."""
+    """The task SLUG: why it is asked, contract, checked rules, par time, its questions."""
     from grader.practice import contract
+    from grader.recall import bank
     from grader.views import task
 
-    page = task.page(catalog.card(slug), contract.task(slug), terminal.width(), terminal.colour())
-    terminal.say(*page)
+    card, asked = catalog.card(slug), catalog.entry(slug).asked
+    questions = [question.id for question in bank.load() if slug in question.katas]
+    width, colour = terminal.width(), terminal.colour()
+    terminal.say(*task.page(card, asked, contract.task(slug), questions, width, colour))

@@ -28,8 +28,6 @@ def page(rows: Sequence[Row], end: datetime, width: int, colour: bool) -> list[s
 
     What is due before `end`, the end of the study day, is due now.
     """
-    if not rows:
-        return ["No kata is in this track yet. `kata list` shows all there are."]
     shown = len(_HEAD) - (width < _NARROW)  # the difficulty is what a narrow screen can spare
     cells = [_HEAD, *(_cells(row, end) for row in rows)]
     table = columns((row[:shown] for row in cells), right=frozenset({4, 5}))

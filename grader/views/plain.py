@@ -61,9 +61,11 @@ def paint(text: str, style: str, colour: bool) -> str:
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
     """Lines no wider than `width`, the first after `first`, the others after `rest`."""
     indent = " " * len(first) if rest is None else rest
-    return textwrap.wrap(
-        text, max(width, len(indent) + 20), initial_indent=first, subsequent_indent=indent
-    ) or [first.rstrip()]
+    wide = max(width, len(indent) + 20)
+    lines = textwrap.wrap(
+        text, wide, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return lines or [first.rstrip()]
 
 
 def painted(

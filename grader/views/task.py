@@ -1,5 +1,7 @@
 """The page of `kata show`."""
 
+from collections.abc import Sequence
+
 from grader.catalog import Card
 from grader.exam.verdict import CORE, Part
 from grader.practice.contract import Task
@@ -11,11 +13,18 @@ _TOLERANCE = (
 )
 
 
-def page(card: Card, task: Task, width: int, colour: bool) -> list[str]:
-    """What to write, what is checked, how exactly and in what time."""
+def page(
+    card: Card, asked: str, task: Task, questions: Sequence[str], width: int, colour: bool
+) -> list[str]:
+    """What to write, why it is asked, what is checked, how exactly and in what time.
+
+    `questions` are the ids of the bank's questions that belong to the kata.
+    """
     lines = [
         paint(f"{card.slug} · {card.title}", "bold", colour),
         paint(f"{card.track}, {card.difficulty}, par {card.minutes} minutes", "dim", colour),
+        "",
+        *wrapped(asked, width, "Why it is asked: ", ""),
         "",
         *task.intro.splitlines(),
         "",
@@ -28,7 +37,11 @@ def page(card: Card, task: Task, width: int, colour: bool) -> list[str]:
     ):
         if parts:
             lines += ["", paint(title, "bold", colour), *_rules(task, parts, width)]
-    return [*lines, "", *wrapped(_TOLERANCE, width), f"Next: `kata start {card.slug}`."]
+    lines += ["", *wrapped(_TOLERANCE, width)]
+    if questions:
+        about = f"{', '.join(questions)} (`kata quiz --ask ID`)."
+        lines += ["", *wrapped(about, width, "Its questions: ", "")]
+    return [*lines, "", f"Next: `kata start {card.slug}`."]
 
 
 def _rules(task: Task, parts: list[Part], width: int) -> list[str]:
