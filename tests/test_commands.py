@@ -130,6 +130,19 @@ def test_show_says_why_it_is_asked_and_names_its_questions(kata: Kata) -> None:
         assert all(id in "\n".join(page) for id in ids), card.slug
 
 
+def test_katas_build_on_earlier_ones(kata: Kata) -> None:
+    """What a kata needs comes before it on the way; list, --json and its page say it."""
+    listed = json.loads(kata("list", "--json").stdout)["katas"]
+    numbers = {row["slug"]: row["order"] for row in listed}
+    assert len(set(numbers.values())) == len(numbers)
+    for row in listed:
+        assert all(numbers[need] < row["order"] for need in row["needs"]), row["slug"]
+    head, *_ = kata("list", COLUMNS="120").stdout.splitlines()[1:]
+    assert head.split() == ["#", "kata", "status", "due", "best", "par", "after", "difficulty"]
+    assert max(map(len, kata("list", COLUMNS="60").stdout.splitlines())) <= 60
+    assert "after lora_linear and nf4_quantize" in kata("show", "qlora_linear").stdout
+
+
 def test_only_tracks_with_katas_are_offered(kata: Kata) -> None:
     """list and mock offer the tracks that the catalogue fills, in teaching order."""
     offered = f"[{'|'.join(catalog.tracks())}]"

@@ -157,7 +157,7 @@ def test_list_shows_what_is_due(kata: Kata, memory: Memory) -> None:
     repetition.rate(memory, "kata:inject_lora", Rating.GOOD, NOW - timedelta(days=9))
     repetition.rate(memory, "kata:adapter_block", Rating.GOOD, NOW)
     page = kata("list", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
-    lines = {line.split()[0]: line for line in page.splitlines() if line.strip()}
+    lines = {line.split()[1]: line for line in page.splitlines() if len(line.split()) > 1}
     assert " now " in lines["inject_lora"]
     assert " 2 d " in lines["adapter_block"]
     assert "1 due. Next: `kata start inject_lora`." in page

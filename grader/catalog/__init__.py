@@ -24,7 +24,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a list shows. `order` is the place in the teaching order (the number in the
-    contracts), `minutes` the par time, `defines` the names a submission must define."""
+    contracts), `minutes` the par time, `defines` the names a submission must define, `needs` the
+    slugs of earlier katas that it builds on."""
 
     slug: str
     title: str
@@ -34,6 +35,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     minutes: int
     defines: tuple[str, ...]
     summary: str
+    needs: tuple[str, ...] = ()
 
 
 class Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,6 +29,8 @@ def katas(rows: "Sequence[Row]", end: datetime) -> Object:
                 "slug": card.slug,
                 "title": card.title,
                 "track": card.track,
+                "order": card.order,
+                "needs": card.needs,
                 "difficulty": card.difficulty,
                 "minutes": card.minutes,
                 "level": standing.level,

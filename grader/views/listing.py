@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from grader import catalog
 from grader.catalog import Card
 from grader.exam.verdict import Level
 from grader.store.attempts import Standing
 from grader.views.plain import clock, columns, counted, paint
 
-_HEAD = ("", "kata", "status", "due", "best", "par", "difficulty")
-_NARROW = 72
+_HEAD = ("", "#", "kata", "status", "due", "best", "par", "after", "difficulty")
+_SPARED = 2  # columns that a narrow screen can do without, from the right
 _MARKS = {Level.COMPLETE: "✓", Level.CORE: "·", Level.NONE: " "}
 _STYLES = {Level.COMPLETE: "green", Level.CORE: "yellow"}
 
@@ -26,11 +27,15 @@ class Row(NamedTuple):
 def page(rows: Sequence[Row], end: datetime, width: int, colour: bool) -> list[str]:
     """Katas by track, in the order they come; then how many are passed and what is next.
 
+    Each has its number, and the numbers of those that it builds on.
     What is due before `end`, the end of the study day, is due now.
     """
-    shown = len(_HEAD) - (width < _NARROW)  # the difficulty is what a narrow screen can spare
     cells = [_HEAD, *(_cells(row, end) for row in rows)]
-    table = columns((row[:shown] for row in cells), right=frozenset({4, 5}))
+    for spared in range(_SPARED + 1):
+        shown = len(_HEAD) - spared
+        table = columns((row[:shown] for row in cells), right=frozenset({1, 5, 6}))
+        if max(map(len, table)) + len("  ") <= width:
+            break
     lines: list[str] = []
     track = None
     for line, (card, standing, _) in zip(table[1:], rows, strict=True):
@@ -59,10 +64,12 @@ def _cells(row: Row, end: datetime) -> tuple[str, ...]:
     best = "–" if standing.best_s is None else clock(standing.best_s)
     return (
         _MARKS[standing.level],
+        str(card.order),
         card.slug,
         words[standing.level],
         "–" if due is None else "now" if due < end else f"{(due - end).days + 1} d",
         best,
         f"{card.minutes} min",
+        ", ".join(str(catalog.card(slug).order) for slug in card.needs),
         card.difficulty,
     )

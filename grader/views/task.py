@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from grader.catalog import Card
 from grader.exam.verdict import CORE, Part
 from grader.practice.contract import Task
-from grader.views.plain import paint, wrapped
+from grader.views.plain import paint, painted, wrapped
 
 _TOLERANCE = (
     "Tolerance, relative and absolute: float32 1e-4 and 1e-5, float64 1e-9, bfloat16 4e-2, "
@@ -20,9 +20,11 @@ def page(
 
     `questions` are the ids of the bank's questions that belong to the kata.
     """
+    after = f", after {' and '.join(card.needs)}" if card.needs else ""
+    about = f"{card.track}, {card.difficulty}, par {card.minutes} minutes{after}"
     lines = [
         paint(f"{card.slug} · {card.title}", "bold", colour),
-        paint(f"{card.track}, {card.difficulty}, par {card.minutes} minutes", "dim", colour),
+        *painted(about, "dim", width, colour),
         "",
         *wrapped(asked, width, "Why it is asked: ", ""),
         "",
