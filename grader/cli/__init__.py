@@ -16,6 +16,7 @@ _COMMANDS = {
     "list": "Katas with status, best time and par time.",
     "show": "The task: contract, parts, par time.",
     "start": "A fresh stub; starts the clock. The old file is kept.",
+    "next": "Start the kata that is due, or comes next.",
     "run": "Grade a kata's file.",
     "hint": "The next hint of the ladder.",
     "solution": "The reference solution (noted as seen).",

@@ -10,7 +10,7 @@ import click
 from grader import catalog
 from grader.cli import terminal
 from grader.errors import UsageFault
-from grader.practice import files
+from grader.practice import current, files
 from grader.practice import workspace as workspaces
 from grader.practice.workspace import Workspace
 from grader.store import Store, StoreError
@@ -40,7 +40,18 @@ class Slug(ParamType[str]):
         return [CompletionItem(slug) for slug in catalog.slugs() if slug.startswith(incomplete)]
 
 
+def _current(ctx: Any, param: Any, value: str | None) -> str | None:
+    if value is not None or ctx.resilient_parsing:
+        return value
+    with Store.open(create=False) as store:
+        found = current.read(store)
+    if found is None:
+        raise UsageFault("No kata is current: `kata start SLUG` begins one, or name it.")
+    return found.slug
+
+
 slug = click.argument("slug", type=Slug())
+slug_or_current = click.argument("slug", type=Slug(), required=False, callback=_current)
 in_workspace = click.option(
     "--workspace",
     metavar="DIR",

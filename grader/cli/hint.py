@@ -10,9 +10,9 @@ from grader.views.plain import wrapped
 
 
 @click.command("hint")
-@common.slug
+@common.slug_or_current
 def hint_command(slug: str) -> None:
-    """The next hint for SLUG; a new round begins the ladder anew."""
+    """The next hint for SLUG, or the current kata; a new round begins the ladder anew."""
     hints = catalog.entry(slug).hints
     with Store.open(create=True) as store:
         rung = store.attempts.next_hint(slug, len(hints), clock.now())

@@ -7,10 +7,10 @@ from grader.store import Store
 
 
 @click.command("history")
-@common.slug
+@common.slug_or_current
 @common.as_json
 def history_command(slug: str, json_: bool) -> None:
-    """Kept versions of SLUG and the attempts made with them."""
+    """Kept versions of SLUG, or the current kata, and the attempts made with them."""
     from grader.views import history, json
 
     with Store.open(create=False) as store:

@@ -1,5 +1,6 @@
 """init: a workspace of stubs."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -24,7 +25,8 @@ def init_command(folder: Path) -> None:
     there = (
         f"; {counted(kept, 'file')} already there stayed as {'it is' if kept == 1 else 'they are'}"
     )
+    go = "" if folder.samefile(".") else f"`cd {shlex.quote(workspace.shown(folder))}`, then "
     terminal.say(
         f"{workspace.shown(folder)}: {counted(len(new), 'new stub')}{there if kept else ''}.",
-        "Next: `kata list` shows what there is, `kata start SLUG` begins.",
+        f"Next: {go}`kata list` shows what there is, `kata start SLUG` begins.",
     )

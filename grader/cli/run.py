@@ -8,13 +8,13 @@ import click
 from grader import catalog, content
 from grader.cli import common, terminal
 from grader.errors import UsageFault
-from grader.exam.verdict import Level, Part, Verdict
-from grader.practice import clock, grading
-from grader.practice.workspace import shown
+from grader.exam.verdict import Part, Verdict
+from grader.practice import clock, current, grading
+from grader.practice.workspace import Workspace, shown
 from grader.store import Store, StoreError
 from grader.store.attempts import Reason, Recorded
-from grader.views import result  # before the submission runs, as all that is needed after it
-from grader.views.plain import when
+from grader.views import json, result  # before the submission runs, as what is needed after it
+from grader.views.plain import counted, when
 
 
 @click.command("run")
@@ -23,6 +23,7 @@ from grader.views.plain import when
 @click.option("--part", metavar="PART", help="Run this part alone.")
 @click.option("--seed", type=click.IntRange(0), help="Draw the inputs of an earlier run again.")
 @click.option("--solution", is_flag=True, help="Grade the reference solution.")
+@click.option("--all", "all_", is_flag=True, help="Grade every kata that is begun, a line each.")
 @common.as_json
 @common.in_workspace
 def run_command(
@@ -31,11 +32,17 @@ def run_command(
     part: str | None,
     seed: int | None,
     solution: bool,
+    all_: bool,
     json_: bool,
     workspace: Path | None,
 ) -> int:
-    """Grade SLUG, or the kata whose file was edited last."""
+    """Grade SLUG, or the current kata, or one whose file was edited since that was begun."""
+    if all_:
+        if slug is not None or file is not None or part is not None or solution:
+            raise UsageFault("--all grades all that is begun: leave out SLUG and other choices.")
+        return _all(common.find_workspace(workspace), seed, json_)
     slug, path, own = _target(slug, file, solution, workspace)
+    then = None if own is None else partial(current.make, slug=slug, space=own)
     only = None if part is None else _part(slug, part)
     with grading.Bench() as bench:
         graded = grading.grade(
@@ -45,6 +52,7 @@ def run_command(
             name=shown(path),
             now=clock.now(),
             keep=Reason.RUN if own else None,
+            then=lambda *_: then,
         )
     if json_:
         terminal.say_json(graded.verdict.as_json())
@@ -56,25 +64,67 @@ def run_command(
     return 0 if graded.verdict.passed else 1
 
 
+def _all(space: Workspace, seed: int | None, json_: bool) -> int:
+    """Grade every kata that is begun; 1 while one of them does not pass."""
+    slugs = current.begun(space)
+    if not slugs:
+        raise UsageFault(f"Nothing is edited in {space.folder}: `kata start SLUG` begins.")
+    verdicts = []
+    with grading.Bench() as bench:
+        for number, slug in enumerate(slugs):
+            path = space.path(slug)
+            with terminal.progress(number, len(slugs), slug):
+                graded = grading.grade(
+                    slug,
+                    path,
+                    partial(bench.judge, seed=seed),
+                    name=shown(path),
+                    now=clock.now(),
+                    keep=Reason.RUN,
+                )
+            verdicts.append(graded.verdict)
+            if not json_:
+                line = result.in_a_line(graded.verdict, terminal.width(), terminal.colour())
+                terminal.say(line)
+            if graded.trouble:
+                terminal.note(f"note: this attempt is not stored. {graded.trouble}")
+    passed = sum(verdict.passed for verdict in verdicts)
+    if json_:
+        terminal.say_json(json.verdicts(verdicts))
+    else:
+        terminal.say(f"{passed} of {counted(len(verdicts), 'kata')} passed.")
+    return 0 if passed == len(verdicts) else 1
+
+
 def _target(
     slug: str | None, file: Path | None, solution: bool, workspace: Path | None
-) -> tuple[str, Path, bool]:
-    """Kata, file, and whether that is the learner's own file, whose attempts count."""
+) -> tuple[str, Path, Workspace | None]:
+    """Kata, file, and its workspace if it is the learner's own file, whose attempts count."""
     if solution and file is not None:
         raise UsageFault("--solution and --file exclude each other.")
     if slug is None:
         if solution or file is not None:
             raise UsageFault("Which kata? Say `kata run SLUG` with --file and --solution.")
-        slug = common.find_workspace(workspace).latest(catalog.slugs())
+        slug = _current(common.find_workspace(workspace))
     if solution:
-        return slug, content.solution(slug), False
+        return slug, content.solution(slug), None
     if file is None:
-        return slug, common.find_workspace(workspace).existing(slug), True
+        space = common.find_workspace(workspace)
+        return slug, space.existing(slug), space
     try:
-        own = file.samefile(common.find_workspace(workspace).path(slug))
+        space = common.find_workspace(workspace)
+        return slug, file, space if file.samefile(space.path(slug)) else None
     except (OSError, UsageFault):  # no workspace, or no such file in it
-        own = False
-    return slug, file, own
+        return slug, file, None
+
+
+def _current(space: Workspace) -> str:
+    with Store.open(create=False) as store:
+        now = current.read(store)
+    slug = current.meant(now, space)
+    if now is not None and slug != now.slug:
+        terminal.note(f"{shown(space.path(slug))} was edited since: it is the current kata now.")
+    return slug
 
 
 def _part(slug: str, text: str) -> Part:
@@ -104,13 +154,8 @@ def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
 
 
 def _next(slug: str) -> str | None:
-    """The nearest kata after this one, in teaching order and round again, not passed yet."""
     try:
         with Store.open(create=False) as store:
-            standings = store.attempts.standings()
+            return current.following(slug, store.attempts.standings())
     except StoreError:
-        standings = {}
-    done = {slug, *(s for s, standing in standings.items() if standing.level is Level.COMPLETE)}
-    order = [card.slug for card in catalog.cards()]
-    place = order.index(slug)
-    return next((s for s in order[place:] + order[:place] if s not in done), None)
+        return current.following(slug, {})

@@ -7,9 +7,10 @@ from grader.cli import common, terminal
 
 
 @click.command("show")
-@common.slug
+@common.slug_or_current
 def show_command(slug: str) -> None:
-    """The task SLUG: why it is asked, contract, checked rules, par time, its questions."""
+    """The task SLUG, or the current kata: why it is asked, contract, what is checked, its
+    questions."""
     from grader.practice import contract
     from grader.recall import bank
     from grader.views import task

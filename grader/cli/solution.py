@@ -12,11 +12,11 @@ from grader.practice.workspace import shown
 
 
 @click.command("solution")
-@common.slug
+@common.slug_or_current
 @click.option("--diff", is_flag=True, help="What leads from your file to the reference.")
 @common.in_workspace
 def solution_command(slug: str, diff: bool, workspace: Path | None) -> None:
-    """The reference solution of SLUG (noted as seen)."""
+    """The reference solution of SLUG, or the current kata (noted as seen)."""
     text = stubs.solution(slug)
     if diff:
         text = _diff(slug, common.find_workspace(workspace).existing(slug), text)

@@ -6,7 +6,7 @@ import click
 
 from grader import catalog
 from grader.cli import common, terminal
-from grader.practice import clock, stubs
+from grader.practice import clock, current, stubs
 from grader.practice.workspace import put, shown
 from grader.store import Store
 from grader.store.attempts import Reason, Snapshot
@@ -22,16 +22,18 @@ def start_command(slug: str, workspace: Path | None) -> None:
 
 def begin(slug: str, workspace: Path | None, reason: Reason) -> None:
     """The stub in place of what is there, which is kept, and a new round."""
-    path = common.find_workspace(workspace).path(slug)
+    space = common.find_workspace(workspace)
+    path = space.path(slug)
     now = clock.now()
     with Store.open(create=True) as store:
         kept = put(path, slug, stubs.stub(slug).encode(), reason, store.attempts, now)
         store.attempts.begin_round(slug, now)
+        current.make(store, slug, space)
     say_kept(slug, kept)
     par = catalog.card(slug).minutes
     terminal.say(
         f"{shown(path)} is the blank stub. The clock runs; par is {par} minutes.",
-        f"Next: `kata show {slug}` tells the task, `kata run {slug}` grades it.",
+        f"Next: `kata show {slug}` tells the task, `kata run` grades it.",
     )
 
 

@@ -33,20 +33,6 @@ class Workspace:
             raise UsageFault(f"{shown(path)} does not exist. `kata start {slug}` makes it.")
         return path
 
-    def latest(self, slugs: Iterable[str]) -> str:
-        """The kata whose file was edited last. Raises UsageFault if the folder holds none."""
-        times = {}
-        for slug in slugs:
-            path = self.path(slug)
-            if path.is_file():
-                times[slug] = path.stat().st_mtime_ns
-        if not times:
-            raise UsageFault(
-                f"No kata is in {shown(self.folder)} yet. `kata list` names them, "
-                "`kata start SLUG` begins one."
-            )
-        return max(times, key=lambda slug: times[slug])
-
 
 def find(
     option: Path | None,

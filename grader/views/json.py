@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from grader.catalog import Card
+    from grader.exam.verdict import Verdict
     from grader.interview.paper import Paper
     from grader.interview.report import Report
     from grader.practice.plan import Forecast, Item, Plan
@@ -41,6 +42,17 @@ def katas(rows: "Sequence[Row]", end: datetime) -> Object:
             }
             for card, standing, due in rows
         ]
+    }
+
+
+def verdicts(found: "Sequence[Verdict]") -> Object:
+    """`kata run --all`: the objects that `kata run` gives for each."""
+    import msgspec
+
+    return {
+        "version": 1,
+        "passed": all(verdict.passed for verdict in found),
+        "katas": [msgspec.json.decode(verdict.as_json()) for verdict in found],
     }
 
 

@@ -40,6 +40,23 @@ def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str
     return [*lines, "", *_footer(verdict, around, ink)]
 
 
+def in_a_line(verdict: Verdict, width: int, colour: bool) -> str:
+    """The verdict among others: whether it passed, or what came first of what did not."""
+    mark, word, style = "✓", "passed", "green"
+    if not verdict.passed:
+        mark, word, style = "✗", "core complete", "yellow"
+        if not verdict.started:
+            mark, word = "·", "not started"
+        elif verdict.error is not None:
+            word, style = f"{verdict.error.kind}: {verdict.error.message}", "red"
+        elif verdict.headline is not None:
+            check = verdict.checks[verdict.headline]
+            style = "yellow" if verdict.level is Level.CORE else "red"
+            word = f"{check.part}: {check.message}"
+    text = f"{mark} {verdict.slug:24} {' '.join(word.split())}"
+    return paint(text if len(text) <= width else f"{text[: width - 1]}…", style, colour)
+
+
 def standing(verdict: Verdict, width: int, colour: bool) -> list[str]:
     """What kept the file from being judged, or how far each part is: nothing of what is wrong."""
     ink, lines = _Ink(width, colour), []

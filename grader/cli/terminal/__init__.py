@@ -7,12 +7,14 @@ command keeps its exit code.
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from grader.errors import KataError
 from grader.views.plain import ENCODING_ERRORS, wrapped
 
-_WIDEST = 100
+_WIDEST, _BAR = 100, 20
 
 
 class OutputFault(KataError):
@@ -55,6 +57,21 @@ def say(*lines: str) -> None:
 def tell(*texts: str) -> None:
     """Sentences of a result, each wrapped to the width."""
     say(*(line for text in texts for line in wrapped(text, width())))
+
+
+@contextmanager
+def progress(done: int, of: int, doing: str) -> Iterator[None]:
+    """A bar on the last line while something is done, where someone looks on."""
+    live = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if live:
+        full = _BAR * done // of
+        bar = "█" * full + "░" * (_BAR - full)
+        _write(sys.stderr, f"{bar} {done + 1} of {of}: {doing}")
+    try:
+        yield
+    finally:
+        if live:
+            _write(sys.stderr, "\r\x1b[K")
 
 
 def say_json(value: Any) -> None:

@@ -1,0 +1,23 @@
+"""next: the kata that is due or comes next, begun."""
+
+from pathlib import Path
+
+import click
+
+from grader.cli import common, terminal
+from grader.cli.start import begin
+from grader.practice import clock, current
+from grader.store import Store
+from grader.store.attempts import Reason
+
+
+@click.command("next")
+@common.in_workspace
+def next_command(workspace: Path | None) -> None:
+    """Start the kata that is due, or the next one not passed yet. The old file is kept."""
+    with Store.open(create=False) as store:
+        slug = current.upcoming(store, clock.now().astimezone())
+    if slug is None:
+        terminal.say("All katas are passed and none is due. `kata list` shows them.")
+        return
+    begin(slug, workspace, Reason.START)
