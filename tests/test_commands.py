@@ -10,6 +10,7 @@ import pytest
 from grader import catalog, content
 from grader.recall import bank
 
+GOLDEN = Path(__file__).parent / "golden"
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -73,6 +74,32 @@ def test_hints_climb_the_ladder(kata: Kata) -> None:
     """Each call shows the next hint; the last says where the solution is."""
     assert "Hint 1 of 4" in kata("hint", "lora_linear").stdout
     assert "Hint 2 of 4" in kata("hint", "lora_linear").stdout
+
+
+@pytest.mark.slow
+def test_mends_are_said_last(kata: Kata, tmp_path: Path) -> None:
+    """A run says what is wrong, how it shows and why; how to mend it is the last hint, or asked
+    for. The ladder begins with what failed last."""
+    mend = "scale = alpha / rank"
+    file = tmp_path / "work" / "lora_linear.py"
+    file.write_bytes((GOLDEN / "one_mistake" / "lora_linear.py").read_bytes())
+    page = kata("run", "lora_linear", "--seed", "7", COLUMNS="80").stdout
+    assert page.index("shows as:") < page.index("why:")
+    assert mend not in page
+    assert len(page.splitlines()) < 24
+    assert max(map(len, page.splitlines())) <= 80
+    assert mend in kata("run", "--part", "forward", "--more").stdout
+    for rung in range(1, 6):
+        said = kata("hint").stdout
+        assert said.startswith("Your last run: The branch is scaled by alpha, not by alpha / rank")
+        assert f"Hint {rung} of 5" in said
+        assert (mend in said) == (rung == 5)
+    file.write_text("x = (")
+    kata("run")
+    assert "Your last run: syntax: SyntaxError" in kata("hint").stdout
+    file.write_bytes(content.solution("lora_linear").read_bytes())
+    kata("run")
+    assert "Your last run" not in kata("hint").stdout
 
 
 def test_pages_need_no_torch(kata: Kata, tmp_path: Path) -> None:

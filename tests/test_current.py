@@ -86,7 +86,7 @@ def test_what_is_edited_counts_without_a_start(kata: Kata, work: Path) -> None:
 
 
 def test_another_workspace_has_edits_of_its_own(kata: Kata, work: Path, tmp_path: Path) -> None:
-    """The current kata goes with the learner; times of files in one folder say nothing of another."""
+    """The current kata goes with the learner; times in one folder say nothing of another."""
     kata("start", "ia3_linear")
     other = tmp_path / "other"
     kata("init", str(other))

@@ -9,13 +9,13 @@ WIDTH = 60
 
 
 def test_a_mistake_looks_the_same_on_every_page() -> None:
-    """After a grading, after a hunt and in a debrief: why, how it shows, how to mend it."""
+    """After a grading, after a hunt and in a debrief: how it shows, why, how to mend it."""
     bug = catalog.entry("lora_linear").bugs[0]
     check = Check(
         name="a_rule", part=Part.FORWARD, outcome=Outcome.FAILED, message="It is wrong.", bug=bug.id
     )
     verdict = Verdict(slug="lora_linear", seed=1, seconds=0.1, checks=(check,))
-    around = result.Around(catalog.card("lora_linear"), {bug.id: bug}, "lora_linear.py")
+    around = result.Around(catalog.card("lora_linear"), {bug.id: bug}, "lora_linear.py", more=True)
     best = Graded(round=1, by="save", passed=False, level=Level.NONE, parts={"forward": (0, 1)})
     pages = [
         result.page(verdict, around, WIDTH, colour=False),
@@ -24,7 +24,7 @@ def test_a_mistake_looks_the_same_on_every_page() -> None:
     ]
     said = []
     for page in pages:
-        at = next(n for n, line in enumerate(page) if line.startswith("  why:      "))
+        at = next(n for n, line in enumerate(page) if line.startswith("  shows as: "))
         text = "\n".join(page[at:])
         said.append(text.partition("\n\n")[0])
     assert said[0] == said[1] == said[2]

@@ -23,6 +23,7 @@ from grader.views.plain import counted, when
 @click.option("--part", metavar="PART", help="Run this part alone.")
 @click.option("--seed", type=click.IntRange(0), help="Draw the inputs of an earlier run again.")
 @click.option("--solution", is_flag=True, help="Grade the reference solution.")
+@click.option("--more", is_flag=True, help="Say how a mistake is mended, too.")
 @click.option("--all", "all_", is_flag=True, help="Grade every kata that is begun, a line each.")
 @common.as_json
 @common.in_workspace
@@ -32,6 +33,7 @@ def run_command(
     part: str | None,
     seed: int | None,
     solution: bool,
+    more: bool,
     all_: bool,
     json_: bool,
     workspace: Path | None,
@@ -58,7 +60,7 @@ def run_command(
         terminal.say_json(graded.verdict.as_json())
     else:
         about = "the reference solution" if solution else shown(path)
-        _say(graded.verdict, about, graded.recorded)
+        _say(graded.verdict, about, graded.recorded, more)
     if graded.trouble:
         terminal.note(f"note: this attempt is not stored. {graded.trouble}")
     return 0 if graded.verdict.passed else 1
@@ -140,7 +142,7 @@ def _part(slug: str, text: str) -> Part:
     return part
 
 
-def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
+def _say(verdict: Verdict, file: str, recorded: Recorded | None, more: bool) -> None:
     around = result.Around(
         card=catalog.card(verdict.slug),
         bugs={bug.id: bug for bug in catalog.entry(verdict.slug).bugs},
@@ -149,6 +151,7 @@ def _say(verdict: Verdict, file: str, recorded: Recorded | None) -> None:
         elapsed_s=recorded.elapsed_s if recorded else None,
         next_slug=_next(verdict.slug) if verdict.passed else None,
         due_again=when(recorded.due, clock.now()) if recorded and recorded.due else None,
+        more=more,
     )
     terminal.say(*result.page(verdict, around, terminal.width(), terminal.colour()))
 

@@ -205,6 +205,13 @@ class Attempts(Section):
         )
         return [_attempt(row) for row in rows]
 
+    def last_verdict(self, slug: str) -> Verdict | None:
+        """The verdict on the newest attempt at a kata."""
+        row = self._db.row(
+            "SELECT verdict FROM attempts WHERE slug = ? ORDER BY number DESC LIMIT 1", (slug,)
+        )
+        return None if row is None else _verdict(row)
+
     def standings(self) -> dict[str, Standing]:
         """How far every kata is that was ever attempted."""
         best: dict[str, float] = {}
@@ -285,7 +292,7 @@ def _snapshot(row: Any) -> Snapshot:
 
 @from_row
 def _attempt(row: Any) -> Attempt:
-    verdict = msgspec.json.decode(row["verdict"], type=Verdict)
+    verdict = _verdict(row)
     ran = [c.outcome for c in verdict.checks if c.outcome is not Outcome.SKIPPED]
     return Attempt(
         row["number"],
@@ -298,3 +305,8 @@ def _attempt(row: Any) -> Attempt:
         row["seconds"],
         (ran.count(Outcome.PASSED), len(ran)),
     )
+
+
+@from_row
+def _verdict(row: Any) -> Verdict:
+    return msgspec.json.decode(row["verdict"], type=Verdict)

@@ -39,7 +39,7 @@ def revealed(
     lines = [paint(bug.title, "bold", colour), ""]
     lines += [paint(f"  - {line}", "red", colour) for line in planted]
     lines += [paint(f"  + {line}", "green", colour) for line in right]
-    lines += ["", *mistake.lines(bug, width, colour)]
+    lines += ["", *mistake.lines(bug, width, colour, mend=True)]
     if diagnosis:
         lines += ["", *wrapped(diagnosis, width, "Your diagnosis: ")]
     return lines

@@ -197,7 +197,7 @@ def mistakes(slug: str, best: Graded, bugs: Sequence[Bug], width: int, colour: b
     """What the best grading of a coding round found wrong, now by name."""
     lines = ["", paint(f"{slug}, at its best: {counts(best)}", "bold", colour)]
     for bug in bugs:
-        lines += [*wrapped(bug.title, width, "✗ "), *mistake.lines(bug, width, colour)]
+        lines += [*wrapped(bug.title, width, "✗ "), *mistake.lines(bug, width, colour, mend=True)]
     if not bugs:
         lines.append("  No known mistake was recognised.")
     return lines

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import CORE, Check, Level, Outcome, Part, Verdict
@@ -12,11 +13,12 @@ _SHOWN_FAILURES = 2
 _SHOWN_LINES = 8
 _SHOWN_OUTPUT = 5
 _SHOWN_NAMES = 4
+_TWO_COLUMNS, _COLUMN = 76, 36
 
 
 @dataclass(frozen=True)
 class Around:
-    """What the screen says beside the verdict. Times in seconds."""
+    """What the screen says beside the verdict. Times in seconds. `more`: how to mend it, too."""
 
     card: Card
     bugs: dict[str, Bug]
@@ -25,6 +27,7 @@ class Around:
     elapsed_s: float | None = None
     next_slug: str | None = None
     due_again: str | None = None
+    more: bool = False
 
 
 def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
@@ -34,7 +37,7 @@ def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str
     if verdict.error is not None:
         lines.append("")
     lines += standing(verdict, width, colour)
-    lines += _failures(verdict, around.bugs, ink)
+    lines += _failures(verdict, around, ink)
     if not verdict.passed:
         lines += _output(verdict, ink)
     return [*lines, "", *_footer(verdict, around, ink)]
@@ -88,14 +91,29 @@ class _Ink:
 
 
 def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
+    """A line for each part: the core and, beside it where there is room, the follow-ups."""
+    core = _scores(verdict, [part for part in Part if part in CORE])
+    rest = _scores(verdict, [part for part in Part if part not in CORE])
+    if ink.width < _TWO_COLUMNS:
+        return [ink.paint(f"  {text}", style) for text, style in core + rest]
     lines = []
-    for part in sorted(Part, key=lambda part: part not in CORE):
+    for (left, style), (right, other) in zip_longest(core, rest, fillvalue=("", "")):
+        second = ink.paint(right, other) if right else ""
+        lines.append(f"  {ink.paint(f'{left:{_COLUMN}}', style)}{second}".rstrip())
+    return lines
+
+
+def _scores(verdict: Verdict, parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """What stands of each part that there is, and its style."""
+    found = []
+    for part in parts:
         checks = [c for c in verdict.checks if c.part is part]
         if not checks:
             continue
         passed = sum(c.outcome is Outcome.PASSED for c in checks)
         if all(c.outcome is Outcome.SKIPPED for c in checks):
-            mark, word, style = "–", f"skipped: {checks[0].message}", "dim"
+            why = checks[0].message.removesuffix(" on this machine.")
+            mark, word, style = "–", f"skipped: {why}", "dim"
         elif passed == len(checks):
             mark, word, style = "✓", "passed", "green"
         elif not any(c.started for c in checks if c.outcome is not Outcome.PASSED):
@@ -103,11 +121,11 @@ def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
         else:
             mark, word, style = "✗", "failed", "red"
         score = f"{passed}/{len(checks)}"
-        lines.append(ink.paint(f"  {mark} {part:8} {score:>5}  {word}", style))
-    return lines
+        found.append((f"{mark} {part:8} {score:>5}  {word}", style))
+    return found
 
 
-def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
+def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
     alike: dict[str, Check] = {}
     for check in (verdict.checks[at] for at in verdict.failures):
@@ -117,8 +135,9 @@ def _failures(verdict: Verdict, bugs: dict[str, Bug], ink: _Ink) -> list[str]:
     for check in shown:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
         lines += ink.text("\n".join(check.message.splitlines()[:_SHOWN_LINES]), indent="  ")
-        if check.bug in bugs:
-            lines += mistake.lines(bugs[check.bug], ink.width, ink.colour)
+        if check.bug in around.bugs:
+            bug = around.bugs[check.bug]
+            lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more)
     rest = [check for check in failed if check not in shown]
     if rest:
         also = f"Also failed, perhaps for the same reason: {names(rest)}."
