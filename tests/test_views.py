@@ -30,4 +30,4 @@ def test_a_mistake_looks_the_same_on_every_page() -> None:
     assert said[0] == said[1] == said[2]
     assert max(map(len, said[0].splitlines())) <= WIDTH
     words = " ".join(said[0].split())
-    assert words == f"why: {bug.cause} shows as: {bug.symptom} mend: {bug.fix}"
+    assert words == f"shows as: {bug.symptom} why: {bug.cause} mend: {bug.fix}"

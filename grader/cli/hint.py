@@ -8,6 +8,7 @@ from grader.cli import common, terminal
 from grader.exam.verdict import Verdict
 from grader.practice import clock
 from grader.store import Store
+from grader.views.plain import wrapped
 
 
 @click.command("hint")
@@ -17,20 +18,26 @@ def hint_command(slug: str) -> None:
 
     It begins with what failed last. The ladder ends with how to mend that, if it was named.
     """
+    terminal.say(*next_hint(slug))
+
+
+def next_hint(slug: str) -> list[str]:
+    """The lines of the next rung, which is noted as seen."""
     known = catalog.entry(slug)
     with Store.open(create=True) as store:
         last = store.attempts.last_verdict(slug)
         bug = _named(last, known)
         hints = [*known.hints, *([bug.fix] if bug else [])]
         rung = store.attempts.next_hint(slug, len(hints), clock.now())
+    texts = []
     if last is not None and (failed := _failed(last, bug)):
-        terminal.tell(f"Your last run: {failed}")
+        texts.append(f"Your last run: {failed}")
     if rung is not None:
-        terminal.tell(f"Hint {rung} of {len(hints)}: {hints[rung - 1]}")
-        return
-    for number, text in enumerate(hints, 1):
-        terminal.tell(f"{number}. {text}")
-    terminal.say("", f"These were all. `kata solution {slug}` shows the reference.")
+        texts.append(f"Hint {rung} of {len(hints)}: {hints[rung - 1]}")
+    else:
+        texts += [f"{number}. {text}" for number, text in enumerate(hints, 1)]
+        texts.append(f"These were all. `kata solution {slug}` shows the reference.")
+    return [line for text in texts for line in wrapped(text, terminal.width())]
 
 
 def _named(last: Verdict | None, known: catalog.Entry) -> Bug | None:

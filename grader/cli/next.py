@@ -20,4 +20,4 @@ def next_command(workspace: Path | None) -> None:
     if slug is None:
         terminal.say("All katas are passed and none is due. `kata list` shows them.")
         return
-    begin(slug, workspace, Reason.START)
+    terminal.say(*begin(slug, common.find_workspace(workspace), Reason.START))

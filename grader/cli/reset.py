@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from grader.cli import common
+from grader.cli import common, terminal
 from grader.cli.start import begin
 from grader.store.attempts import Reason
 
@@ -14,4 +14,4 @@ from grader.store.attempts import Reason
 @common.in_workspace
 def reset_command(slug: str, workspace: Path | None) -> None:
     """Put SLUG back to its stub and the clock to zero. The old file is kept."""
-    begin(slug, workspace, Reason.RESET)
+    terminal.say(*begin(slug, common.find_workspace(workspace), Reason.RESET))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from grader.cli import common, terminal
-from grader.cli.start import say_kept
+from grader.cli.start import said_kept
 from grader.errors import UsageFault
 from grader.practice import clock
 from grader.practice.workspace import put, shown
@@ -29,7 +29,7 @@ def restore_command(slug: str, number: int, workspace: Path | None) -> None:
         kept = put(path, slug, known[number].source, Reason.RESTORE, store.attempts, clock.now())
         stopped = store.attempts.untime_round(slug, known[number])
     if kept is not None and kept.number != number:
-        say_kept(slug, kept)
+        terminal.say(*said_kept(slug, kept))
     terminal.say(f"{shown(path)} is version {number} again.")
     if stopped:
         terminal.say(

@@ -8,11 +8,11 @@ import click
 from grader import catalog, content
 from grader.cli import common, terminal
 from grader.errors import UsageFault
-from grader.exam.verdict import Part, Verdict
+from grader.exam.verdict import Part
 from grader.practice import clock, current, grading
 from grader.practice.workspace import Workspace, shown
 from grader.store import Store, StoreError
-from grader.store.attempts import Reason, Recorded
+from grader.store.attempts import Reason
 from grader.views import json, result  # before the submission runs, as what is needed after it
 from grader.views.plain import counted, when
 
@@ -60,7 +60,7 @@ def run_command(
         terminal.say_json(graded.verdict.as_json())
     else:
         about = "the reference solution" if solution else shown(path)
-        _say(graded.verdict, about, graded.recorded, more)
+        terminal.say(*page(graded, about, more))
     if graded.trouble:
         terminal.note(f"note: this attempt is not stored. {graded.trouble}")
     return 0 if graded.verdict.passed else 1
@@ -107,7 +107,7 @@ def _target(
     if slug is None:
         if solution or file is not None:
             raise UsageFault("Which kata? Say `kata run SLUG` with --file and --solution.")
-        slug = _current(common.find_workspace(workspace))
+        slug = current_kata(common.find_workspace(workspace))
     if solution:
         return slug, content.solution(slug), None
     if file is None:
@@ -120,7 +120,8 @@ def _target(
         return slug, file, None
 
 
-def _current(space: Workspace) -> str:
+def current_kata(space: Workspace) -> str:
+    """The kata meant without SLUG; a note where it is another than before."""
     with Store.open(create=False) as store:
         now = current.read(store)
     slug = current.meant(now, space)
@@ -142,7 +143,9 @@ def _part(slug: str, text: str) -> Part:
     return part
 
 
-def _say(verdict: Verdict, file: str, recorded: Recorded | None, more: bool) -> None:
+def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
+    """The page of one grading."""
+    verdict, recorded = graded.verdict, graded.recorded
     around = result.Around(
         card=catalog.card(verdict.slug),
         bugs={bug.id: bug for bug in catalog.entry(verdict.slug).bugs},
@@ -153,7 +156,7 @@ def _say(verdict: Verdict, file: str, recorded: Recorded | None, more: bool) -> 
         due_again=when(recorded.due, clock.now()) if recorded and recorded.due else None,
         more=more,
     )
-    terminal.say(*result.page(verdict, around, terminal.width(), terminal.colour()))
+    return result.page(verdict, around, terminal.width(), terminal.colour())
 
 
 def _next(slug: str) -> str | None:

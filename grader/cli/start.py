@@ -7,7 +7,7 @@ import click
 from grader import catalog
 from grader.cli import common, terminal
 from grader.practice import clock, current, stubs
-from grader.practice.workspace import put, shown
+from grader.practice.workspace import Workspace, put, shown
 from grader.store import Store
 from grader.store.attempts import Reason, Snapshot
 
@@ -17,30 +17,28 @@ from grader.store.attempts import Reason, Snapshot
 @common.in_workspace
 def start_command(slug: str, workspace: Path | None) -> None:
     """A fresh stub of SLUG; starts the clock. The old file is kept."""
-    begin(slug, workspace, Reason.START)
+    terminal.say(*begin(slug, common.find_workspace(workspace), Reason.START))
 
 
-def begin(slug: str, workspace: Path | None, reason: Reason) -> None:
-    """The stub in place of what is there, which is kept, and a new round."""
-    space = common.find_workspace(workspace)
+def begin(slug: str, space: Workspace, reason: Reason) -> list[str]:
+    """The stub in place of what is there, which is kept, and a new round; what to say of it."""
     path = space.path(slug)
     now = clock.now()
     with Store.open(create=True) as store:
         kept = put(path, slug, stubs.stub(slug).encode(), reason, store.attempts, now)
         store.attempts.begin_round(slug, now)
         current.make(store, slug, space)
-    say_kept(slug, kept)
     par = catalog.card(slug).minutes
-    terminal.say(
+    return [
+        *said_kept(slug, kept),
         f"{shown(path)} is the blank stub. The clock runs; par is {par} minutes.",
         f"Next: `kata show {slug}` tells the task, `kata run` grades it.",
-    )
+    ]
 
 
-def say_kept(slug: str, kept: Snapshot | None) -> None:
-    """Say how what stood in the file is brought back."""
-    if kept is not None:
-        terminal.say(
-            f"What you had is kept as version {kept.number}: "
-            f"`kata restore {slug} {kept.number}` brings it back."
-        )
+def said_kept(slug: str, kept: Snapshot | None) -> list[str]:
+    """How what stood in the file is brought back, if something did."""
+    if kept is None:
+        return []
+    back = f"`kata restore {slug} {kept.number}` brings it back."
+    return [f"What you had is kept as version {kept.number}: {back}"]

@@ -44,6 +44,11 @@ def colour() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def live(stream: TextIO | None) -> bool:
+    """Whether someone looks at this stream on a terminal that can move its cursor."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def width() -> int:
     """Columns to write in: the terminal's or COLUMNS, at most 100 so that lines read well."""
     return max(40, min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST))
@@ -54,6 +59,11 @@ def say(*lines: str) -> None:
     _write(sys.stdout, "\n".join(lines) + "\n")
 
 
+def write(text: str) -> None:
+    """Text as it is, on stdout."""
+    _write(sys.stdout, text)
+
+
 def tell(*texts: str) -> None:
     """Sentences of a result, each wrapped to the width."""
     say(*(line for text in texts for line in wrapped(text, width())))
@@ -62,15 +72,15 @@ def tell(*texts: str) -> None:
 @contextmanager
 def progress(done: int, of: int, doing: str) -> Iterator[None]:
     """A bar on the last line while something is done, where someone looks on."""
-    live = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    if live:
+    looked_at = live(sys.stderr)
+    if looked_at:
         full = _BAR * done // of
         bar = "█" * full + "░" * (_BAR - full)
         _write(sys.stderr, f"{bar} {done + 1} of {of}: {doing}")
     try:
         yield
     finally:
-        if live:
+        if looked_at:
             _write(sys.stderr, "\r\x1b[K")
 
 

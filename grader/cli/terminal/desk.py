@@ -7,11 +7,8 @@ line of its own before each line that is read.
 
 import os
 import select
-import shlex
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,15 +16,14 @@ from pathlib import Path
 from types import FrameType
 
 from grader.cli import terminal
-from grader.cli.terminal import prompts
+from grader.cli.terminal import editor, prompts
+from grader.cli.terminal.saves import Saves
 from grader.errors import UsageFault
 from grader.views import interview as pages
 from grader.views.plain import paint, wrapped
 
 _TICK_S = 0.25
 _LOWEST = 8  # rows a terminal needs for a clock line
-
-_Signature = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -40,15 +36,10 @@ class Desk:
 
     def __init__(self) -> None:
         self.width, self.colour = terminal.width(), terminal.colour()
-        self._live = (
-            prompts.interactive()
-            and sys.stdout is not None
-            and sys.stdout.isatty()
-            and os.environ.get("TERM", "dumb") != "dumb"
-        )
+        self._live = prompts.interactive() and terminal.live(sys.stdout)
         self._size = (0, 0)  # columns and rows that the clock line was laid out for
         self._pending = b""
-        self._seen: dict[Path, _Signature | None] = {}
+        self._saves: dict[Path, Saves] = {}
         self._status: Callable[[], pages.Status] | None = None
         self._tick: Callable[[], int | None] = lambda: None
         self._warned: int | None = None  # minutes left, to be said when there is a place for it
@@ -159,7 +150,7 @@ class Desk:
 
     def watch(self, path: Path) -> None:
         """From now on the file is looked at: a change is a save."""
-        self._seen[path] = _signature(path)
+        self._saves[path] = Saves(path)
         self._draw()
 
     def line_or_save(self, prompt: str, path: Path) -> str | Saved:
@@ -173,7 +164,7 @@ class Desk:
         while True:
             if self._typed():
                 return self._taken()
-            if self._saved(path):
+            if self._saves[path].came():
                 self._write("\r\x1b[K")
                 return Saved()
             self._draw()
@@ -217,46 +208,18 @@ class Desk:
         while True:
             if self._typed():
                 return self._taken()
-            if path is not None and self._saved(path):
+            if path is not None and self._saves[path].came():
                 return Saved()
             self._draw()
             self._say_warning()
 
-    def _saved(self, path: Path) -> bool:
-        """Whether the file has changed and is at rest again."""
-        now = _signature(path)
-        if now is None or now == self._seen[path]:
-            return False
-        time.sleep(_TICK_S / 2)
-        if _signature(path) != now:
-            return False
-        self._seen[path] = now
-        return True
-
     def edit(self, path: Path) -> None:
-        """The learner's own editor, until it is closed."""
-        editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "")
-        if not editor:
-            self.say(f"EDITOR names no editor. The file is {path}.")
-            return
+        """The learner's own editor, until it is closed; time goes on."""
         status = self._status
         self.detach()
-        before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
         try:
-            process = subprocess.Popen([*editor, str(path)])
-            while process.poll() is None:
-                self._tick()
-                time.sleep(_TICK_S)
-        except OSError as error:
-            self.say(f"{editor[0]} cannot be run: {error.strerror}.")
+            editor.edit(path, self._tick)
+        except UsageFault as fault:
+            self.say(*wrapped(str(fault), self.width))
         finally:
-            signal.signal(signal.SIGINT, before)
             self._status = status
-
-
-def _signature(path: Path) -> _Signature | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
