@@ -146,3 +146,20 @@ def test_run_all_shows_how_far_it_is(work: Path, environment: dict[str, str]) ->
     assert done.returncode == 0
     assert "░ 1 of 1: ia3_linear" in said
     assert said.endswith("\r\x1b[K")
+
+
+@pytest.mark.slow
+def test_a_pass_says_what_comes_of_it(kata: Kata, work: Path) -> None:
+    """Time and best time before, when it comes back, the reference, questions, the next kata."""
+    kata("start", "ia3_linear", KATA_CLOCK="2026-11-28T10:00:00+00:00")
+    _edit(work, "ia3_linear")
+    page = kata("run", KATA_CLOCK="2026-11-28T10:07:12+00:00").stdout
+    assert "7:12 since the start (par 10 min)" in page
+    assert "due again" in page
+    assert "best before" not in page
+    assert "What the reference does otherwise: `kata solution --diff`." in page
+    assert "Asked about it, `kata quiz --ask ID`: ia3-trainable-parameters." in page
+    assert page.endswith("✓ ia3_linear: passed, complete. Next: `kata next` (inject_ia3).\n")
+    kata("start", "ia3_linear", KATA_CLOCK="2026-12-09T10:00:00+00:00")
+    _edit(work, "ia3_linear")
+    assert "best before 7:12" in kata("run", KATA_CLOCK="2026-12-09T10:05:00+00:00").stdout

@@ -19,8 +19,9 @@ KINDS = sorted(folder.name for folder in GOLDEN.iterdir())
 
 
 def _normal(screen: str) -> str:
-    """The screen without what may differ: seconds, last digits of floats, which kata is next."""
+    """The screen without what may differ: seconds, last digits of floats, a day, which kata is next."""
     screen = re.sub(r"passed, complete\. Next: .*", "passed, complete. Next: NEXT", screen)
+    screen = re.sub(r"due again .*", "due again WHEN", screen)
     screen = re.sub(r"graded in \d+\.\d+ s", "graded in T s", screen)
     return re.sub(r"(?<=\d)\.\d+(e-?\d+)?", ".x", screen)
 

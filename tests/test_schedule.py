@@ -213,15 +213,28 @@ def test_help_counts_in_its_round_only(store: Store) -> None:
     assert [review.rating for review in memory.reviews()] == [Rating.AGAIN, Rating.HARD]
 
 
-def test_no_rating_without_a_blank_stub(store: Store) -> None:
-    """A kata that was never started, or into which old work was brought back, is not rated."""
+def test_an_early_look_at_the_solution_counts(store: Store) -> None:
+    """Whenever the round began; a day later it does not."""
+    minute = timedelta(minutes=1)
+    store.attempts.saw_solution("lora_linear", NOW)
+    store.attempts.begin_round("lora_linear", NOW + minute)
+    assert _run(5 * minute, _verdict()) is not None
+    store.attempts.begin_round("lora_linear", NOW + 2 * DAY)
+    assert _run(2 * DAY + 5 * minute, _verdict()) is not None
+    assert [review.rating for review in store.memory.reviews()] == [Rating.AGAIN, Rating.EASY]
+
+
+def test_the_first_pass_without_a_start_is_rated(store: Store) -> None:
+    """By the help used alone; later ones are not, and neither is old work brought back."""
     attempts = store.attempts
-    assert _run(timedelta(0), _verdict()) is None
+    assert _run(timedelta(0), _verdict()) is not None
+    assert _run(timedelta(minutes=1), _verdict()) is None
+    assert [review.rating for review in store.memory.reviews()] == [Rating.GOOD]
     old = attempts.snapshots("lora_linear")[-1]
     attempts.begin_round("lora_linear", NOW + DAY)
     assert attempts.untime_round("lora_linear", old)
     assert _run(2 * DAY, _verdict()) is None
-    assert store.memory.reviews() == []
+    assert len(store.memory.reviews()) == 1
 
 
 def test_clock_set_back_in_a_round(store: Store) -> None:

@@ -146,22 +146,39 @@ def _part(slug: str, text: str) -> Part:
 def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
     """The page of one grading."""
     verdict, recorded = graded.verdict, graded.recorded
+    solved = verdict.passed and verdict.only is None and recorded is not None
+    best_s, next_slug = _standing(verdict.slug) if verdict.passed else (None, None)
     around = result.Around(
         card=catalog.card(verdict.slug),
         bugs={bug.id: bug for bug in catalog.entry(verdict.slug).bugs},
         file=file,
         attempt=recorded.number if recorded else None,
         elapsed_s=recorded.elapsed_s if recorded else None,
-        next_slug=_next(verdict.slug) if verdict.passed else None,
+        best_s=best_s,
+        next_slug=next_slug,
         due_again=when(recorded.due, clock.now()) if recorded and recorded.due else None,
+        questions=_questions(verdict.slug) if solved else (),
         more=more,
     )
     return result.page(verdict, around, terminal.width(), terminal.colour())
 
 
-def _next(slug: str) -> str | None:
+def _standing(slug: str) -> tuple[float | None, str | None]:
+    """The best time before the attempt just stored, in seconds, and the kata that follows."""
     try:
         with Store.open(create=False) as store:
-            return current.following(slug, store.attempts.standings())
+            times = [solve.seconds for solve in store.attempts.solves() if solve.slug == slug]
+            standings = store.attempts.standings()
+        return min(times[:-1], default=None), current.following(slug, standings)
     except StoreError:
-        return current.following(slug, {})
+        return None, current.following(slug, {})
+
+
+def _questions(slug: str) -> list[str]:
+    """Two of the bank's questions on the kata: those never asked first, then those due first."""
+    from grader.recall import bank
+
+    with Store.open(create=False) as store:
+        due = {key: card.due.timestamp() for key, card in store.memory.cards().items()}
+    ids = [question.id for question in bank.load() if slug in question.katas]
+    return sorted(ids, key=lambda id: due.get(f"question:{id}", 0.0))[:2]

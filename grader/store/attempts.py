@@ -3,7 +3,7 @@
 Times come in as arguments (aware, UTC); nothing here asks the clock.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +11,8 @@ import msgspec
 
 from grader.exam.verdict import Level, Outcome, Verdict
 from grader.store.database import Section, from_row, read_time, stored_time
+
+_LOOKED = timedelta(days=1)  # how long a look at the solution counts as help
 
 
 class Reason(StrEnum):
@@ -62,8 +64,8 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class Solved(msgspec.Struct, frozen=True):
-    """A kata passed from the blank stub, for the first time in a round against the clock.
-    `seconds` is None if the system's clock was set back meanwhile."""
+    """A kata passed for the first time in a round against the clock, or ever without one.
+    `seconds` is None without a round, or if the system's clock was set back meanwhile."""
 
     seconds: float | None
     hints: int
@@ -176,20 +178,29 @@ class Attempts(Section):
                     msgspec.json.encode(verdict),
                 ),
             )
-            if round is None or not round["timed"]:
+            whole = in_round and verdict.passed and verdict.only is None
+            if round is not None and not round["timed"]:
                 return Recorded(number, None)
-            elapsed = _elapsed(round["at"], stored_time(taken))
-            whole = verdict.passed and verdict.only is None
-            return Recorded(number, elapsed, self._solved(round["id"], elapsed) if whole else None)
+            elapsed = None if round is None else _elapsed(round["at"], stored_time(taken))
+            solved = self._solved(verdict.slug, round, elapsed, taken) if whole else None
+            return Recorded(number, elapsed, solved)
 
-    def _solved(self, round: int, elapsed: float | None) -> Solved | None:
-        """The help used in a round, if just one attempt of it has passed: the latest."""
+    def _solved(
+        self, slug: str, round: Any, elapsed: float | None, taken: datetime
+    ) -> Solved | None:
+        """The help used in a round, or without one, if just one attempt of it has passed: the
+        latest. A look at the solution counts for a day, whenever the round began."""
         row = self._db.row(
-            "SELECT (SELECT count(*) FROM attempts WHERE round = :round AND passed"
-            " AND part IS NULL) AS passes,"
-            " (SELECT count(*) FROM hints_seen WHERE round = :round) AS hints,"
-            " EXISTS (SELECT 1 FROM solutions_seen WHERE round = :round) AS saw",
-            {"round": round},
+            "SELECT (SELECT count(*) FROM attempts WHERE slug = :slug AND round IS :round"
+            " AND passed AND part IS NULL) AS passes,"
+            " (SELECT count(*) FROM hints_seen WHERE slug = :slug AND round IS :round) AS hints,"
+            " EXISTS (SELECT 1 FROM solutions_seen WHERE slug = :slug"
+            " AND (at > :since OR (:round IS NOT NULL AND round = :round))) AS saw",
+            {
+                "slug": slug,
+                "round": None if round is None else round["id"],
+                "since": stored_time(taken - _LOOKED),
+            },
         )
         if row is None or row["passes"] != 1:
             return None
@@ -232,11 +243,13 @@ class Attempts(Section):
             "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended,"
             " (SELECT count(*) FROM hints_seen"
             " WHERE round = rounds.id AND at <= attempts.at) AS hints,"
-            " EXISTS (SELECT 1 FROM solutions_seen"
-            " WHERE round = rounds.id AND at <= attempts.at) AS saw"
+            " EXISTS (SELECT 1 FROM solutions_seen WHERE slug = rounds.slug"
+            " AND at <= attempts.at AND (round = rounds.id"
+            " OR julianday(at) > julianday(attempts.at) - :looked)) AS saw"
             " FROM attempts JOIN rounds ON rounds.id = attempts.round"
             " WHERE rounds.timed AND attempts.passed AND attempts.part IS NULL"
-            " GROUP BY rounds.id ORDER BY ended"
+            " GROUP BY rounds.id ORDER BY ended",
+            {"looked": _LOOKED / timedelta(days=1)},
         )
         return [
             Solve(row["slug"], read_time(row["ended"]), took, row["hints"], bool(row["saw"]))

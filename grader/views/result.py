@@ -7,7 +7,7 @@ from itertools import zip_longest
 from grader.catalog import Bug, Card
 from grader.exam.verdict import CORE, Check, Level, Outcome, Part, Verdict
 from grader.views import mistake
-from grader.views.plain import clock, counted, paint, paragraphs
+from grader.views.plain import clock, counted, paint, paragraphs, wrapped
 
 _SHOWN_FAILURES = 2
 _SHOWN_LINES = 8
@@ -18,15 +18,18 @@ _TWO_COLUMNS, _COLUMN = 76, 36
 
 @dataclass(frozen=True)
 class Around:
-    """What the screen says beside the verdict. Times in seconds. `more`: how to mend it, too."""
+    """What the screen says beside the verdict. Times in seconds. best_s: the shortest time
+    before this one; questions: ids of some on what was written; more: how to mend it, too."""
 
     card: Card
     bugs: dict[str, Bug]
     file: str
     attempt: int | None = None
     elapsed_s: float | None = None
+    best_s: float | None = None
     next_slug: str | None = None
     due_again: str | None = None
+    questions: Sequence[str] = ()
     more: bool = False
 
 
@@ -174,15 +177,23 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
         facts.insert(0, f"attempt {around.attempt}")
     if around.elapsed_s is not None:
         facts.append(f"{clock(around.elapsed_s)} since the start (par {around.card.minutes} min)")
+    if around.best_s is not None and verdict.passed:
+        facts.append(f"best before {clock(around.best_s)}")
     if around.due_again is not None:
         facts.append(f"due again {around.due_again}")
     if not verdict.passed:
         facts.append(f"--seed {verdict.seed} replays it")
-    lines = [ink.paint(" · ".join(facts), "dim")]
+    lines = wrapped(" · ".join(facts), ink.width)
+    lines = [ink.paint(line, "dim") for line in lines]
     if verdict.passed:
         word = f"part {verdict.only} passed" if verdict.only else "passed, complete"
-        after = f"kata show {around.next_slug}" if around.next_slug else "kata list"
-        return [*lines, f"{ink.paint(f'✓ {slug}: {word}.', 'bold green')} Next: `{after}`."]
+        after = f"`kata next` ({around.next_slug})" if around.next_slug else "`kata list`"
+        if around.attempt is not None and not verdict.only:
+            told = ["What the reference does otherwise: `kata solution --diff`."]
+            if around.questions:
+                told.append(f"Asked about it, `kata quiz --ask ID`: {', '.join(around.questions)}.")
+            lines += [line for text in told for line in wrapped(text, ink.width)]
+        return [*lines, f"{ink.paint(f'✓ {slug}: {word}.', 'bold green')} Next: {after}."]
     if not verdict.started:
         word, style = "not started", "bold yellow"
         after = f"`kata show {slug}`, then edit the file and run it again"
