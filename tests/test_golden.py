@@ -19,7 +19,7 @@ KINDS = sorted(folder.name for folder in GOLDEN.iterdir())
 
 
 def _normal(screen: str) -> str:
-    """The screen without what may differ: seconds, last digits of floats, a day, which kata is next."""
+    """The screen without what may differ: seconds, last digits, a day, which kata is next."""
     screen = re.sub(r"passed, complete\. Next: .*", "passed, complete. Next: NEXT", screen)
     screen = re.sub(r"due again .*", "due again WHEN", screen)
     screen = re.sub(r"graded in \d+\.\d+ s", "graded in T s", screen)
