@@ -127,7 +127,7 @@ def _raised(raised: protocol.Raised) -> checks.LearnerRaised:
     return checks.LearnerRaised(raised.types, raised.text, raised.story, raised.unwritten)
 
 
-def _probe(*probes: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
+def _probe(*probes: Callable[..., Any]) -> tuple[bytes, bytes, dict[str, Any]]:
     """The probe's source with that of the helpers it calls, that compiled (here, once, and not
     on each stage anew), and the plain values it names."""
     if probes not in _sources:
@@ -156,11 +156,11 @@ def _probe(*probes: Callable[..., Any]) -> tuple[str, bytes, dict[str, Any]]:
                     raise checks.SuiteFault(f"two values of one probe are called {word}")
         source = "\n\n".join(pieces.values())
         code = marshal.dumps(compile(source, PROBE_FILE, "exec", dont_inherit=True))
-        _sources[probes] = (source, code, values)
+        _sources[probes] = (source.encode(), code, values)
     return _sources[probes]
 
 
-_sources: dict[tuple[Callable[..., Any], ...], tuple[str, bytes, dict[str, Any]]] = {}
+_sources: dict[tuple[Callable[..., Any], ...], tuple[bytes, bytes, dict[str, Any]]] = {}
 
 
 class _Run:
