@@ -202,7 +202,8 @@ class _Run:
 
     def load(self) -> None:
         """Have the stage load the source; `channel` awaits that."""
-        assert isinstance(self.source, bytes) and self._channel is not None
+        assert isinstance(self.source, bytes)
+        assert self._channel is not None
         load = {
             "slug": self.slug,
             "filename": self.filename,
