@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from grader.exam import protocol, wire
-from grader.exam.nursery import Nursery, NurseryGone, children, descendants
+from grader.exam.nursery import Nursery, NurseryGone, children, descendants, read_proc, stat
 from grader.exam.stage import OUT_OF_MEMORY_EXIT
 from grader.exam.verdict import Kind, Trouble
 
@@ -98,20 +98,21 @@ class Channel:
             self.close()
             what = error if isinstance(error, wire.WireError) else "malformed evidence"
             raise StageDied(Kind.CRASH, f"The submission's process sent {what}.") from error
-        wall, cpu = self._taken()
+        alone = self._alone()
+        wall, cpu = self._taken([self.pid] if alone else self._below())
         allowance.wall_s = max(0.05, allowance.wall_s - wall)
         allowance.cpu_s = max(0.05, allowance.cpu_s - cpu)
         self._drain()
-        trouble = self._trouble(reply)
+        trouble = self._trouble(reply, alone)
         if trouble:
             self.close()
             raise StageDied(Kind.CRASH, trouble)
         return reply
 
-    def _trouble(self, reply: protocol.Reply) -> str:
+    def _trouble(self, reply: protocol.Reply, alone: bool) -> str:
         if reply.id != self.requests:
             return "The submission's process answered out of turn."
-        if self._leftovers():
+        if not alone and self._leftovers():
             return "The submission left processes running."
         if reply.threads:
             return "The submission left threads running."
@@ -127,18 +128,23 @@ class Channel:
             )
         return ""
 
+    def _alone(self) -> bool:
+        """Whether the stage has started nothing. Its own are listed first: what loses its parent
+        in between comes to the nursery."""
+        return not children(self.pid) and len(children(self.nursery.pid)) < 2
+
     def _leftovers(self) -> bool:
         deadline = time.monotonic() + 0.2
-        while children(self.pid) or len(children(self.nursery.pid)) > 1:
+        while not self._alone():
             if time.monotonic() > deadline:
                 return True
             time.sleep(0.01)
         return False
 
-    def _taken(self) -> tuple[float, float]:
+    def _taken(self, below: list[int]) -> tuple[float, float]:
         """Seconds on the clock and of processor time since the request was sent."""
         wall, cpu = self.started
-        return time.monotonic() - wall, _cpu_s(self._below()) - cpu
+        return time.monotonic() - wall, _cpu_s(below) - cpu
 
     def _below(self) -> list[int]:
         return descendants(self.nursery.pid)
@@ -178,7 +184,7 @@ class Channel:
                     text = f"{len(below)} processes were started, which take over 4 GiB."
                     raise StageDied(Kind.CRASH, text)
                 raise StageDied(Kind.MEMORY, _TOO_MUCH_MEMORY)
-            wall, cpu = self._taken()
+            wall, cpu = self._taken(below)
             if cpu > allowance.cpu_s or wall > allowance.wall_s:
                 self.close()
                 raise _out_of_time(cpu > allowance.cpu_s, cpu, wall, held)
@@ -245,11 +251,8 @@ _TOO_MUCH_MEMORY = "It asked for more than 4 GiB of memory."
 def _resident(pids: list[int]) -> int:
     total = 0
     for pid in pids:
-        try:
-            with open(f"/proc/{pid}/statm") as file:
-                total += int(file.read().split()[1]) * _PAGE
-        except (OSError, IndexError):
-            continue
+        with contextlib.suppress(OSError, IndexError):
+            total += int(read_proc(f"/proc/{pid}/statm").split()[1]) * _PAGE
     return total
 
 
@@ -257,8 +260,8 @@ def _cpu_s(pids: list[int]) -> float:
     """Seconds of processor time that these processes, and those they waited for, have used."""
     ticks = 0
     for pid in pids:
-        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/stat") as file:
-            ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:15]))
+        with contextlib.suppress(OSError, ValueError):
+            ticks += sum(map(int, stat(pid)[11:15]))
     return ticks * _TICK_S
 
 

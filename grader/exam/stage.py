@@ -6,7 +6,6 @@ decides nothing. Whatever happens here, the examiner reads only bounded, plain d
 
 import _thread
 import ast
-import builtins
 import contextlib
 import difflib
 import dis
@@ -100,7 +99,7 @@ class _Stage:
                     result = self._probe(**request["probe"])
         except BaseException as error:
             result = self._raised(error)
-        vars(builtins).update(self.around.builtins)
+        self.around.restore_builtins()
         result["replaced"] = self.around.replaced()
         result["threads"] = self._threads()
         try:
@@ -148,14 +147,14 @@ class _Stage:
     def _probe(
         self,
         name: str,
-        source: str,
+        source: bytes,
         code: bytes,
         values: dict[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         helpers: dict[str, str],
     ) -> dict[str, Any]:
-        lines = source.splitlines(keepends=True)
+        lines = source.decode().splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
         scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
         scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
@@ -308,6 +307,9 @@ def _says_nothing(node: ast.stmt) -> bool:
     return False
 
 
+_PLAIN = (str, int, float, type(None))  # a call has many, and no tensor is in them
+
+
 class _Given:
     """The tensors among a probe's arguments, as they were before it ran."""
 
@@ -315,7 +317,8 @@ class _Given:
         self.kept = [
             (name if value is argument else "", value, value.shape, value.stride(), value.clone())
             for name, argument in arguments.items()
-            for value in tree_leaves(argument)
+            if not isinstance(argument, _PLAIN)
+            for value in ((argument,) if type(argument) is torch.Tensor else tree_leaves(argument))
             if isinstance(value, torch.Tensor) and value.device.type == "cpu"
         ]
 

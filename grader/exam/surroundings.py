@@ -7,6 +7,7 @@ All is remembered before the submission is loaded.
 import builtins
 import contextlib
 import copy
+import ctypes
 import gc
 import math
 import operator
@@ -16,7 +17,7 @@ import signal
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -69,19 +70,65 @@ _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
 _PYTHONS_OWN = {"__slotnames__", "__annotations__", "__abstractmethods__", "__doc__"}
 
 
+class _Watch:
+    """Whether a dict was written to since it was last `seen`, from the number that CPython writes
+    into it at each change: to compare its values would bring each into the processor's cache,
+    which takes longer than most probes. Where dicts bear no such number (from 3.14 on), it may
+    always have been."""
+
+    def __init__(self, watched: Any) -> None:
+        if isinstance(watched, types.MappingProxyType):  # of a class: what it stands before
+            (watched,) = gc.get_referents(watched)
+        self.watched = watched
+        place = id(watched) + object.__basicsize__ + ctypes.sizeof(ctypes.c_ssize_t)
+        self._version = ctypes.c_uint64.from_address(place)
+        self._seen = -1
+
+    def seen(self) -> None:
+        self._seen = self._version.value if _VERSIONS else -1
+
+    def written(self) -> bool:
+        return self._version.value != self._seen
+
+
+def _bear_versions() -> bool:
+    """Whether the number changes at every write, and at nothing else."""
+    one: dict[str, Any] = {"a": 1}
+    watch = _Watch(one)
+    steps: list[tuple[Callable[..., Any], Any, bool]] = [
+        (one.get, "a", False),
+        (one.update, {"a": 1}, False),
+        (one.update, {"a": 2}, True),
+        (one.update, {"a": 1}, True),
+        (one.update, {"b": 1}, True),
+        (one.pop, "b", True),
+    ]
+    for step, argument, writes in steps:
+        before = watch._version.value
+        step(argument)
+        if (watch._version.value != before) != writes:
+            return False
+    return True
+
+
+_VERSIONS = sys.implementation.name == "cpython" and _bear_versions()
+
+
 class Surroundings:
     """Remembers at its making; `restore` before every probe, `left` and `replaced` after."""
 
     def __init__(self) -> None:
         self.modules = dict(sys.modules)
         self.builtins = dict(vars(builtins))
+        self._all_modules, self._all_builtins = _Watch(sys.modules), _Watch(vars(builtins))
         self._path, self._meta_path = list(sys.path), list(sys.meta_path)
         self._environ = dict(os.environ)
+        self._environ_bytes = dict(_bytes(os.environ))
         self._cwd = os.getcwd()
         self._recursion = sys.getrecursionlimit()
         self._streams = sys.stdout, sys.stderr
         self._names = [
-            (words, owner, tuple(vars(owner)), tuple(vars(owner).values()))
+            (_Watch(vars(owner)), words, owner, tuple(vars(owner)), tuple(vars(owner).values()))
             for words, owner in _RELIED_ON
         ]
         linear = nn.Linear(1, 1)
@@ -91,10 +138,13 @@ class Surroundings:
 
     def restore(self, seed: int) -> None:
         """Put back what may have been changed, and seed what draws numbers."""
-        vars(builtins).update(self.builtins)
-        sys.modules.update(self.modules)
+        self.restore_builtins()
+        modules = self._all_modules
+        if modules.written() or sys.modules is not modules.watched:
+            sys.modules.update(self.modules)
+            modules.seen()
         sys.path[:], sys.meta_path[:] = self._path, self._meta_path
-        if dict(os.environ) != self._environ:
+        if _bytes(os.environ) != self._environ_bytes:
             os.environ.clear()
             os.environ.update(self._environ)
         with contextlib.suppress(OSError):
@@ -135,13 +185,20 @@ class Surroundings:
         if numpy_random is not None:
             numpy_random.seed(seed % 2**32)
 
+    def restore_builtins(self) -> None:
+        if self._all_builtins.written():
+            vars(builtins).update(self.builtins)
+            self._all_builtins.seen()
+
     def left(self) -> list[str]:
         """What of torch's global state is no more as a probe finds it."""
         return [name for name, value in _state() if value != self._state[name]]
 
     def replaced(self) -> str | None:
         """The first name found that the probes rely on and that is not what it was."""
-        for words, owner, names, values in self._names:
+        for watch, words, owner, names, values in self._names:
+            if not watch.written():
+                continue
             now = vars(owner)
             as_it_was = len(now) == len(values) and all(map(operator.is_, now.values(), values))
             if not as_it_was and not all(map(operator.is_, map(now.get, names), values)):
@@ -152,9 +209,15 @@ class Surroundings:
                 added = (now.keys() - names) & self._taken
                 if added:
                     return f"{words}.{min(added)}"
+            watch.seen()
         if flop_counter.flop_registry != self._formulas:
             return "torch.utils.flop_counter.flop_registry"
         return None
+
+
+def _bytes(environ: Any) -> Any:
+    """What os.environ holds, without decoding it."""
+    return getattr(environ, "_data", environ)
 
 
 def _torchs(value: Any) -> bool:

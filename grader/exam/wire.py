@@ -4,7 +4,6 @@ Nothing here can run code when it is decoded, and every length is bounded before
 tensor is written with its dtype, shape and place among the bytes; decoded, each is a copy.
 """
 
-import base64
 import ctypes
 import json
 import math
@@ -30,6 +29,7 @@ _CROSSING = {
     for name, dtype in _DTYPES.items()
     if re.fullmatch(r"bool|(u?int|b?float|complex)(8|16|32|64|128)(_e\w+)?", name)
 }
+_NAMES = {dtype: name for name, dtype in _CROSSING.items()}
 
 
 class WireError(Exception):
@@ -62,7 +62,7 @@ class _Encoder:
         if isinstance(value, torch.device):
             return value.type
         if isinstance(value, bytes):
-            return {_TAG: "bytes", "v": base64.b64encode(value).decode()}
+            return {_TAG: "bytes", "at": self._place(value), "size": len(value)}
         if isinstance(value, list):
             return [self.tree(item, depth + 1) for item in list.__iter__(value)]
         if isinstance(value, tuple):
@@ -80,26 +80,26 @@ class _Encoder:
 
     def _tensor(self, value: torch.Tensor) -> Any:
         plain = torch.Tensor.detach(value)
-        if plain.device.type == "meta":
-            name = str(plain.dtype)[6:]
-            return {_TAG: "meta", "shape": list(plain.shape), "dtype": name}
+        dtype = plain.dtype
+        if plain.is_meta:
+            return {_TAG: "meta", "shape": plain.shape, "dtype": str(dtype)[6:]}
         if plain.layout != torch.strided:
             return {_TAG: "foreign", "v": f"{plain.layout} tensor"}
-        if str(plain.dtype)[6:] not in _CROSSING:
-            return {_TAG: "foreign", "v": f"{plain.dtype} tensor"}
-        if plain.numel() * plain.element_size() > LIMIT_BYTES:
+        if dtype not in _NAMES:
+            return {_TAG: "foreign", "v": f"{dtype} tensor"}
+        size = plain.numel() * dtype.itemsize
+        if size > LIMIT_BYTES:
             raise WireError("evidence too large")
         plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
-        at, size = len(self.body), plain.numel() * plain.element_size()
-        if at + size > LIMIT_BYTES:
+        at = self._place(ctypes.string_at(plain.data_ptr(), size))
+        return {_TAG: "tensor", "dtype": _NAMES[dtype], "shape": plain.shape, "at": at}
+
+    def _place(self, data: bytes) -> int:
+        at = len(self.body)
+        if at + len(data) > LIMIT_BYTES:
             raise WireError("evidence too large")
-        self.body += ctypes.string_at(plain.data_ptr(), size)
-        return {
-            _TAG: "tensor",
-            "dtype": str(plain.dtype)[6:],
-            "shape": list(plain.shape),
-            "at": at,
-        }
+        self.body += data
+        return at
 
     def _numpy(self, value: Any) -> Any:
         try:
@@ -111,7 +111,7 @@ class _Encoder:
 
 class _Decoder:
     def __init__(self, body: bytes) -> None:
-        self.body = body
+        self.body = memoryview(body)
 
     def tree(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -127,8 +127,10 @@ class _Decoder:
                 return torch.empty(shape, dtype=_DTYPES[dtype], device="meta")
             case {"$": "dtype", "v": str(dtype)}:
                 return _DTYPES[dtype]
-            case {"$": "bytes", "v": str(text)}:
-                return base64.b64decode(text)
+            case {"$": "bytes", "at": int(at), "size": int(size)}:
+                if min(at, size) < 0 or at + size > len(self.body):
+                    raise WireError("malformed evidence: the size of bytes")
+                return bytes(self.body[at : at + size])
             case {"$": "tuple", "v": list(items)}:
                 return tuple(self.tree(item) for item in items)
             case {"$": "dict", "v": list(pairs)}:
@@ -138,9 +140,11 @@ class _Decoder:
         raise WireError("malformed evidence")
 
     def _tensor(self, dtype: torch.dtype, shape: list[Any], at: int) -> torch.Tensor:
-        sizes = len(shape) <= _MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
-        if not sizes or at < 0:
+        if len(shape) > _MAX_DIMENSIONS or at < 0:
             raise WireError("malformed evidence: a tensor's shape")
+        for size in shape:
+            if type(size) is not int or size < 0:
+                raise WireError("malformed evidence: a tensor's shape")
         end = at + math.prod(shape) * dtype.itemsize
         if end > len(self.body):
             raise WireError("malformed evidence: a tensor's size")
