@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import pty
-import select
 import shlex
 import signal
 import subprocess
@@ -13,52 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from terminals import PATIENCE_S, Terminal
 
 from grader import content
 
 pytestmark = pytest.mark.slow
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
-PATIENCE_S = 60.0
 SLUG = "ia3_linear"
 RIGHT = content.solution(SLUG).read_text()
 WRONG = RIGHT.replace("self.base(x) * self.scale", "self.base(x) + self.scale")
-
-
-class Terminal:
-    """A command with a terminal of its own, in a session of its own."""
-
-    def __init__(self, command: list[str], work: Path, environment: dict[str, str]) -> None:
-        self.near, far = pty.openpty()
-        size = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
-        self.process = subprocess.Popen(
-            command,
-            cwd=work,
-            env={**environment, **size},
-            stdin=far,
-            stdout=far,
-            stderr=far,
-            start_new_session=True,
-        )
-        os.close(far)
-
-    def until(self, *words: str) -> str:
-        """What it shows until all the words have come."""
-        said, end = "", time.monotonic() + PATIENCE_S
-        while not all(word in said for word in words):
-            assert time.monotonic() < end, f"{words} did not come, but:\n{said}"
-            if select.select([self.near], [], [], 0.1)[0]:
-                with contextlib.suppress(OSError):
-                    said += os.read(self.near, 1 << 16).decode()
-        return said
-
-    def type(self, text: str) -> None:
-        os.write(self.near, text.encode())
-
-    def end(self) -> int:
-        status = self.process.wait(PATIENCE_S)
-        os.close(self.near)
-        return status
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ _COMMANDS = {
     "edit": "The file in your editor.",
     "run": "Grade a kata's file.",
     "watch": "Grade on every save; single keys do the rest.",
+    "debug": "One failing check again, in this terminal: print, pdb.",
     "hint": "The next hint of the ladder.",
     "solution": "The reference solution (noted as seen).",
     "bug": "A planted bug to find and mend.",

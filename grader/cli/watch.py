@@ -1,5 +1,6 @@
 """watch: grade on every save, in one warm process."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from grader.cli import common, terminal
 from grader.cli.hint import next_hint
 from grader.cli.run import current_kata, page
 from grader.cli.start import begin
-from grader.cli.terminal import editor
+from grader.cli.terminal import editor, prompts
 from grader.cli.terminal.keys import REDRAW, Keys
 from grader.cli.terminal.saves import Saves
 from grader.errors import KataError
@@ -20,7 +21,7 @@ from grader.store.attempts import Reason
 from grader.views.plain import paint, wrapped
 
 _LOOK_S, _SLOWLY_S = 0.05, 1.0
-_KEYS = "r run · e edit · h hint · m more · n next · q quit"
+_KEYS = "r run · e edit · h hint · m more · d debug · n next · q quit"
 
 
 @click.command("watch")
@@ -90,6 +91,8 @@ class _Watch:
                 self.edit()
             elif key == "h":
                 self.show(*next_hint(self.slug))
+            elif key == "d":
+                self.debug()
             elif key == "n":
                 self.next()
             elif key in ("m", REDRAW):
@@ -123,6 +126,16 @@ class _Watch:
             self.grade()
         else:
             self.show()
+
+    def debug(self) -> None:
+        """In a process of its own: this one has suites in memory."""
+        folder = str(self.space.folder)
+        with self.keys.aside():
+            terminal.say("")
+            command = [sys.executable, "-m", "grader", "debug", self.slug, "--workspace", folder]
+            subprocess.run(command, check=False)
+            prompts.line("Enter goes back: ")
+        self.show()
 
     def next(self) -> None:
         with Store.open(create=False) as store:

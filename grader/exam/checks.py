@@ -25,11 +25,20 @@ TOLERANCE = {
 
 
 class CheckFailed(Exception):
-    """A rule of the contract is broken; `bug` is the catalogue id of the mistake, if known."""
+    """A rule of the contract is broken; `bug` is the catalogue id of the mistake, if known.
+    `got` and `want` are the values that differ, where values were compared."""
 
-    def __init__(self, message: str, bug: str | None = None, *, started: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        bug: str | None = None,
+        *,
+        started: bool = True,
+        got: Any = None,
+        want: Any = None,
+    ) -> None:
         super().__init__(message)
-        self.bug, self.started = bug, started
+        self.bug, self.started, self.got, self.want = bug, started, got, want
 
 
 class LearnerRaised(CheckFailed):
@@ -227,7 +236,7 @@ def near(
     if matching:
         off = {n: float((got.double() - v.double()).abs().sum()) for n, v in matching.items()}
         bug = min(off, key=lambda n: off[n])
-    raise CheckFailed(_difference(got, expected, what), bug)
+    raise CheckFailed(_difference(got, expected, what), bug, got=got, want=expected)
 
 
 _HALF = (torch.bfloat16, torch.float16)

@@ -32,7 +32,7 @@ from grader.errors import GraderError
 from grader.exam import checks, kit, protocol, suite
 from grader.exam.channel import KEPT_OUTPUT_BYTES, Allowance, Channel, StageDied
 from grader.exam.nursery import Nursery, NurseryGone, undumpable
-from grader.exam.stage import PROBE_FILE
+from grader.exam.stage import PROBE_FILE, QUIT
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
 from grader.harmless import harmless
 
@@ -42,12 +42,16 @@ CPU_S, _WALL_S = max(3.0, 2.5 * _TORCH_S), 20.0
 _GPU_FACTOR = 10
 _MAX_DEATHS = 3
 _PRINTED_CHARS = 4000
+_AT_A_BREAKPOINT = (
+    "It stops at a breakpoint, where nobody can answer: `kata debug` makes one check again in your "
+    "terminal. This is no attempt."
+)
 
 
 class StageHandle:
     """What a check calls: `stage(probe, ...)` gives the probe's evidence."""
 
-    def __init__(self, run: "_Run", allowance: Allowance, seed: int, device: str) -> None:
+    def __init__(self, run: "Run", allowance: Allowance, seed: int, device: str) -> None:
         self._run, self._allowance, self._seed = run, allowance, seed
         self.device = device
         self.last: Any = None  # the evidence that came last
@@ -97,6 +101,9 @@ class StageHandle:
             if raised.memory:
                 self._run.drop()
                 raise StageDied(Kind.MEMORY, "It asked for more than 4 GiB of memory.")
+            if QUIT in raised.types:
+                self._run.drop()
+                raise StageDied(Kind.BREAKPOINT, _AT_A_BREAKPOINT, late=True)
             if "builtins.SystemExit" in raised.types:
                 self._run.drop()
                 raise StageDied(Kind.CRASH, f"It called exit. {raised.story}")
@@ -163,7 +170,7 @@ def _probe(*probes: Callable[..., Any]) -> tuple[bytes, bytes, dict[str, Any]]:
 _sources: dict[tuple[Callable[..., Any], ...], tuple[bytes, bytes, dict[str, Any]]] = {}
 
 
-class _Run:
+class Run:
     """One suite against one source: records an outcome per check."""
 
     def __init__(
@@ -184,6 +191,7 @@ class _Run:
         self.output = ""  # what was printed while the file was loaded
         self.printed = ""  # and by the check that is made
         self.faults: dict[str, str] = {}
+        self.failed: checks.CheckFailed | None = None  # by the check that was made last
         self.deaths = 0
         self.out_of_time = False
         self.on_gpu = False
@@ -226,6 +234,8 @@ class _Run:
                 trouble = Trouble(Kind.CRASH, reply.raised.story)
             if trouble is not None:
                 self.drop()
+                if trouble.kind is Kind.BREAKPOINT:
+                    raise StageDied(trouble.kind, _AT_A_BREAKPOINT)
                 raise StageDied(trouble.kind, trouble.message)
             self._loaded = True
             printed = self._printed(channel)
@@ -279,7 +289,9 @@ class _Run:
             if self.until_named and self.checks[-1].bug is not None:
                 break
             if self.out_of_time:
-                not_run = not_run or "Not run: an earlier check ran out of time."
+                paused = self.error is not None and self.error.kind is Kind.BREAKPOINT
+                why = "stopped at a breakpoint" if paused else "ran out of time"
+                not_run = not_run or f"Not run: an earlier check {why}."
             elif self.deaths >= _MAX_DEATHS:
                 not_run = not_run or f"Not run: {_MAX_DEATHS} checks had ended the process."
         else:
@@ -306,6 +318,7 @@ class _Run:
         try:
             check(**{name: words[name] for name in inspect.signature(check).parameters})
         except checks.CheckFailed as failed:
+            self.failed = failed
             if failed.bug is not None and self.known(failed.bug) is None:
                 self.faults[check.__name__] = f"the catalogue has no bug '{failed.bug}'"
             self._record(check, Outcome.FAILED, str(failed), failed.bug, started=failed.started)
@@ -409,7 +422,7 @@ class Examiner:
         started = time.monotonic()
         seed = random.SystemRandom().randrange(10**6) if seed is None else seed
         name = filename or f"{slug}.py"
-        run = self._pass(_Run(self, slug, source, name, seed, part, until_named=until_named))
+        run = self._pass(Run(self, slug, source, name, seed, part, until_named=until_named))
         if run.faults and isinstance(source, bytes):
             self._blame_suite(run)
         return Verdict(
@@ -424,18 +437,18 @@ class Examiner:
             output=harmless(run.output)[:KEPT_OUTPUT_BYTES],
         )
 
-    def _blame_suite(self, run: _Run) -> None:
+    def _blame_suite(self, run: Run) -> None:
         """A check met something it did not foresee. If the solution makes it stumble too, the
         suite is broken; otherwise the submission's evidence was unusable, which is no pass."""
         source = content.solution(run.slug).read_bytes()
         names = frozenset(run.faults)
-        again = self._pass(_Run(self, run.slug, source, "solution.py", run.seed, None, names))
+        again = self._pass(Run(self, run.slug, source, "solution.py", run.seed, None, names))
         broken = {**again.faults, **{n: t for n, t in run.faults.items() if "catalogue" in t}}
         if broken:
             name, text = next(iter(broken.items()))
             raise GraderError(f"The suite of {run.slug} failed in {name}:\n{text.rstrip()}")
 
-    def _pass(self, run: _Run) -> _Run:
+    def _pass(self, run: Run) -> Run:
         try:
             if isinstance(run.source, bytes):
                 run.start()  # it makes ready while the suite is collected

@@ -81,6 +81,11 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
+def end_with_parent() -> None:
+    """Have this process killed when the one that forked it ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def undumpable() -> None:
     """Keep other processes of this user from tracing this one and from reading its memory."""
     _prctl(_PR_SET_DUMPABLE, 0)
@@ -257,7 +262,7 @@ class _Keeper:
         if self.stage == 0:
             status = 1
             try:
-                _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                end_with_parent()
                 if os.getppid() == nursery:
                     self._become_stage(fds, memory_bytes)
                     status = 0
@@ -285,6 +290,7 @@ class _Keeper:
         vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
         from grader.exam import stage
 
+        sys.breakpointhook = stage.no_debugger
         with socket.socket(fileno=3) as sock:
             sock.setblocking(True)
             stage.serve(sock, memory_bytes or None)

@@ -45,8 +45,22 @@ class _NoGrader(importlib.abc.MetaPathFinder):
             raise ImportError(f"a submission cannot import '{name}'", name=name)
 
 
-def serve(sock: socket.socket, memory_bytes: int | None) -> None:
-    """Answer requests until the examiner hangs up."""
+QUIT = "bdb.BdbQuit"  # what a debugger raises that is left, or has nobody to talk to
+
+
+def no_debugger(*_: Any, **__: Any) -> None:
+    """What `breakpoint()` does where nobody sits at a terminal."""
+    import bdb
+
+    raise bdb.BdbQuit
+
+
+def is_quit(error: BaseException) -> bool:
+    return f"{type(error).__module__}.{type(error).__qualname__}" == QUIT
+
+
+def serve(sock: socket.socket, memory_bytes: int | None, kind: "type[Stage] | None" = None) -> None:
+    """Answer requests until the examiner hangs up; `kind` may be a Stage that does more."""
     torch.set_num_threads(1)
     for name in [n for n in sys.modules if n.partition(".")[0] in ("grader", "solutions")]:
         del sys.modules[name]
@@ -55,7 +69,7 @@ def serve(sock: socket.socket, memory_bytes: int | None) -> None:
     sys.meta_path[:0] = [_NoGrader(), QuietImports()]
     sys.argv[:] = [""]
     _limit(memory_bytes)
-    stage = _Stage()
+    stage = (kind or Stage)()
     while True:
         try:
             request = wire.receive(sock)
@@ -78,7 +92,7 @@ def _limit(memory_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-class _Stage:
+class Stage:
     def __init__(self) -> None:
         self.around = Surroundings()
         self.module = types.ModuleType("submission")
@@ -133,11 +147,8 @@ class _Stage:
         try:
             exec(code, vars(module))
         except Exception as error:
-            memory = _is_memory(error)
-            return _trouble(
-                "memory" if memory else "import",
-                "The file cannot be loaded.\n" + self._story(error),
-            )
+            kind = "memory" if _is_memory(error) else "breakpoint" if is_quit(error) else "import"
+            return _trouble(kind, "The file cannot be loaded.\n" + self._story(error))
         missing = [name for name in defines if name not in vars(module)]
         if missing:
             return _trouble("missing", _what_is_there(missing, vars(module)))

@@ -50,6 +50,7 @@ class Kind(StrEnum):
     MEMORY = "memory"
     CRASH = "crash"
     OUTPUT = "output"
+    BREAKPOINT = "breakpoint"
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

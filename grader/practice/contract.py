@@ -33,17 +33,27 @@ def task(slug: str) -> Task:
 
 def rules(slug: str) -> dict[Part, list[str]]:
     """The promise of every check, by part, in the order of the parts."""
+    found: dict[Part, list[str]] = {}
+    for node in _suite(slug):
+        promise = (ast.get_docstring(node) or _words(node.name)).partition("\n\n")[0]
+        part = _part(node, content.suite(slug).name)
+        found.setdefault(part, []).append(" ".join(promise.split()))
+    return {part: found[part] for part in Part if part in found}
+
+
+def checks(slug: str) -> list[str]:
+    """The names of a kata's checks, in the suite's order."""
+    return [node.name.removeprefix("test_") for node in _suite(slug)]
+
+
+def _suite(slug: str) -> list[ast.FunctionDef]:
     path = content.suite(slug)
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
         raise ContentError(f"suites/{path.name}: {error}") from error
-    found: dict[Part, list[str]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            promise = (ast.get_docstring(node) or _words(node.name)).partition("\n\n")[0]
-            found.setdefault(_part(node, path.name), []).append(" ".join(promise.split()))
-    return {part: found[part] for part in Part if part in found}
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    return [node for node in functions if node.name.startswith("test_")]
 
 
 def _part(node: ast.FunctionDef, name: str) -> Part:

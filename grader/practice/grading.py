@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from grader import catalog
 from grader.exam import submission
-from grader.exam.verdict import Part, Trouble, Verdict
+from grader.exam.verdict import Kind, Part, Trouble, Verdict
 from grader.practice import repetition, schedule
 from grader.store import Store, StoreError
 from grader.store.attempts import Reason, Recorded, Snapshot, Solved
@@ -90,8 +90,8 @@ def grade(
 
     keep: an attempt of the learner's: the source is kept before it is judged, its verdict is
     stored after, and the kata rated if it passed from the blank stub, once a round. None stores
-    nothing of it. In a mock (Reason.MOCK) an unwritten file is no attempt, and the interview's
-    clock, not a round's, counts.
+    nothing of it. A file that stops at a breakpoint is no attempt. In a mock (Reason.MOCK) an
+    unwritten file is none either, and the interview's clock, not a round's, counts.
     then: what else there is to write, in the same transaction. The progress file is open only
     while it is written to, so that no process started in between inherits it.
     """
@@ -106,7 +106,8 @@ def grade(
     verdict = judge(slug, source, name)
     write = then(verdict, source, snapshot) if then else None
     in_round = keep is not Reason.MOCK
-    counts = keep is not None and (in_round or verdict.started)
+    paused = verdict.error is not None and verdict.error.kind is Kind.BREAKPOINT
+    counts = keep is not None and not paused and (in_round or verdict.started)
     if trouble is None and (counts or write):
         try:
             with Store.open(create=True) as store, store.transaction():
