@@ -55,7 +55,7 @@ def test_pdb_works_in_this_terminal(kata: Kata, file: Path, environment: dict[st
     debug.type("q\n")
     debug.until("Left.")
     assert debug.end() == 1
-    assert f"{SLUG}: 0 attempts" in kata("history").stdout
+    assert f"Nothing of {SLUG} is kept yet" in kata("history").stdout
 
 
 def test_the_failing_check_again(kata: Kata, file: Path, tmp_path: Path) -> None:
