@@ -1,6 +1,7 @@
 """The commands, through the real `kata`."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,17 @@ def test_katas_build_on_earlier_ones(kata: Kata) -> None:
     assert head.split() == ["#", "kata", "status", "due", "best", "par", "after", "difficulty"]
     assert max(map(len, kata("list", COLUMNS="60").stdout.splitlines())) <= 60
     assert "after lora_linear and nf4_quantize" in kata("show", "qlora_linear").stdout
+
+
+def test_help_says_where_to_start(kata: Kata) -> None:
+    """Commands come in sections; a mistyped one is met with the nearest."""
+    page = kata("--help").stdout
+    assert page.index("Start here:") < page.index("init") < page.index("Write and grade")
+    assert set(re.findall(r"^  ([a-z]+) ", page, re.M)) >= {"watch", "debug", "quiz", "doctor"}
+    done = kata("wach")
+    assert done.returncode == 2
+    assert "There is no command 'wach'. Did you mean watch?" in done.stderr
+    assert "There is no command 'qqqq'.\n" in kata("qqqq").stderr
 
 
 def test_only_tracks_with_katas_are_offered(kata: Kata) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -11,33 +12,42 @@ from grader import __version__
 from grader.cli import terminal
 from grader.errors import KataError
 
-# command -> the line that --help shows; each stands in the module of its name
-_COMMANDS = {
-    "list": "Katas with status, best time and par time.",
-    "show": "The task: contract, parts, par time.",
-    "start": "A fresh stub; starts the clock. The old file is kept.",
-    "next": "Start the kata that is due, or comes next.",
-    "edit": "The file in your editor.",
-    "run": "Grade a kata's file.",
-    "watch": "Grade on every save; single keys do the rest.",
-    "debug": "One failing check again, in this terminal: print, pdb.",
-    "hint": "The next hint of the ladder.",
-    "solution": "The reference solution (noted as seen).",
-    "bug": "A planted bug to find and mend.",
-    "mock": "A timed mock interview and its report.",
-    "reset": "Back to the stub. The old file is kept.",
-    "history": "Attempts and kept versions of a kata.",
-    "restore": "Bring back a kept version.",
-    "today": "What is due and what is new today, with minutes.",
-    "plan": "Fit practice into the days before an interview.",
-    "stats": "Streak, recall by topic, katas against par.",
-    "export": "Questions for Anki, or all of it as JSON.",
-    "quiz": "Active recall: due questions first, then new ones.",
-    "verify": "The suites check themselves: solutions pass, bugs are named.",
-    "doctor": "Python, torch, accelerator, sandbox, data folder.",
-    "init": "Lay out a workspace of stubs in a folder.",
-    "completion": "Shell completion for bash, zsh or fish.",
+# by section: command -> the line that --help shows; each stands in the module of its name
+_SECTIONS = {
+    "Start here": {
+        "init": "Lay out a workspace of stubs in a folder.",
+        "list": "Katas with status, best time and par time.",
+        "show": "The task: contract, parts, par time.",
+        "start": "A fresh stub; starts the clock. The old file is kept.",
+        "next": "Start the kata that is due, or comes next.",
+    },
+    "Write and grade (without SLUG: the current kata)": {
+        "edit": "The file in your editor.",
+        "run": "Grade a kata's file.",
+        "watch": "Grade on every save; single keys do the rest.",
+        "debug": "One failing check again, in this terminal: print, pdb.",
+        "hint": "The next hint of the ladder.",
+        "solution": "The reference solution (noted as seen).",
+        "bug": "A planted bug to find and mend.",
+        "reset": "Back to the stub. The old file is kept.",
+        "history": "Attempts and kept versions of a kata.",
+        "restore": "Bring back a kept version.",
+    },
+    "Recall and interviews": {
+        "quiz": "Active recall: due questions first, then new ones.",
+        "mock": "A timed mock interview and its report.",
+        "today": "What is due and what is new today, with minutes.",
+        "plan": "Fit practice into the days before an interview.",
+        "stats": "Streak, recall by topic, katas against par.",
+        "export": "Questions for Anki, or all of it as JSON.",
+    },
+    "The tool itself": {
+        "doctor": "Python, torch, accelerator, sandbox, data folder.",
+        "verify": "The suites check themselves: solutions pass, bugs are named.",
+        "completion": "Shell completion for bash, zsh or fish.",
+    },
 }
+_COMMANDS = [name for section in _SECTIONS.values() for name in section]
 
 
 class _Commands(click.Group):
@@ -52,8 +62,18 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib  # for the wrong names alone
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, 2, 0.5)
+            ask = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"There is no command '{args[0]}'.{ask}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
