@@ -163,7 +163,42 @@ def non_contiguous(stage, draw, layer):
         near(y, want, what=what, unless=layer.mistakes(v, y))
 
 
+# How it starts
+
+
+def random_start(value, other, name, bugs):
+    """A parameter starts random, non-zero, with a standard deviation below 1.5. other: that of
+    another instance; bugs: the mistakes "zero", "constant", "alike" (all its vectors) and
+    "large"."""
+    value, other = tensor(value, name).double(), other.double()
+    require(bool(torch.isfinite(value).all()), f"{name} holds values that are not finite")
+    require(bool((value != 0).any()), f"{name} starts at zero", bugs.get("zero"))
+    rows = value.reshape(-1, value.shape[-1])
+    require(bool((rows != 0).any(1).all()), f"a vector of {name} starts at zero")
+    require(float(value.std()) > 0, f"{name} starts constant", bugs.get("constant"))
+    alike = len(rows) > 1 and bool((rows == rows[0]).all())
+    require(not alike, f"all vectors of {name} start alike", bugs.get("alike"))
+    std = float(value.std())
+    text = f"{name} starts with std {std:.3g}, expected below 1.5"
+    require(std < 1.5, text, bugs.get("large"))
+    text = f"{name} starts alike in two instances: it is not random"
+    require(not torch.equal(value, other), text)
+
+
 # What a forward does, and leaves alone
+
+
+def returned(kata, arguments, make):
+    layer = make(kata, *arguments)
+    answers = layer.eval(), layer.train(), layer.train(False), layer.train(mode=True)
+    return [answer is layer for answer in answers]
+
+
+def modes_return_the_layer(stage, arguments, make):
+    """train() and eval() return the module itself."""
+    calls = ("eval()", "train()", "train(False)", "train(mode=True)")
+    for call, right in zip(calls, stage(returned, arguments, make=make)):
+        require(right, f"{call} returns something else than the module")
 
 
 def kept_input(kata, arguments, x, make, call):
