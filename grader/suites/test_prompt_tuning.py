@@ -137,7 +137,7 @@ def test_output_shapes(stage, draw):
         ids = draw.integers(0, V, rows, length)
         cases.append((draw(V, d), draw(p, d), ids, padded(draw, rows, length)))
     with blame("one-token-refused", "num_tokens must"):
-        with blame("mask-not-returned", "should return (embeds, mask)"):
+        with blame("mask-not-returned", "(embeds, mask), not a Tensor"):
             embeds, mask = stage(run, *cases[0])
         right_embeds(embeds, *cases[0][:3])
         right_mask(mask, cases[0][3], cases[0][2], P)
@@ -190,19 +190,23 @@ def test_prompt_shape(stage, draw):
 
 
 def started(kata, table, number, ids, style):
-    """The prompt, the table and whether they share storage; ids as a list, a tuple or a range."""
+    """The prompt, that of another made alike, the table, and whether they share storage."""
     embedding = table_of(table)
     weight = embedding.weight
     ids = {"list": list, "tuple": tuple, "range": lambda v: range(v[0], v[-1] + 1)}[style](ids)
     module = kata.PromptTuning(embedding=embedding, num_tokens=number, init_ids=ids)
     prompt = need(module, "prompt")
     shared = prompt.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
-    kept = need(module, "embedding") is embedding and embedding.weight is weight
-    return prompt, embedding.weight, shared, kept
+    again = kata.PromptTuning(embedding, number, ids).prompt
+    return prompt, again, weight, shared
 
 
 # Rows that init_ids names, and how.
-STARTS = [((7, 2, 9, 2), "list"), ((3, 10, 0, 5), "tuple"), ((2, 3, 4, 5), "range")]
+STARTS: list[tuple[tuple[int, ...], str]] = [
+    ((7, 2, 9, 2), "list"),
+    ((3, 10, 0, 5), "tuple"),
+    ((2, 3, 4, 5), "range"),
+]
 STARTS += [((0, 1, 2, 3), "list"), ((8,), "list"), ((0,), "tuple"), ((6, 6, 6), "list")]
 STARTS += [(tuple(range(V)), "range"), ((*range(V), 4, 0), "list")]
 
@@ -214,7 +218,7 @@ def test_prompt_starts_as_the_rows(stage, draw):
     for ids, style in STARTS:
         table = draw(V, D)
         with blame("argument-renamed", "PromptTuning.__init__() got an unexpected keyword"):
-            prompt, kept, shared, _ = stage(started, table, len(ids), ids, style)
+            prompt, again, kept, shared = stage(started, table, len(ids), ids, style)
         words = f"init_ids={ids} ({style})"
         text = f"prompt shares storage with the embedding table: {words}"
         require(not shared, text, "prompt-is-view")
@@ -223,8 +227,8 @@ def test_prompt_starts_as_the_rows(stage, draw):
         if ids == STARTS[0][0]:
             known["ids-sorted"] = table[sorted(ids)]
             known["rows-averaged"] = want.mean(0).expand(want.shape)
-        small = prompt.shape == want.shape and bool((prompt.abs() < 0.5 * want.abs().max()).all())
-        bug = "init-ids-ignored" if small and len(ids) == 4 else None
+        random = prompt.shape == want.shape == again.shape and bool((prompt != again).all())
+        bug = "init-ids-ignored" if random and len(ids) == 4 else None
         near(prompt, want, what=f"prompt with {words}", atol=0.0, rtol=0.0, unless=known, bug=bug)
         same(kept, table, "embedding.weight after the module was made")
 
@@ -273,7 +277,7 @@ def training(kata, table, prompt, ids, frozen):
     embedding = table_of(table).requires_grad_(not frozen)
     module = kata.PromptTuning(embedding, prompt.shape[0])
     set_(module, prompt=prompt)
-    states = []
+    states = [(embedding.weight.requires_grad, False)]
     for mode in ("eval", "train"):
         getattr(module, mode)()
         y, _ = pair(module(ids))
@@ -371,7 +375,7 @@ def test_mask_is_extended_by_ones(stage, draw):
     """The mask that comes back has ones for the prompt and then the mask given, in its dtype."""
     ids = draw.integers(0, V, 3, 5)
     masks = [padded(draw, 3, 5, dtype) for dtype in MASKS]
-    masks += [0.25 * masks[2] - 0.5, 3 * masks[0], 0 * masks[1], 0 * masks[0]]
+    masks += [0.25 * masks[2], masks[2] - 1, 3 * masks[0], 0 * masks[1], 0 * masks[0]]
     with blame("argument-renamed", "PromptTuning.forward() got an unexpected keyword"):
         got = stage(masked, draw(V, D), draw(P, D), ids, masks)
     for answer, mask in zip(got, masks):
@@ -438,6 +442,9 @@ def take(kata, module, step, new, batches, gs, graph):
         left_on = torch.is_grad_enabled()
     plain = [pair(module(ids, mask)) for ids, mask in batches]
     graphs = [learn(module, *batch, g)[1:] for batch, g in zip(batches, gs) if graph]
+    with torch.no_grad():  # whatever keeps the last call's now has that of the next step's first
+        for batch in reversed(batches):
+            module(*batch)
     outputs = [(y.detach(), m) for y, m in silent + plain]
     return outputs, graphs, left_on, module.embedding.weight.requires_grad
 
@@ -547,10 +554,10 @@ def state_names(kata, table):
 
 @part("state")
 def test_state_names(stage, draw):
-    """prompt is in the state dict under this name, and the table as embedding.weight."""
+    """prompt is in the state dict under this name."""
     there = stage(state_names, draw(V, D))
-    for name in ("prompt", "embedding.weight"):
-        require(name in there, f"`{name}` is not in the state dict; it holds: {', '.join(there)}")
+    text = f"`prompt` is not in the state dict; it holds: {', '.join(there)}"
+    require("prompt" in there, text)
 
 
 def round_trip(kata, table, prompt, other, ids):

@@ -175,10 +175,10 @@ def random_start(value, other, name, bugs):
     require(bool((value != 0).any()), f"{name} starts at zero", bugs.get("zero"))
     rows = value.reshape(-1, value.shape[-1])
     require(bool((rows != 0).any(1).all()), f"a vector of {name} starts at zero")
-    require(float(value.std()) > 0, f"{name} starts constant", bugs.get("constant"))
+    require(bool((rows != rows[0, 0]).any()), f"{name} starts constant", bugs.get("constant"))
     alike = len(rows) > 1 and bool((rows == rows[0]).all())
     require(not alike, f"all vectors of {name} start alike", bugs.get("alike"))
-    std = float(value.std())
+    std = float(value.std(correction=0))
     text = f"{name} starts with std {std:.3g}, expected below 1.5"
     require(std < 1.5, text, bugs.get("large"))
     text = f"{name} starts alike in two instances: it is not random"
