@@ -224,9 +224,9 @@ def beside_another(kata, arguments, others, x, make, call):
     return call(layer, x)
 
 
-def independent(stage, draw, layer, other):
+def independent(stage, draw, layer, other, lead=(5,)):
     """Another one, made and run meanwhile, changes nothing."""
-    x = draw(5, layer.width)
+    x = draw(*lead, layer.width)
     y = stage(beside_another, layer.arguments, other.arguments, x, **layer.helpers)
     near(y, layer.output(x), what=f"{layer.what} after another one was made")
 
@@ -364,9 +364,9 @@ def loaded(kata, arguments, others, x, make, call):
     return call(second, x)
 
 
-def state_round_trip(stage, draw, layer, other, note=""):
+def state_round_trip(stage, draw, layer, other, note="", lead=(5,)):
     """load_state_dict of another instance's state reproduces its outputs."""
-    x = draw(5, layer.width)
+    x = draw(*lead, layer.width)
     y = stage(loaded, layer.arguments, other.arguments, x, **layer.helpers)
     near(y, layer.output(x), what=f"{layer.what} after load_state_dict{note}")
 
@@ -374,10 +374,10 @@ def state_round_trip(stage, draw, layer, other, note=""):
 # dtype and device
 
 
-def in_dtype(stage, draw, layer, bug=None):
-    """Outputs have the dtype of the layer's values, to its tolerance. bug: the mistake where a
-    float64 one is right to the digits of a float32."""
-    x = draw(5, layer.width, dtype=layer.dtype)
+def in_dtype(stage, draw, layer, bug=None, lead=(5,), **tolerance):
+    """Outputs have the dtype of the layer's values, to its tolerance or another one. bug: the
+    mistake where a float64 one is right to the digits of a float32."""
+    x = draw(*lead, layer.width, dtype=layer.dtype)
     y = stage(output_of, layer.arguments, x, **layer.helpers)
     want, wide = layer.output(x), layer.dtype == torch.float64
     rounded = wide and isinstance(y, Tensor) and y.dtype == layer.dtype
@@ -389,6 +389,7 @@ def in_dtype(stage, draw, layer, bug=None):
         dtype=layer.dtype,
         unless=layer.mistakes(x, y) if wide else {},
         bug=known,
+        **tolerance,
     )
 
 
