@@ -40,8 +40,8 @@ class PrefixAttention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
             nn.Linear(d_model, d_model).requires_grad_(False) for _ in range(4)
         )
-        self.prefix_k = nn.Parameter(0.02 * torch.randn(num_heads, prefix_len, self.d_head))
-        self.prefix_v = nn.Parameter(0.02 * torch.randn(num_heads, prefix_len, self.d_head))
+        self.prefix_k = nn.Parameter(torch.randn(num_heads, prefix_len, self.d_head) * 0.02)
+        self.prefix_v = nn.Parameter(torch.randn(num_heads, prefix_len, self.d_head) * 0.02)
         # END SOLUTION
 
     def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
