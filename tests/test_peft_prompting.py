@@ -110,7 +110,7 @@ def test_prefix_tuning_agrees_with_peft() -> None:
     got = ours(mine, causal=True)
     torch.testing.assert_close(got, want)
     g = torch.randn_like(want)
-    (want * g).sum().backward()
+    (want * g).sum().backward()  # type: ignore[no-untyped-call]
     (got * g).sum().backward()
     assert other.grad is not None
     for value, grad in zip((ours.prefix_k, ours.prefix_v), _by_head(other.grad)):
