@@ -229,8 +229,9 @@ def test_prompt_starts_as_the_rows(stage, draw):
         if ids == STARTS[0][0]:
             known["ids-sorted"] = table[sorted(ids)]
             known["rows-averaged"] = want.mean(0).expand(want.shape)
-        random = prompt.shape == want.shape == again.shape and bool((prompt != again).all())
-        bug = "init-ids-ignored" if random and len(ids) == 4 else None
+        random = prompt.shape == want.shape and bool((prompt != again).all())
+        alike = random and float(torch.cosine_similarity(prompt, want).mean()) > 0.8
+        bug = "init-ids-ignored" if random and not alike and len(ids) == 4 else None
         near(prompt, want, what=f"prompt with {words}", atol=0.0, rtol=0.0, unless=known, bug=bug)
         same(kept, table, "embedding.weight after the module was made")
 
