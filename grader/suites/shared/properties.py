@@ -163,7 +163,42 @@ def non_contiguous(stage, draw, layer):
         near(y, want, what=what, unless=layer.mistakes(v, y))
 
 
+# How it starts
+
+
+def random_start(value, other, name, bugs):
+    """A parameter starts random, non-zero, with a standard deviation below 1.5. other: that of
+    another instance; bugs: the mistakes "zero", "constant", "alike" (all its vectors) and
+    "large"."""
+    value, other = tensor(value, name).double(), other.double()
+    require(bool(torch.isfinite(value).all()), f"{name} holds values that are not finite")
+    require(bool((value != 0).any()), f"{name} starts at zero", bugs.get("zero"))
+    rows = value.reshape(-1, value.shape[-1])
+    require(bool((rows != 0).any(1).all()), f"a vector of {name} starts at zero")
+    require(bool((rows != rows[0, 0]).any()), f"{name} starts constant", bugs.get("constant"))
+    alike = len(rows) > 1 and bool((rows == rows[0]).all())
+    require(not alike, f"all vectors of {name} start alike", bugs.get("alike"))
+    std = float(value.std(correction=0))
+    text = f"{name} starts with std {std:.3g}, expected below 1.5"
+    require(std < 1.5, text, bugs.get("large"))
+    text = f"{name} starts alike in two instances: it is not random"
+    require(not torch.equal(value, other), text)
+
+
 # What a forward does, and leaves alone
+
+
+def returned(kata, arguments, make):
+    layer = make(kata, *arguments)
+    answers = layer.eval(), layer.train(), layer.train(False), layer.train(mode=True)
+    return [answer is layer for answer in answers]
+
+
+def modes_return_the_layer(stage, arguments, make):
+    """train() and eval() return the module itself."""
+    calls = ("eval()", "train()", "train(False)", "train(mode=True)")
+    for call, right in zip(calls, stage(returned, arguments, make=make)):
+        require(right, f"{call} returns something else than the module")
 
 
 def kept_input(kata, arguments, x, make, call):
@@ -189,9 +224,9 @@ def beside_another(kata, arguments, others, x, make, call):
     return call(layer, x)
 
 
-def independent(stage, draw, layer, other):
+def independent(stage, draw, layer, other, lead=(5,)):
     """Another one, made and run meanwhile, changes nothing."""
-    x = draw(5, layer.width)
+    x = draw(*lead, layer.width)
     y = stage(beside_another, layer.arguments, other.arguments, x, **layer.helpers)
     near(y, layer.output(x), what=f"{layer.what} after another one was made")
 
@@ -329,9 +364,9 @@ def loaded(kata, arguments, others, x, make, call):
     return call(second, x)
 
 
-def state_round_trip(stage, draw, layer, other, note=""):
+def state_round_trip(stage, draw, layer, other, note="", lead=(5,)):
     """load_state_dict of another instance's state reproduces its outputs."""
-    x = draw(5, layer.width)
+    x = draw(*lead, layer.width)
     y = stage(loaded, layer.arguments, other.arguments, x, **layer.helpers)
     near(y, layer.output(x), what=f"{layer.what} after load_state_dict{note}")
 
@@ -339,10 +374,10 @@ def state_round_trip(stage, draw, layer, other, note=""):
 # dtype and device
 
 
-def in_dtype(stage, draw, layer, bug=None):
-    """Outputs have the dtype of the layer's values, to its tolerance. bug: the mistake where a
-    float64 one is right to the digits of a float32."""
-    x = draw(5, layer.width, dtype=layer.dtype)
+def in_dtype(stage, draw, layer, bug=None, lead=(5,), **tolerance):
+    """Outputs have the dtype of the layer's values, to its tolerance or another one. bug: the
+    mistake where a float64 one is right to the digits of a float32."""
+    x = draw(*lead, layer.width, dtype=layer.dtype)
     y = stage(output_of, layer.arguments, x, **layer.helpers)
     want, wide = layer.output(x), layer.dtype == torch.float64
     rounded = wide and isinstance(y, Tensor) and y.dtype == layer.dtype
@@ -354,11 +389,12 @@ def in_dtype(stage, draw, layer, bug=None):
         dtype=layer.dtype,
         unless=layer.mistakes(x, y) if wide else {},
         bug=known,
+        **tolerance,
     )
 
 
-def on_meta(kata, arguments, x, moved, make, call):
-    with CheapMeta():
+def on_meta(kata, arguments, x, moved, cheap, make, call):
+    with CheapMeta() if cheap else torch.enable_grad():
         layer = make(kata, *arguments)
         layer = layer.to("meta") if moved else layer
         y = call(layer, x)
@@ -369,7 +405,11 @@ def meta_device(stage, layer, moved=False):
     """A layer made of meta tensors (or `moved` there) stays there, and so do its outputs."""
     values = layer.values if moved else [v.to("meta") for v in layer.values]
     x = torch.empty(2, 5, layer.width, device="meta", dtype=layer.dtype)
-    y, places = stage(on_meta, (*layer.options, *values), x, moved, **layer.helpers)
+    given = (*layer.options, *values), x, moved
+    tried = stage.attempt(on_meta, *given, True, **layer.helpers)
+    if isinstance(tried, Raised):  # what CheapMeta cannot do (subclasses of Tensor), torch may
+        tried = stage(on_meta, *given, "same device" in tried.text, **layer.helpers)
+    y, places = tried
     require(places == ["meta"], f"parameters are on {', '.join(places)}, not on meta alone")
     place, shape = tensor(y, layer.what).device.type, (2, 5, layer.out or layer.width)
     require(place == "meta", f"{layer.what} is on {place}, expected meta")

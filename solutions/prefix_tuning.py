@@ -1,0 +1,69 @@
+"""Attention whose keys and values begin with a learned prefix.
+
+Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4.2: the
+activations of the prefix are free parameters, and every position may attend to them. He et al.
+2022, "Towards a Unified View of Parameter-Efficient Transfer Learning", section 2.2, equation 2:
+they stand before the keys and the values of each head.
+"""
+
+import math
+
+import torch
+import torch.nn as nn
+
+
+class PrefixAttention(nn.Module):
+    """Multi-head self-attention, frozen, with trained keys and values before those of the content.
+
+    Attributes:
+        q_proj, k_proj, v_proj, o_proj    nn.Linear(d_model, d_model) with bias: frozen
+        prefix_k, prefix_v                Parameter (num_heads, prefix_len, d_head): start random,
+                                          non-zero, std below 1.5
+
+    d_head is d_model / num_heads; head h has the features h * d_head to (h + 1) * d_head - 1 of the
+    queries, keys and values and of o_proj's input. prefix_k and prefix_v are put, as they are (not
+    through k_proj and v_proj), before the keys and values of every row of the batch, and they
+    alone train. With prefix_len=0 this is plain attention; prefix_k and prefix_v are then empty or
+    absent. No dropout, no positions. Each call uses the values of the moment. train() and eval()
+    change nothing, and return the module. Starts on the default device and dtype, and works after
+    .to().
+
+    Raises ValueError naming `d_model` or `num_heads` if d_model is no multiple of num_heads.
+    """
+
+    def __init__(self, d_model: int, num_heads: int, prefix_len: int) -> None:
+        super().__init__()
+        # BEGIN SOLUTION
+        if d_model % num_heads:
+            raise ValueError(f"d_model={d_model} is no multiple of num_heads={num_heads}")
+        self.num_heads, self.d_head = num_heads, d_model // num_heads
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (
+            nn.Linear(d_model, d_model).requires_grad_(False) for _ in range(4)
+        )
+        self.prefix_k = nn.Parameter(torch.randn(num_heads, prefix_len, self.d_head) * 0.02)
+        self.prefix_v = nn.Parameter(torch.randn(num_heads, prefix_len, self.d_head) * 0.02)
+        # END SOLUTION
+
+    def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
+        """Attention of x to the prefix and to itself, scaled by 1 / sqrt(d_head).
+
+        x: (B, L, d_model), three dimensions only; left unchanged. Returns (B, L, d_model) in x's
+        dtype. With causal every query sees the whole prefix, and of the content itself and what
+        stands before it. Scores in the hundreds give no NaN; a softmax in float32 is fine.
+        """
+        # BEGIN SOLUTION
+        B, L, d = x.shape
+        q, k, v = (
+            proj(x).view(B, L, self.num_heads, self.d_head).transpose(1, 2)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )  # each (B, num_heads, L, d_head)
+        k = torch.cat([self.prefix_k.expand(B, -1, -1, -1), k], dim=2)
+        v = torch.cat([self.prefix_v.expand(B, -1, -1, -1), v], dim=2)
+        scores = q @ k.transpose(2, 3) / math.sqrt(self.d_head)  # (B, num_heads, L, prefix_len + L)
+        if causal:
+            P = self.prefix_k.shape[1]
+            hidden = torch.ones(L, P + L, dtype=torch.bool, device=x.device).triu(P + 1)
+            scores = scores.masked_fill(hidden, -torch.inf)
+        mixed = torch.softmax(scores, dim=3) @ v
+        return self.o_proj(mixed.transpose(1, 2).reshape(B, L, d))
+        # END SOLUTION

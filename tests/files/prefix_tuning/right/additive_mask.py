@@ -1,0 +1,41 @@
+# An additive mask of the lowest finite number; queries scaled first; the softmax in float32.
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class PrefixAttention(nn.Module):
+    def __init__(self, d_model, num_heads, prefix_len):
+        super().__init__()
+        if d_model % num_heads:
+            raise ValueError(f"d_model={d_model} is no multiple of num_heads={num_heads}")
+        self.num_heads, self.d_head = num_heads, d_model // num_heads
+        self.q_proj = nn.Linear(d_model, d_model)
+        self.k_proj = nn.Linear(d_model, d_model)
+        self.v_proj = nn.Linear(d_model, d_model)
+        self.o_proj = nn.Linear(d_model, d_model)
+        self.requires_grad_(False)
+        self.prefix_k = nn.Parameter(0.02 * torch.randn(num_heads, prefix_len, self.d_head))
+        self.prefix_v = nn.Parameter(0.02 * torch.randn(num_heads, prefix_len, self.d_head))
+
+    def split(self, t):
+        return t.view(t.shape[0], t.shape[1], self.num_heads, self.d_head).transpose(1, 2)
+
+    def forward(self, x, causal=False):
+        B, L, d = x.shape
+        P = self.prefix_k.shape[1]
+        q = self.split(self.q_proj(x)) * self.d_head**-0.5
+        k = self.split(self.k_proj(x))
+        v = self.split(self.v_proj(x))
+        pk, pv = self.prefix_k, self.prefix_v
+        k = torch.cat([pk.expand(B, -1, -1, -1), k], dim=2)
+        v = torch.cat([pv.expand(B, -1, -1, -1), v], dim=2)
+        scores = q @ k.mT
+        if causal:
+            i = torch.arange(L, device=x.device)[:, None]
+            j = torch.arange(-P, L, device=x.device)
+            low = torch.finfo(torch.float32).min
+            scores = scores.float() + (j > i).float() * low
+        mixed = F.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype) @ v
+        return self.o_proj(mixed.transpose(1, 2).reshape(B, L, d))
