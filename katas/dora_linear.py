@@ -35,6 +35,8 @@ class DoRALinear(nn.Module):
         """x @ W'.T + bias, where W' = magnitude[:, None] * V / ||V||, the norm that of each row,
         and V = base.weight + alpha / rank * lora_B @ lora_A.
 
+        Nothing is added to the norm, or at most 1e-12; magnitude may have any sign.
+
         x: (..., in_features), any number of leading dimensions, also none; left unchanged.
         Returns (..., out_features). The bias of `base` is added as it is, not rescaled. Base,
         factors and magnitude are read anew in every call: what was changed in place shows.
