@@ -23,10 +23,12 @@ def rows(weight):
 
 def pieces(draw, dtype=torch.float32, out=OUT, into=IN, rank=RANK, share=0.7):
     """weight, bias, magnitude, A, B. Each row of the update has `share` of the length that the
-    weight's has: their sum is not near zero. Magnitudes are of both signs, far from the start."""
+    weight's has, or less where it is small by chance: their sum is not near zero. Magnitudes are
+    of both signs, far from the start."""
     W, A, B = draw(out, into, std=0.5), draw(rank, into, std=0.4), draw(out, rank)
     W = W + 0.2 * W.sign()
-    B = share * rows(W) / rows(ALPHA / rank * B @ A) * B
+    length = torch.maximum(rows(B @ A), 0.2 * rows(B) * A.norm())
+    B = share * rows(W) / (ALPHA / rank * length) * B
     magnitude = rows(W)[:, 0] * (draw(out, std=0.6).abs() + 0.4)
     magnitude[::3] *= -2
     bias = draw(out, std=2.0)
