@@ -42,13 +42,13 @@ def _agree(ours: nn.Module, theirs: nn.Module, shared: dict[str, tuple[Tensor, T
     grads = []
     for layer in (ours, theirs):
         inside = x.clone().requires_grad_()
-        (layer(inside) * g).sum().backward()  # type: ignore[no-untyped-call]
+        (layer(inside) * g).sum().backward()
         grads.append(inside.grad)
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(*grads)
     for name, (mine, other) in shared.items():
         assert mine.grad is not None, name
-        torch.testing.assert_close(mine.grad, other.grad, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(mine.grad, other.grad)
 
 
 @pytest.mark.parametrize("bias", [True, False])

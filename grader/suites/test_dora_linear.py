@@ -10,7 +10,7 @@ from grader.exam.kit import linear, need
 from grader.suites.shared import lowrank, plain, wrapped
 from grader.suites.shared.lowrank import ALPHA, FACTORS, RANK
 from grader.suites.shared.plain import Plain
-from grader.suites.shared.wrapped import ABSENT, MODES, Kind, called, loaded, made, writing
+from grader.suites.shared.wrapped import ABSENT, MODES, Kind
 
 OUT, IN = 12, 18
 SHARED = "to-linear-shares-storage"
@@ -252,16 +252,13 @@ def test_arguments(stage, draw):
 
 
 @part("freeze")
-def test_base_is_frozen(stage, draw):
-    """Weight and bias of the base do not require and never receive a gradient."""
-    wrapped.base_frozen(stage, DORA.case(draw, 5))
-
-
-@part("freeze")
 def test_only_factors_and_magnitude_train(stage, draw):
-    """lora_A, lora_B and magnitude are registered parameters that train, and no other one does.
-    train() and eval() return the layer."""
-    got = wrapped.only_learned_train(stage, DORA.case(draw, 5), "no-parameter", "learned-frozen")
+    """Weight and bias of the base do not require and never receive a gradient. lora_A, lora_B and
+    magnitude are registered parameters that train, and no other one does. train() and eval()
+    return the layer."""
+    case = DORA.case(draw, 5)
+    wrapped.base_frozen(stage, case)
+    got = wrapped.only_learned_train(stage, case, "no-parameter", "learned-frozen")
     require(got["returned"], "train() and eval() should return the layer")
 
 
@@ -319,8 +316,9 @@ def test_input_unchanged(stage, draw):
 def walked(stage, draw, mode, *lead):
     """A layer in this mode of which magnitude, factors and base change, in place and in `.data`."""
     first, second, third, fourth = (DORA.case(draw, *lead) for _ in range(4))
-    steps = [called(first, mode)]
-    for other, verb, *names in (
+    steps = wrapped.changes(
+        first,
+        mode,
         (second, "set", "magnitude"),
         (second, "set", *FACTORS),
         (second, "set", "base.weight", "base.bias"),
@@ -328,10 +326,8 @@ def walked(stage, draw, mode, *lead):
         (third, "data", "lora_A"),
         (first, "data", "magnitude"),
         (first, "replace", "base.weight"),
-    ):
-        words = f"{' and '.join(names)} changed" + f" ({verb})" * (verb != "set")
-        steps.append(writing(steps[-1].now, other, *names, verb=verb, words=words))
-    steps.append(loaded(steps[-1].now, fourth))
+        (fourth, "load"),
+    )
     return wrapped.walked(stage, first, steps)
 
 
@@ -444,10 +440,14 @@ def test_to_linear_shares_nothing(stage, draw):
 def test_to_linear_uses_the_values_of_the_moment(stage, draw):
     """Each call of to_linear() gives another layer with the values of that moment."""
     first, second = DORA.case(draw, 5), DORA.case(draw, 5)
-    steps = [called(first, "train")]
-    for names in (("magnitude",), FACTORS, ("base.weight", "base.bias")):
-        steps.append(writing(steps[-1].now, second, *names))
-    steps.append(writing(steps[-1].now, first, "magnitude", verb="data"))
+    steps = wrapped.changes(
+        first,
+        "train",
+        (second, "set", "magnitude"),
+        (second, "set", *FACTORS),
+        (second, "set", "base.weight", "base.bias"),
+        (first, "data", "magnitude"),
+    )
     plain.of_the_moment(stage, first, TO_LINEAR, steps, "to-linear-kept")
 
 
@@ -461,20 +461,15 @@ def test_both_train_after_to_linear(stage, draw):
 
 
 @part("state")
-def test_state_names(stage, draw):
-    """magnitude, the factors and the base's tensors are in the state dict under these names."""
+def test_state(stage, draw):
+    """magnitude, the factors and the base's tensors are in the state dict under these names;
+    load_state_dict of another instance's state reproduces its outputs."""
 
     def bug(name, there):
-        hidden = "base.weight" not in there and "base.bias" not in there
-        return "base-not-in-state" if hidden and name.startswith("base.") else None
+        return "base-not-in-state" if name.startswith("base.") else None
 
     names = (*DORA.learned, "base.weight", "base.bias")
     wrapped.state_names(stage, DORA.case(draw, 1), names, bug)
-
-
-@part("state")
-def test_state_round_trip(stage, draw):
-    """load_state_dict of another instance's state reproduces its outputs."""
     wrapped.state_round_trip(stage, draw, DORA)
     plain.after_loading(stage, draw, DORA, TO_LINEAR)
 
@@ -506,16 +501,10 @@ def test_bfloat16(stage, draw):
     right_in_dtype(stage, draw, torch.bfloat16)
 
 
-def cast(kata, layer, x):
-    return made(kata, *layer).to(x.dtype)(x)
-
-
 @part("dtype")
 def test_after_a_cast(stage, draw):
     """A layer that was made in float32 works after .to(float64)."""
-    case = DORA.case(draw, 5)
-    case = replace(case, x=draw(5, IN, dtype=torch.float64))
-    near(stage(cast, case.layer, case.x), case.output(), dtype=torch.float64)
+    wrapped.after_move(stage, DORA.case(draw, 5), torch.float64, dtype=torch.float64)
 
 
 @part("device")

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from grader.exam.checks import blame, near, part, rejects, require, same, tensor
 from grader.exam.kit import linear, need, nn
 from grader.suites.shared import wrapped
-from grader.suites.shared.wrapped import ABSENT, MODES, Kind, called, loaded, made, writing
+from grader.suites.shared.wrapped import ABSENT, MODES, Kind, made
 
 OUT, IN, RANK = 12, 18, 7
 SHARED = ("shared_A", "shared_B")
@@ -278,16 +278,13 @@ def test_shared_tensors_do_not_train(stage, draw):
 
 
 @part("freeze")
-def test_base_is_frozen(stage, draw):
-    """Weight and bias of the base do not require and never receive a gradient."""
-    wrapped.base_frozen(stage, VERA.case(draw, 5))
-
-
-@part("freeze")
 def test_only_the_vectors_train(stage, draw):
-    """vera_d and vera_b are registered parameters that train, and no other one does. train() and
-    eval() return the layer."""
-    got = wrapped.only_learned_train(stage, VERA.case(draw, 5), "no-parameter", "vectors-frozen")
+    """Weight and bias of the base do not require and never receive a gradient. vera_d and vera_b
+    are registered parameters that train, and no other one does. train() and eval() return the
+    layer."""
+    case = VERA.case(draw, 5)
+    wrapped.base_frozen(stage, case)
+    got = wrapped.only_learned_train(stage, case, "no-parameter", "vectors-frozen")
     require(got["returned"], "train() and eval() should return the layer")
 
 
@@ -321,18 +318,17 @@ def test_input_unchanged(stage, draw):
 def walked(stage, draw, mode, *lead):
     """A layer in this mode of which vectors and base change, in place and in `.data`."""
     first, second, third = alike(draw, *lead)
-    steps = [called(first, mode)]
-    for other, verb, *names in (
+    steps = wrapped.changes(
+        first,
+        mode,
         (second, "set", "vera_d"),
         (second, "set", "vera_b"),
         (second, "set", "base.weight", "base.bias"),
         (first, "data", "vera_d"),
         (first, "data", "vera_b"),
         (first, "replace", "base.weight"),
-    ):
-        words = f"{' and '.join(names)} changed" + f" ({verb})" * (verb != "set")
-        steps.append(writing(steps[-1].now, other, *names, verb=verb, words=words))
-    steps.append(loaded(steps[-1].now, third))
+        (third, "load"),
+    )
     return wrapped.walked(stage, first, steps)
 
 
@@ -404,21 +400,16 @@ def test_two_calls_in_one_graph(stage, draw):
 
 
 @part("state")
-def test_state_names(stage, draw):
-    """The vectors and the base's tensors are in the state dict under these names."""
+def test_state(stage, draw):
+    """The vectors and the base's tensors are in the state dict under these names; load_state_dict
+    of another instance's state reproduces its outputs, where both are built on equal shared
+    tensors."""
 
     def bug(name, there):
-        hidden = "base.weight" not in there and "base.bias" not in there
-        return "base-not-in-state" if hidden and name.startswith("base.") else None
+        return "base-not-in-state" if name.startswith("base.") else None
 
     names = (*VERA.learned, "base.weight", "base.bias")
     wrapped.state_names(stage, VERA.case(draw, 1), names, bug)
-
-
-@part("state")
-def test_state_round_trip(stage, draw):
-    """load_state_dict of another instance's state reproduces its outputs, where both are built on
-    equal shared tensors."""
     shared = pair(draw, torch.float32)
     kind = replace(VERA, given=lambda draw, dtype, **sizes: shared)
     wrapped.state_round_trip(stage, draw, kind)
@@ -446,22 +437,11 @@ def test_bfloat16(stage, draw):
     right_in_dtype(stage, draw, torch.bfloat16)
 
 
-def moved(kata, layer, x, g, names, to):
-    layer, x, g = made(kata, *layer).to(to), x.to(to).requires_grad_(), g.to(to)
-    with torch.no_grad():
-        silent = layer(x)
-    (layer(x) * g).sum().backward()
-    return silent, [x.grad, *(need(layer, name).grad for name in names)]
-
-
 @part("dtype")
 def test_after_a_cast(stage, draw):
     """A layer that was made in float32 works after .to(float64)."""
-    case = VERA.case(draw, 5)
     with blame("shared-left-behind", "dtype", "Double", "double"):
-        y, grads = stage(moved, case.layer, case.x, case.g, VERA.learned, torch.float64)
-    near(y, case.output(), what="the output after .to(float64)", dtype=torch.float64)
-    wrapped.right_gradients(grads, case, "after .to(float64)", dtype=torch.float64)
+        wrapped.after_move(stage, VERA.case(draw, 5), torch.float64, dtype=torch.float64)
 
 
 @part("device")
@@ -519,7 +499,4 @@ def test_same_on_the_accelerator(stage, draw):
     moved there, and nothing stays behind."""
     case = VERA.case(draw, 4, 5)
     wrapped.accelerator(stage, case, (), "cpu-vectors")
-    y, grads = stage(moved, case.layer, case.x, case.g, VERA.learned, stage.device)
-    off = {"rtol": 1e-3, "atol": 1e-3}
-    near(y, case.output(), what="the output after .to(device)", **off)
-    wrapped.right_gradients(grads, case, "after .to(device)", **off)
+    wrapped.after_move(stage, case, stage.device, rtol=1e-3, atol=1e-3)

@@ -497,6 +497,16 @@ def kinds_of(kata, layer, names):
     return [(str(t.dtype)[6:], t.device.type, bool((t != 0).any())) for t in made_of]
 
 
+def moved(kata, layer, x, g, names, to):
+    """Output and gradients of a layer after .to(), under no_grad first."""
+    layer, x, g = made(kata, *layer).to(to), x.to(to).requires_grad_(), g.to(to)
+    with torch.no_grad():
+        silent = layer(x)
+    y = layer(x)
+    (y * g).sum().backward()
+    return silent, y, [x.grad, *(need(layer, name).grad for name in names)]
+
+
 def on_meta(kata, name, sizes, words, names, more, lead):
     out, into = sizes
     base = nn.Linear(into, out, device="meta", dtype=torch.bfloat16)
@@ -780,6 +790,18 @@ def borrowed(case, other, *names, places, words):
     return Step(words, "borrow", (list(names), other.layer), case.having(other, *places))
 
 
+def changes(case, mode, *told):
+    """The mode, and then each change in turn: the case it is from, how (see `take`), and names;
+    with no names all of its state is loaded."""
+    steps = [called(case, mode)]
+    for other, verb, *names in told:
+        words = f"{' and '.join(names)} changed" + f" ({verb})" * (verb != "set")
+        now = steps[-1].now
+        step = writing(now, other, *names, verb=verb, words=words) if names else loaded(now, other)
+        steps.append(step)
+    return steps
+
+
 def walked(stage, case, steps, graph=True, kept=True, flag="", bug=None):
     """The steps, each with what was seen after it. graph: whether gradients are recorded; kept:
     whether it has a base; flag: an attribute whose truth is seen too; bug: what it is if a
@@ -1002,6 +1024,14 @@ def exact(got, want, what, case, other=None, coarse=None, known=None, **toleranc
     rough = dtype == torch.float64 and close(got, want, 1e-6, 1e-6)
     bug = coarse if rough else None
     agrees(got, want, known or {}, what, dtype=dtype, bug=bug, **tolerance)
+
+
+def after_move(stage, case, to, **tolerance):
+    """A layer made in float32 on the CPU works after .to() another dtype or device."""
+    *outputs, grads = stage(moved, *case.call[:2], case.g, case.kind.learned, to)
+    for y in outputs:
+        near(y, case.output(), what=f"the output after .to({to})", **tolerance)
+    right_gradients(grads, case, f"after .to({to})", **tolerance)
 
 
 def meta_device(stage, case, bugs, held=()):
