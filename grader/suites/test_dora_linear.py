@@ -295,7 +295,7 @@ def test_small_weights(stage, draw):
     """Nothing is added to the norm but, at most, 1e-12: small weights have a direction too."""
     case = DORA.case(draw, 5, bias=False)
     W, _, m, A, B = case.values
-    small = replace(case, values=(W * 1e-4, None, m, A, B * 1e-4))
+    small = replace(case, values=(W * 1e-3, None, m, A, B * 1e-3))
     (y,) = stage(wrapped.outputs, *small.call, ("train",))
     eps = small.lazily(y, tuple(map(padded, (1e-3, 1e-4, 1e-5, 1e-6))))
     what = "the output of a layer with small weights"

@@ -138,7 +138,7 @@ def vectors(kata, name, weight, bias, learned, words, calls):
     """vera_d and vera_b of layers around one base and one pair; and how many storages they have."""
     base, held = linear(weight, bias), []
     for args, more in calls:
-        layer = getattr(kata, name)(base, *(args or ()), **({} if args else words), **more)
+        layer = getattr(kata, name)(base, *args, **({} if args else words), **more)
         held += [need(layer, "vera_d"), need(layer, "vera_b")]
     return held, len({p.untyped_storage().data_ptr() for p in held})
 
@@ -224,10 +224,10 @@ def test_shared_tensors_are_those_passed_in(stage, draw):
                 now = {**now, news[change - 1][0]: news[change - 1][1]}
             want = replace(case, options=now)
             stale = [replace(case, options=old).output() for old in past]
-            known = {"shared-copied": wrapped.nearest(y, stale)} if stale else {}
             name = news[change - 1][0] if change else ""
             what = f"the output after {name} ({way}) changed" if name else f"the output, {way}"
             for got in (silent, y):
+                known = {"shared-copied": wrapped.nearest(got, stale)} if stale else {}
                 wrapped.agrees(got, want.output(), known, f"{what} ({mode} mode)")
         for name, value in kept.items():
             same(value, now[name], f"{name} ({way})", "shared-changed")
@@ -420,7 +420,11 @@ def test_state(stage, draw):
 
 def right_in_dtype(stage, draw, dtype):
     for bias in (True, False):
-        wrapped.learned_are(stage, VERA.case(draw, 1, dtype=dtype, bias=bias), "float32-vectors")
+        case = VERA.case(draw, 1, dtype=dtype, bias=bias)
+        wrapped.learned_are(stage, case, "float32-vectors")
+        (d,) = stage(wrapped.attributes, case.fresh, ("vera_d",))
+        want = torch.full((RANK,), 0.1, dtype=torch.float64)
+        near(d, want, what="vera_d at the start", dtype=dtype)
     for lead, mode, bias in (((5,), "train", True), ((2, 3), "eval", False), ((), "eval", True)):
         wrapped.in_dtype(stage, VERA.case(draw, *lead, dtype=dtype, bias=bias), mode)
 
