@@ -12,22 +12,29 @@ import torch.nn.functional as F
 class VeRALinear(nn.Module):
     """A frozen `nn.Linear` with an update beside it of which only two vectors are its own.
 
-    base         attribute too: the very layer passed in; weight and bias frozen, values untouched
-    shared_A     tensor (r, in_features), and
-    shared_B     tensor (out_features, r), both in the dtype and on the device of base.weight: kept
-                 under any name, as attribute, buffer or frozen parameter, in the state dict or not
-    vera_d       Parameter (r,): starts at d_initial
-    vera_b       Parameter (out_features,): starts at zero, so that the layer starts as its base
+    Arguments:
+        base         an nn.Linear
+        shared_A     tensor (r, in_features)
+        shared_B     tensor (out_features, r), both in the dtype and on the device of base.weight
+        d_initial    where vera_d starts
+
+    Attributes:
+        base         the very layer passed in; its weight and bias frozen, their values untouched
+        vera_d       Parameter (r,): starts at d_initial
+        vera_b       Parameter (out_features,): starts at zero, so that the layer starts as its base
 
     Only vera_d and vera_b train. They have the device and dtype of base.weight.
     The shared tensors are used as they are: never copied, changed or trained, so that changing
-    one in place changes every layer built on it. An nn.Parameter passed as one is used detached:
-    it gets no gradient from here, and its requires_grad stays as it was. After .to() the layer
-    works, and may hold copies of its own. Works with and without a bias in `base`. train() and
-    eval() change nothing. State is loaded only between layers built on equal shared tensors.
+    one in place changes every layer built on it. They may be kept under any name, as attributes,
+    buffers or frozen parameters, in the state dict or not. An nn.Parameter passed as one is used
+    detached: it gets no gradient from here, and its requires_grad stays as it was. After .to()
+    the layer works, and may hold copies of its own. Works with and without a bias in `base`.
+    train() and eval() change nothing. State is loaded only between layers built on equal shared
+    tensors.
 
     Raises ValueError naming `shared_A` or `shared_B`, before anything is changed, if their shapes
-    do not fit `base` or each other. Larger ones do not fit either: nothing is sliced.
+    do not fit `base` or each other; larger ones, and another number of dimensions, do not fit
+    either: nothing is sliced.
     """
 
     def __init__(
