@@ -440,15 +440,16 @@ def test_to_linear_shares_nothing(stage, draw):
 def test_to_linear_uses_the_values_of_the_moment(stage, draw):
     """Each call of to_linear() gives another layer with the values of that moment."""
     first, second = DORA.case(draw, 5), DORA.case(draw, 5)
-    steps = wrapped.changes(
-        first,
-        "train",
-        (second, "set", "magnitude"),
-        (second, "set", *FACTORS),
-        (second, "set", "base.weight", "base.bias"),
-        (first, "data", "magnitude"),
-    )
-    plain.of_the_moment(stage, first, TO_LINEAR, steps, "to-linear-kept")
+    for mode in MODES:
+        steps = wrapped.changes(
+            first,
+            mode,
+            (second, "set", "magnitude"),
+            (second, "set", *FACTORS),
+            (second, "set", "base.weight", "base.bias"),
+            (first, "data", "magnitude"),
+        )
+        plain.of_the_moment(stage, first, TO_LINEAR, steps, "to-linear-kept")
 
 
 @part("merge")

@@ -471,9 +471,10 @@ def test_shapes_that_do_not_fit(stage, draw):
         ("larger-shapes-sliced", ((RANK, IN + 1), None), (None, (OUT + 1, RANK))),
         ("ranks-unchecked", (None, (OUT, RANK - 1)), (None, (OUT, 1)), ((RANK - 1, IN), None)),
         ("ranks-unchecked", (None, (OUT, RANK + 1)), ((RANK + 1, IN), None)),
-        ("dimensions-unchecked", ((IN,), None), (None, (OUT,))),
+        ("dimensions-unchecked", ((IN,), None), ((IN,), (OUT, IN)), (None, (OUT,))),
         ("dimensions-unchecked", ((1, RANK, IN), None), (None, (1, OUT, RANK))),
         ("dimensions-unchecked", ((RANK, IN, 1), None), (None, (OUT, RANK, 1))),
+        ("dimensions-unchecked", ((RANK, 1, IN), None), (None, (OUT, 1, RANK))),
     ):
         for shapes in wrong:
             given = zip(SHARED, shapes, case.options.values(), strict=True)
