@@ -112,7 +112,7 @@ def _fresh(stage, draw, kind, **sizes):
     told = [(case.values[0], case.fresh[-1]) for case in cases]
     seen = stage(fresh_factors, kind.name, told)
     for case, (held, storages) in zip(cases, seen, strict=True):
-        right = [tuple(v.shape) for v in case.learned.values()]
+        right = [tuple(case.learned[name].shape) for name in FACTORS]
         yield [tensor(v, n) for v, n in zip(held, FACTORS * 2)], right, storages
 
 
@@ -198,8 +198,8 @@ def any_rank(stage, draw, kind, ranks, bug):
 
 
 def at_start(case):
-    """It with lora_B zero."""
-    return replace(case, values=(*case.values[:3], case.values[3] * 0))
+    """It with lora_B, the last of its values, zero."""
+    return replace(case, values=(*case.values[:-1], case.values[-1] * 0))
 
 
 def b_learns_from_the_start(stage, case, skipped=None):
@@ -211,7 +211,7 @@ def b_learns_from_the_start(stage, case, skipped=None):
         how = f"({mode} mode{', a base frozen beforehand' * frozen})"
         if got is None:
             ((_, _, later),) = wrapped.seen_gradients(stage, [case], (((mode,), True, True),))
-            bug = skipped if later["learned"][1] is not None else None
+            bug = skipped if later["learned"][-1] is not None else None
             fail(f"lora_B gets no gradient at the start {how}", bug)
-        known = wrapped.in_gradients(start, 2)
-        wrapped.agrees(got, start.gradients()[2], known, f"the first gradient of lora_B {how}")
+        known = wrapped.in_gradients(start, -1, start.kind.bends)
+        wrapped.agrees(got, start.gradients()[-1], known, f"the first gradient of lora_B {how}")

@@ -44,7 +44,9 @@ class Kind:
     several forms has several formulas), called with the options by name. off: the mistake that
     the learned part is left out, and its name where that is so in eval mode alone. cuts: mistakes
     that show in the gradient to x alone, the first being that none flows through the base; traced:
-    the slips that gradients may show. more: `more(draw, *lead)` draws what else forward takes.
+    the slips that gradients may show; bends: mistakes that show in the gradients to the learned
+    parameters alone. more: `more(draw, *lead)` draws what else forward takes; given: options that
+    are drawn as the values are, `given(draw, dtype, **sizes)`.
     """
 
     name: str
@@ -55,14 +57,17 @@ class Kind:
     off: tuple[str, str]
     cuts: Mapping[str, Formula]
     traced: tuple[str, ...] = ()
+    bends: Mapping[str, Formula] = field(default_factory=dict)
     words: Callable[..., dict[str, Any]] = lambda *values, **options: {}
     more: Callable[..., tuple[Any, ...]] = lambda draw, *lead: ()
+    given: Callable[..., dict[str, Any]] = lambda draw, dtype, **sizes: {}
 
     def case(self, draw, *lead, dtype=torch.float32, bias=True, options=None, **sizes):
         """A layer with values drawn anew, and an input of this leading shape."""
         weight, own, *learned = self.values(draw, dtype=dtype, **sizes)
         values = (weight, own if bias else None, *learned)
-        return Case(self, values, None, None, (), options or {}).at(draw, *lead)
+        options = {**self.given(draw, dtype=dtype, **sizes), **(options or {})}
+        return Case(self, values, None, None, (), options).at(draw, *lead)
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,14 @@ def strided(kata, layer, x, as_views):
             getattr(layer, mode)()
             seen.append(layer(view if as_views else view.contiguous()))
     return seen
+
+
+def called_as(kata, name, weight, bias, learned, args, words, x):
+    """The output of a layer that is made with these arguments, `base` by name if all are."""
+    base, kind = linear(weight, bias), need(kata, name)
+    layer = kind(base, *args, **words) if args or not words else kind(base=base, **words)
+    set_(layer, **learned)
+    return layer(x)
 
 
 def attributes(kata, layer, names):
@@ -484,6 +497,16 @@ def kinds_of(kata, layer, names):
     return [(str(t.dtype)[6:], t.device.type, bool((t != 0).any())) for t in made_of]
 
 
+def moved(kata, layer, x, g, names, to):
+    """Output and gradients of a layer after .to(), under no_grad first."""
+    layer, x, g = made(kata, *layer).to(to), x.to(to).requires_grad_(), g.to(to)
+    with torch.no_grad():
+        silent = layer(x)
+    y = layer(x)
+    (y * g).sum().backward()
+    return silent, y, [x.grad, *(need(layer, name).grad for name in names)]
+
+
 def on_meta(kata, name, sizes, words, names, more, lead):
     out, into = sizes
     base = nn.Linear(into, out, device="meta", dtype=torch.bfloat16)
@@ -543,6 +566,7 @@ def around_heir(kata, name, weight, bias, learned, words, x, plain):
 def on_device(kata, layer, x, more, g, names, held, method, device):
     """All that a layer gives there, and where what it holds lies."""
     name, weight, bias, values, words = layer
+    words = {n: v.to(device) if isinstance(v, torch.Tensor) else v for n, v in words.items()}
     layer = getattr(kata, name)(linear(weight, bias).to(device), **words)
     places = [need(layer, name).device.type for name in held]
     set_(layer, **values)
@@ -616,6 +640,18 @@ def starts_as(stage, case, what="the output at the start", calls=MODES, bug=None
     """A new layer computes what the formula gives for the values it has at its start."""
     for y in stage(outputs, case.fresh, case.x, case.more, calls):
         agrees(y, case.output(), case.mistakes(y), what, bug=bug)
+
+
+def by_arguments(stage, calls, renamed=None):
+    """Arguments by place and by name, and those left out, make the layer that they should. calls:
+    the case that is then right, the arguments by place, those by name, what they are in words, and
+    the mistake if another layer comes; renamed: that an argument has another name."""
+    for case, args, words, how, bug in calls:
+        name, W, b, learned, _ = case.layer
+        with blame(renamed, "unexpected keyword argument"), blame(bug, "has shape"):
+            y = stage(called_as, name, W, b, learned, args, words, case.x)
+        known = {} if bug else case.mistakes(y)
+        agrees(y, case.output(), known, f"the output of a layer made with {how}", bug=bug)
 
 
 def keeps_base(stage, case, changed=None, replaced=None, bias=None):
@@ -754,6 +790,18 @@ def borrowed(case, other, *names, places, words):
     return Step(words, "borrow", (list(names), other.layer), case.having(other, *places))
 
 
+def changes(case, mode, *told):
+    """The mode, and then each change in turn: the case it is from, how (see `take`), and names;
+    with no names all of its state is loaded."""
+    steps = [called(case, mode)]
+    for other, verb, *names in told:
+        words = f"{' and '.join(names)} changed" + f" ({verb})" * (verb != "set")
+        now = steps[-1].now
+        step = writing(now, other, *names, verb=verb, words=words) if names else loaded(now, other)
+        steps.append(step)
+    return steps
+
+
 def walked(stage, case, steps, graph=True, kept=True, flag="", bug=None):
     """The steps, each with what was seen after it. graph: whether gradients are recorded; kept:
     whether it has a base; flag: an attribute whose truth is seen too; bug: what it is if a
@@ -859,7 +907,8 @@ def learned_gradients(stage, cases, none, in_eval=None):
         for place, (name, value, want) in enumerate(wanted, 1):
             text = f"{name} gets no gradient {where}"
             require(value is not None, text, kind.off[1] if silent else bug)
-            agrees(value, want, in_gradients(case, place), f"the gradient of {name} {where}")
+            known = in_gradients(case, place, kind.bends)
+            agrees(value, want, known, f"the gradient of {name} {where}")
 
 
 def _slip(kind, bug):
@@ -975,6 +1024,14 @@ def exact(got, want, what, case, other=None, coarse=None, known=None, **toleranc
     rough = dtype == torch.float64 and close(got, want, 1e-6, 1e-6)
     bug = coarse if rough else None
     agrees(got, want, known or {}, what, dtype=dtype, bug=bug, **tolerance)
+
+
+def after_move(stage, case, to, **tolerance):
+    """A layer made in float32 on the CPU works after .to() another dtype or device."""
+    *outputs, grads = stage(moved, *case.call[:2], case.g, case.kind.learned, to)
+    for y in outputs:
+        near(y, case.output(), what=f"the output after .to({to})", **tolerance)
+    right_gradients(grads, case, f"after .to({to})", **tolerance)
 
 
 def meta_device(stage, case, bugs, held=()):

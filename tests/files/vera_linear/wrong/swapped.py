@@ -1,0 +1,24 @@
+# wrong: d and b have each other's shapes and places
+# bug: d-and-b-swapped
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class VeRALinear(nn.Module):
+    def __init__(self, base, shared_A, shared_B, d_initial=0.1):
+        super().__init__()
+        if shared_A.ndim != 2 or shared_A.shape[1] != base.in_features:
+            raise ValueError(f"shared_A has the wrong shape, {tuple(shared_A.shape)}")
+        r = shared_A.shape[0]
+        if shared_B.shape != (base.out_features, r):
+            raise ValueError(f"shared_B has the wrong shape, {tuple(shared_B.shape)}")
+        self.base = base.requires_grad_(False)
+        self.register_buffer("shared_A", shared_A.detach(), persistent=False)
+        self.register_buffer("shared_B", shared_B.detach(), persistent=False)
+        self.vera_d = nn.Parameter(base.weight.new_full((base.out_features,), d_initial))
+        self.vera_b = nn.Parameter(base.weight.new_zeros(r))
+
+    def forward(self, x):
+        low = F.linear(x, self.shared_A) * self.vera_b
+        return self.base(x) + F.linear(low, self.shared_B) * self.vera_d
