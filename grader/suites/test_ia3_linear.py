@@ -355,10 +355,11 @@ def test_to_linear_uses_the_values_of_the_moment(stage, draw):
     """Each call of to_linear() gives another layer with the values of that moment."""
     first, second = IA3.case(draw, 5), IA3.case(draw, 5)
     second.values[2][::4], second.values[1][1::4] = 0, 0
-    steps = [called(first, "train"), writing(first, second, "scale")]
-    steps.append(writing(steps[-1].now, second, "base.weight", "base.bias"))
-    steps.append(writing(steps[-1].now, first, "scale", verb="data"))
-    plain.of_the_moment(stage, first, TO_LINEAR, steps, "to-linear-cached")
+    for mode in MODES:
+        steps = [called(first, mode), writing(first, second, "scale")]
+        steps.append(writing(steps[-1].now, second, "base.weight", "base.bias"))
+        steps.append(writing(steps[-1].now, first, "scale", verb="data"))
+        plain.of_the_moment(stage, first, TO_LINEAR, steps, "to-linear-cached")
 
 
 @part("merge")
