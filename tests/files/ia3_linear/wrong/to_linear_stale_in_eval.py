@@ -20,8 +20,8 @@ class IA3Linear(nn.Module):
         w, b = self.base.weight, self.base.bias
         new = nn.Linear(w.shape[1], w.shape[0], bias=b is not None, device=w.device, dtype=w.dtype)
         if self.training or not hasattr(self, "made"):
-            self.made = w * self.scale[:, None]
-        new.weight.copy_(self.made)
+            self.made = w * self.scale[:, None], b if b is None else b * self.scale
+        new.weight.copy_(self.made[0])
         if b is not None:
-            new.bias.copy_(b * self.scale)
+            new.bias.copy_(self.made[1])
         return new
