@@ -29,7 +29,7 @@ def gradient(draw, m, n, dtype=torch.float32, apart=(1.2, 1.4)):
     sizes = torch.tensor(factors, dtype=torch.float64).cumprod(0).flip(0)
     while True:
         left, right = (draw.orthonormal(size, k, torch.float64) for size in (m, n))
-        if min(float(v.abs().min()) for v in (left, right)) > 0.01:
+        if min(float(v.abs().min()) for v in (left, right)) > 0.003:
             return ((left * sizes) @ right.T).to(dtype)
 
 
@@ -125,7 +125,12 @@ def mistaken(rows, right, grad, rank, scale):
     }
     found = [bug for bug, form in forms.items() if alike(rows, form, grad.dtype)]
     off, turn = (1e-3, 1e-3), rows.double() @ right.T / right.square().sum(1)
-    if close(rows, turn @ right, *off) and close(turn @ turn.T, torch.eye(r).double(), *off):
+    partly = r < min(grad.shape)  # a whole basis may be any
+    if (
+        partly
+        and close(rows, turn @ right, *off)
+        and close(turn @ turn.T, torch.eye(r).double(), *off)
+    ):
         return "rotated-basis"
     flips = itertools.product((1.0, -1.0), repeat=len(sizes))
     if any(close(rows, U[:r] * torch.tensor(flip).double() @ wide, *off) for flip in flips):
@@ -205,11 +210,11 @@ def test_non_contiguous_gradient(stage, draw):
 
 def of_seeds(kata, grad, rank):
     lows = []
-    for seed in (1, 2, 3):
+    for seed in (1, 1, 2, 3, 4, 5, 6):
         torch.manual_seed(seed)
         lows.append(kata.GaLoreProjector(rank).project(grad))
     projector = kata.GaLoreProjector(rank, update_interval=1)
-    return [*lows, *(projector.project(grad) for _ in range(3))]
+    return lows, [projector.project(grad) for _ in range(3)]
 
 
 @part("init")
@@ -217,12 +222,16 @@ def test_same_for_the_same_gradient(stage, draw):
     """The same gradient gives the same directions, whatever random numbers there are."""
     for shape in (WIDE, TALL):
         grad = gradient(draw, *shape)
-        first, *others = stage(of_seeds, grad, 2)
-        for low in others:
-            text = "two projections of one gradient by projectors of its own differ"
-            fine = close(tensor(low, "project(grad)"), tensor(first, "project(grad)"), 1e-4, 1e-5)
-            require(fine, text, "basis-random")
+        (first, *others), renewed = stage(of_seeds, grad, 2)
+        for low in (first, *others, *renewed):
+            tensor(low, "project(grad)")
+        again, *others = [close(low, first, 1e-4, 1e-5) for low in others]
+        text = "new projectors project one gradient in different ways"
+        bug = "basis-random" if again else None
+        require(again and all(others), f"{text}, depending on torch's random numbers", bug)
         judged(first, grad, 2)
+        text = "a projector with update_interval=1 projects one gradient in different ways"
+        require(all(close(low, first, 1e-4, 1e-5) for low in renewed), text)
 
 
 def made_with(kata, grads, args, words):
@@ -268,10 +277,10 @@ def sequence(kata, grads, rank, interval, backs):
 def used(lows, grads, rank, skipped=0):
     """The number (from 1) of the gradient along whose directions each one was projected; those of
     the first gradients may be skipped."""
-    numbers = [1] * skipped
+    numbers, bases = [1] * skipped, [directions(grad, rank) for grad in grads]
     for at, low in enumerate(lows, skipped):
         rows = upright(tensor(low, "project(grad)"))
-        rights = [low_of(directions(grad, rank), grads[at]) for grad in grads[: at + 1]]
+        rights = [low_of(basis, grads[at]) for basis in bases[: at + 1]]
         found = [j + 1 for j, right in enumerate(rights) if alike(rows, right, rows.dtype)]
         numbers.append(max(found, default=0))
     return numbers
@@ -314,7 +323,7 @@ def test_directions_are_kept(stage, draw):
     """The directions are computed at calls 1, 1 + update_interval, ... and kept in between,
     themselves and not the gradient."""
     for shape, interval in ((WIDE, 3), (TALL, 4), (WIDE, 1), (SQUARE, 2)):
-        grads = several(draw, 9, shape)
+        grads = several(draw, 2 * interval + 2, shape)
         lows = stage(sequence, grads, 2, interval, 0)
         judged(lows[0], grads[0], 2)
         numbers, turns = used(lows, grads, 2), {}
@@ -388,7 +397,8 @@ def test_project_back(stage, draw):
 
 
 def beside(kata, grads, others):
-    first, second = kata.GaLoreProjector(2, 3), kata.GaLoreProjector(2, 3)
+    words = {"rank": 2, "update_interval": 3, "scale": 1.0}
+    first, second = kata.GaLoreProjector(**words), kata.GaLoreProjector(**words)
     lows, backs = [], []
     for grad, other in zip(grads, others):
         lows.append(first.project(grad))
@@ -482,33 +492,37 @@ class Run:
         return self.lr * self.scale * torch.stack(back)
 
     def mistakes(self):
-        """Bug id -> what known mistakes make of the changes; of one with two forms a list."""
+        """Bug id -> what gives a known mistake's changes; of one with two forms a list."""
+
+        def by(step, **how):
+            return partial(self.changes, step, **how)
 
         def with_(**how):
-            return replace(self, **how).changes()
+            return replace(self, **how).changes
 
-        right = self.changes()
-        one = [self.changes(partial(biased, **{k: False})) for k in ("first", "second")]
         return {
-            "bias-not-corrected": self.changes(biased),
-            "one-bias-not-corrected": one,
-            "step-counted-ahead": self.changes(partial(biased, first=False, second=False, off=1)),
-            "eps-inside-root": self.changes(over(lambda v, eps: (v + eps).sqrt())),
-            "eps-before-correction": self.changes(eps_early),
+            "bias-not-corrected": by(biased),
+            "one-bias-not-corrected": [by(partial(biased, **{k: False})) for k in BIASES],
+            "step-counted-ahead": by(partial(biased, first=False, second=False, off=1)),
+            "eps-inside-root": by(over(lambda v, eps: (v + eps).sqrt())),
+            "eps-before-correction": by(eps_early),
             "betas-swapped": with_(betas=self.betas[::-1]),
             "betas-ignored": with_(betas=(0.9, 0.999)),
             "eps-ignored": with_(eps=1e-8),
             "lr-ignored": with_(lr=1.0),
-            "step-not-scaled": self.changes(scale=1.0),
-            "step-scaled-twice": self.changes(scale=self.scale**2),
-            "weight-raised": -right,
-            "root-missing": self.changes(over(lambda v, eps: v + eps)),
-            "adam-before-projection": self.unprojected(),
-            "moments-in-full-space": self.changes(full=True),
-            "moments-not-kept": self.changes(lambda x, b, e: adam(x[-1:], b, e)),
-            "plain-gradient": self.changes(lambda x, b, e: x[-1]),
-            "momentum-only": self.changes(lambda x, b, e: weighted(x, b[0])),
+            "step-not-scaled": with_(scale=1.0),
+            "step-scaled-twice": with_(scale=self.scale**2),
+            "weight-raised": with_(scale=-self.scale),
+            "root-missing": by(over(lambda v, eps: v + eps)),
+            "adam-before-projection": self.unprojected,
+            "moments-in-full-space": by(adam, full=True),
+            "moments-not-kept": by(lambda x, b, e: adam(x[-1:], b, e)),
+            "plain-gradient": by(lambda x, b, e: x[-1]),
+            "momentum-only": by(lambda x, b, e: weighted(x, b[0])),
         }
+
+
+BIASES = ("first", "second")
 
 
 def run_of(draw, shape, count=3, dtype=torch.float32, **how):
@@ -552,10 +566,13 @@ def lowered(seen, run, what="the changes of the weight, step by step", want=None
     after = torch.stack([run.weight, *seen]).double()
     got = after[:-1] - after[1:]
     text = "the weight is the same after the steps"
-    require(bool((got != 0).any()), text, "weight-not-changed")
+    require(bool((got != 0).any()), text, "weight-not-changed" if unless is None else None)
     want = run.changes() if want is None else want
     known = run.mistakes() if unless is None else unless
-    known = {bug: nearest(got, v) if isinstance(v, list) else v for bug, v in known.items()}
+    known = {
+        bug: (lambda v=v: nearest(got, [form() for form in v])) if isinstance(v, list) else v
+        for bug, v in known.items()
+    }
     tolerance = {torch.float32: 1e-4, torch.float64: 1e-9}[run.weight.dtype]
     near(got, want, what=what, unless=known, dtype=torch.float64, rtol=tolerance, atol=tolerance)
 
@@ -662,7 +679,7 @@ def test_arguments_of_a_step(stage, draw):
     # Gradients of eps's size tell it.
     tiny = replace(usual, weight=run.weight.double(), grads=1e-8 * run.grads.double())
     known = {"eps-before-correction": tiny.changes(eps_early)}
-    known["eps-default"] = [replace(tiny, eps=eps).changes() for eps in (1e-6, 1e-5, 1e-7, 0.0)]
+    known["eps-default"] = [replace(tiny, eps=eps).changes for eps in (1e-6, 1e-5, 1e-7, 0.0)]
     what = "the changes of the weight under gradients of 1e-8, with the default eps"
     lowered(steps_of(stage, tiny, words={"lr": run.lr}), tiny, what, unless=known)
 
@@ -798,7 +815,7 @@ def sizes(kata, weight, grad, made, words, kind):
 @part("state")
 def test_moments_are_small(stage, draw):
     """No tensor in the state is as large as the weight: the moments have the low-rank shape."""
-    for shape in (WIDE, TALL, SQUARE):
+    for shape in ((8, 12), (12, 8), (9, 9)):
         run = run_of(draw, shape, 2)
         found = [tuple(v) for v in steps_of(stage, run, probe=sizes)]
         large = [v for v in found if torch.Size(v).numel() >= run.weight.numel()]
