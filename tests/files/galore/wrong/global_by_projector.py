@@ -1,4 +1,4 @@
-# wrong: a global by the weight's id
+# wrong: a global by the projector
 # bug: state-not-used
 import torch
 
@@ -28,7 +28,7 @@ class GaLoreProjector:
 def galore_adam_step(weight, grad, state, projector, lr, betas=(0.9, 0.999), eps=1e-8):
     low = projector.project(grad)
     b1, b2 = betas
-    state = MOMENTS.setdefault(id(weight), {})
+    state = MOMENTS.setdefault(projector, {})
     t = state["t"] = state.get("t", 0) + 1
     m = state.setdefault("m", torch.zeros_like(low))
     v = state.setdefault("v", torch.zeros_like(low))
