@@ -36,7 +36,6 @@ class GaLoreProjector:
         raise NotImplementedError
 
 
-@torch.no_grad()
 def galore_adam_step(
     weight: torch.Tensor,
     grad: torch.Tensor,

@@ -51,7 +51,6 @@ class GaLoreProjector:
         # END SOLUTION
 
 
-@torch.no_grad()
 def galore_adam_step(
     weight: torch.Tensor,
     grad: torch.Tensor,
@@ -79,5 +78,6 @@ def galore_adam_step(
     for moment, value, beta in (("m", low, betas[0]), ("v", low.square(), betas[1])):
         state[moment] = beta * state[moment] + (1 - beta) * value
     m_hat, v_hat = (state[k] / (1 - beta ** state["step"]) for k, beta in zip("mv", betas))
-    weight.sub_(lr * projector.project_back(m_hat / (v_hat.sqrt() + eps)))
+    with torch.no_grad():  # a Parameter cannot be changed in place otherwise
+        weight.sub_(lr * projector.project_back(m_hat / (v_hat.sqrt() + eps)))
     # END SOLUTION
