@@ -205,7 +205,8 @@ def test_arguments(stage, draw):
     )
     seen = stage(settings, W, b, x, [told[k][:2] for k in range(len(told))])
     for (rank, y), (args, words, right, scale, bug) in zip(seen, told, strict=True):
-        how = f"SVDLinear(base, {', '.join(map(str, [*args, *(f'{k}={v}' for k, v in words.items())]))})"
+        told_how = [*map(str, args), *(f"{k}={v}" for k, v in words.items())]
+        how = f"SVDLinear({', '.join(['base', *told_how])})"
         require(rank == right, f"the rank of {how} is {rank}, expected {right}", bug)
         low = x.double().sum(-1, keepdim=True) * 0.25 * right
         want = F.linear(x.double(), W.double(), b.double())
@@ -224,7 +225,7 @@ def test_base_is_the_layer_passed_in(stage, draw):
 @part("freeze")
 def test_base_is_frozen(stage, draw):
     """Weight and bias of the base do not require and never receive a gradient."""
-    wrapped.base_frozen(stage, SVD.case(draw, 5))
+    wrapped.base_frozen(stage, SVD.case(draw, 5), thawed={"weight": None})
 
 
 @part("freeze")
@@ -623,7 +624,9 @@ def prunes(stage, cases, scores, budget, named=False, graph=True, ties=False):
     if not right:
         known = slipped(cases, scores, budget, n) if named else {}
         if ties:
+            # A tie of zeros alone tells nothing: padding may have been kept in their place.
             known = {"ties-all-pruned": [flat > cut], "ties-all-kept": [flat >= cut]}
+            known = known if cut > 0 else {}
         bug = next((b for b, of in known.items() if any(torch.equal(k, kept) for k in of)), None)
         places = [[i for i, e in enumerate(e.tolist()) if e] for e in E]
         fail(f"{words} the entries kept are {places} of the layers, by scores {shown(scores)}", bug)
@@ -671,7 +674,7 @@ def counts(count, dropped, kept, words):
     require(
         whole, f"prune_to_budget() returns {type(count).__name__}, expected a whole number", OTHER
     )
-    bug = "prune-returns-kept" if count == kept else None
+    bug = "prune-returns-kept" if count == kept and dropped else None
     text = f"prune_to_budget() returns {count}, expected {dropped}, {words}"
     require(count == dropped, text, bug)
 
@@ -703,6 +706,7 @@ def test_any_number_of_layers(stage, draw):
 def test_whole_budget(stage, draw):
     """A budget of all entries or more keeps them all, one of 0 none."""
     cases, scores = several(draw), drawn_scores(draw, RANKS)
+    prunes(stage, cases, scores, 5)
     for graph in (True, False):
         for budget, bug in ((14, WHOLE), (15, WHOLE), (1000, WHOLE), (0, "zero-budget-fails")):
             with blame(bug):
@@ -928,7 +932,14 @@ def test_after_a_cast(stage, draw):
 
 
 def penalty_on_meta(kata):
-    with CheapMeta():
+    class Eyes(CheapMeta):  # torch's own eye() on meta first imports for a second
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            eyes, words = torch.ops.aten.eye, kwargs or {}
+            if func in (eyes.default, eyes.m) and str(words.get("device")) == "meta":
+                return torch.ops.aten.empty.memory_format((args[0], args[-1]), **words)
+            return super().__torch_dispatch__(func, types, args, words)
+
+    with Eyes():
         layer = kata.SVDLinear(nn.Linear(7, 5, device="meta"), 3)
         return layer.orthogonality_penalty()
 
