@@ -68,9 +68,11 @@ def test_outputs_and_gradients_agree_with_peft(bias: bool, pruned: bool) -> None
         (y * grads).sum().backward()
     torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
     for mine, other in _parts(ours, theirs):
-        assert mine.grad is not None and other.grad is not None
+        assert mine.grad is not None
+        assert other.grad is not None
         torch.testing.assert_close(mine.grad, other.grad.reshape(mine.shape))
-    assert theirs.get_base_layer().weight.grad is None and ours.base.weight.grad is None
+    assert theirs.get_base_layer().weight.grad is None
+    assert ours.base.weight.grad is None
 
 
 def test_scale_of_peft_follows_the_live_ranks() -> None:
@@ -122,7 +124,8 @@ def test_penalty_agrees_with_peft() -> None:
     ours.orthogonality_penalty().backward()
     # d norm = d norm^2 / (2 norm)
     for (mine, other), square in zip(_parts(ours, theirs)[::2], (of_p, of_q), strict=True):
-        assert mine.grad is not None and other.grad is not None
+        assert mine.grad is not None
+        assert other.grad is not None
         torch.testing.assert_close(other.grad, mine.grad / (2 * square.sqrt()))
 
 

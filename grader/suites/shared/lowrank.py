@@ -114,7 +114,7 @@ def _fresh(stage, draw, kind, **sizes):
     told = [(case.values[0], case.fresh[-1]) for case in cases]
     seen = stage(fresh_factors, kind.name, told)
     for case, (held, storages) in zip(cases, seen, strict=True):
-        right = [tuple(v.shape) for v in case.learned.values()]
+        right = [tuple(case.learned[name].shape) for name in FACTORS]
         yield [tensor(v, n) for v, n in zip(held, FACTORS * 2)], right, storages
 
 
