@@ -294,6 +294,7 @@ def test_arguments(stage, draw):
         ((), {"num_adapters": 3, "rank": 4, "alpha": 10.0, "top_k": 2}, (4, 10.0, 2), None),
         ((3, 4, 10, 2), {}, (4, 10.0, 2), None),
         ((3,), {"rank": 4, "alpha": 10, "top_k": 3}, (4, 10.0, 3), None),
+        ((3,), {"rank": 8, "alpha": 16.0, "top_k": 1}, (8, 16.0, 1), None),
         ((3,), {}, (8, 16.0, 1), "default-differs"),
         ((3,), {"top_k": 2}, (8, 16.0, 2), "default-differs"),
         ((3, 4), {"top_k": 1}, (4, 16.0, 1), "default-differs"),
@@ -349,8 +350,9 @@ def test_mixes_the_chosen_adapters(stage, draw):
 @part("forward")
 def test_any_top_k(stage, draw):
     """top_k is any number from 1, where the gate is 1, to num_adapters, where all are used."""
-    for k in (1, 2, 3, N - 1, N):
+    for k, factor in ((1, 1.0), (2, 0.3), (3, 1.0), (N - 1, 3.0), (N, 0.3)):
         case = at_top(ROUTED.case(draw, 4, 3), k)
+        case = replace(case, values=(*case.values[:-1], case.values[-1] * factor))
         for mode, y in zip(MODES, stage(wrapped.in_each_mode, *case.call)):
             known = case.mistakes(y, mode, weighed(BY_SEQUENCE))
             what = f"the output at top_k={k} of {N} ({mode} mode)"
@@ -363,19 +365,17 @@ def test_same_in_training_and_eval(stage, draw):
     tokens choose the same adapters."""
     case = ROUTED.case(draw, 40)
     alike = replace(case, x=case.x[:1] + 0 * case.x)
-    for one in (case, alike):
+    for one in (alike, case):
         *ys, last = stage(wrapped.outputs, *one.call, ("eval", "train", "train", "eval"))
         still = wrapped.like(ys[0], one.output()) and wrapped.like(last, one.output())
-        rows = (tensor(ys[0]).double() - one.output()).abs().amax(-1) > 1e-2
-        dropped = one is alike and bool(rows.any()) and not bool(rows[0])
         for mode, y in zip(("eval", "train", "train"), ys, strict=True):
             bug = "noise-in-training" if still and mode == "train" else None
-            if dropped or (one is alike and bug and _capacity(y, one)):
-                bug = "capacity"
+            bug = "capacity" if one is alike and _capacity(y, one) else bug
             known = {} if bug else one.mistakes(y, mode)
-            wrapped.agrees(
-                y, one.output(), known, f"the output of 40 tokens ({mode} mode)", bug=bug
+            what = (
+                f"the output of {'40 tokens alike' if one is alike else '40 tokens'} ({mode} mode)"
             )
+            wrapped.agrees(y, one.output(), known, what, bug=bug)
 
 
 def _capacity(y, case):
@@ -474,7 +474,8 @@ def router_gradient(got, case, how):
     others_there = all(value is not None for value in got["learned"][:2])
     if grad is None and case.options.get("top_k", TOP) == 1:
         return
-    bug = "router-gets-no-gradient" if others_there else None
+    right = others_there and wrapped.like(got["y"], case.output())
+    bug = "router-gets-no-gradient" if right else None
     require(grad is not None, f"the router gets no gradient {how}", bug)
     cut = like_zero(grad) and not like_zero(want)
     near(grad, want, what=f"the gradient of the router {how}", bug=bug if cut else None)
@@ -526,7 +527,8 @@ def test_unchosen_adapters_get_none(stage, draw):
                 require(grad is not None, f"{name} gets no gradient")
                 some = [i for i in unchosen if bool((grad[i] != 0).any())]
                 text = f"{name} of the adapters {some} gets a gradient, though no token chose them"
-                require(not some, text, "unchosen-get-gradients")
+                right = wrapped.like(got["y"], case.output())
+                require(not some, text, "unchosen-get-gradients" if right else None)
 
 
 @part("gradient")

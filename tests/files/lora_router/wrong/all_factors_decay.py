@@ -1,5 +1,5 @@
 # wrong: unchosen adapters get a little gradient
-# bug: -
+# bug: unchosen-get-gradients
 import torch
 import torch.nn as nn
 

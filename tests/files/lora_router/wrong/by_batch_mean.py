@@ -1,5 +1,5 @@
 # wrong: all tokens are routed by their mean
-# bug: -
+# bug: routed-by-sequence
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: gates are dropped in training
-# bug: -
+# bug: noise-in-training
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: the gates add up to one in training only
-# bug: -
+# bug: softmax-over-all
 import torch
 import torch.nn as nn
 

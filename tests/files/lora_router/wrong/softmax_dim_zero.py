@@ -1,5 +1,5 @@
 # wrong: the softmax runs over the first dimension
-# bug: -
+# bug: softmax-wrong-dimension
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: a top_k of 0 is not refused
-# bug: -
+# bug: top-k-below-one
 import torch
 import torch.nn as nn
 
