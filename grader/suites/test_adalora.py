@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from grader.exam.checks import (
     LearnerRaised,
     blame,
+    described,
     fail,
     near,
     part,
@@ -388,7 +390,8 @@ def test_penalty(stage, draw):
             for value in (got, silent):
                 known = {bug: nearest(value, form, *wide(one)) for bug, form in PENALTIES.items()}
                 what = f"the penalty ({mode} mode)"
-                wrapped.agrees(value, penalty(*wide(one)), known if one is case else {}, what)
+                known = known if one is case else {}
+                wrapped.agrees(value, penalty(*wide(one)), known, what, dtype=None)
             for name, value, was in zip(LEARNED, after, one.values[2:], strict=True):
                 same(value, was, f"{name} after orthogonality_penalty()")
 
@@ -403,7 +406,7 @@ def test_penalty_of_orthonormal_vectors(stage, draw):
     case = having(case, P=draw.orthonormal(OUT, RANK), Q=draw.orthonormal(RANK, IN))
     for silent, got, *_ in stage(penalties, [case.layer], "train"):
         for value in (silent, got):
-            near(value, 0.0, what="the penalty of orthonormal P and Q")
+            near(value, 0.0, what="the penalty of orthonormal P and Q", dtype=None)
 
 
 @part("forward")
@@ -413,7 +416,8 @@ def test_penalty_follows_its_parameters(stage, draw):
     for mode in MODES:
         for got, one in zip(stage(penalties_in_turn, case.layer, other.layer, mode), (case, other)):
             known = {"penalty-cached": penalty(*wide(case))} if one is other else {}
-            near(got, penalty(*wide(one)), what="the penalty of changed parameters", unless=known)
+            what = "the penalty of changed parameters"
+            near(got, penalty(*wide(one)), what=what, unless=known, dtype=None)
 
 
 def penalties_in_turn(kata, layer, other, mode):
@@ -515,11 +519,11 @@ def test_importance(stage, draw):
                 fail(
                     f"the scores have shape {tuple(first.shape)}, expected {tuple(want.shape)}", TWO
                 )
-            wrapped.agrees(first, want, names, f"the scores ({mode} mode)")
-            near(again, want, what="the scores of a second call")
+            wrapped.agrees(first, want, names, f"the scores ({mode} mode)", dtype=None)
+            near(again, want, what="the scores of a second call", dtype=None)
             kept = {"importance-kept": want}
             then = score(*values, *other)
-            wrapped.agrees(later, then, kept, "the scores with other gradients")
+            wrapped.agrees(later, then, kept, "the scores with other gradients", dtype=None)
 
 
 TWO = "importance-two-dimensional"
@@ -530,8 +534,8 @@ def test_importance_changes_nothing(stage, draw):
     """importance() changes neither values nor gradients."""
     case = SVD.case(draw, 1)
     hands = gradients_by_hand(draw, case), gradients_by_hand(draw, case)
-    for graph in (True, False):
-        for _, values, grads, same_flags in stage(scored, [(case.layer, *hands)], "train", graph):
+    for mode, graph in (("train", True), ("eval", True), ("train", False)):
+        for _, values, grads, same_flags in stage(scored, [(case.layer, *hands)], mode, graph):
             for name, value, was in zip(LEARNED, values, case.values[2:], strict=True):
                 same(value, was, f"{name} after importance()")
             for name, grad, was in zip(LEARNED, grads, hands[1], strict=True):
@@ -552,11 +556,11 @@ def scores_after(kata, layer, x, g, backwards):
 @part("forward")
 def test_importance_after_a_backward(stage, draw):
     """After a backward pass the scores are those of its gradients."""
-    case = SVD.case(draw, 4, 3)
+    case, what = SVD.case(draw, 4, 3), "the scores after a backward pass"
     for times in (1, 2):
         got = stage(scores_after, case.layer, case.x, case.g, times)
         grads = [times * g for g in case.gradients()[1:]]
-        near(got, score(*wide(case), *grads), what="the scores after a backward pass", rtol=2e-4)
+        near(got, score(*wide(case), *grads), what=what, rtol=2e-4, dtype=None)
 
 
 # forward: pruning
@@ -670,16 +674,14 @@ def slipped(cases, scores, budget, n):
 
 def counts(count, dropped, kept, words):
     require(count is not None, "prune_to_budget() returns nothing", "prune-returns-nothing")
-    whole = isinstance(count, int) or (isinstance(count, float) and count == int(count))
-    require(
-        whole, f"prune_to_budget() returns {type(count).__name__}, expected a whole number", OTHER
-    )
+    bug = "prune-returns-tensor" if isinstance(count, torch.Tensor) else None
+    count = count.item() if isinstance(count, np.ndarray) and not count.ndim else count
+    whole = isinstance(count, (int, float)) and count == int(count)
+    text = f"prune_to_budget() returns {described(count)}, expected a whole number"
+    require(whole, text, bug)
     bug = "prune-returns-kept" if count == kept and dropped else None
     text = f"prune_to_budget() returns {count}, expected {dropped}, {words}"
     require(count == dropped, text, bug)
-
-
-OTHER = "prune-returns-tensor"
 
 
 @part("forward")
@@ -935,6 +937,8 @@ def penalty_on_meta(kata):
     class Eyes(CheapMeta):  # torch's own eye() on meta first imports for a second
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             eyes, words = torch.ops.aten.eye, kwargs or {}
+            if func in (eyes.out, eyes.m_out) and words["out"].device.type == "meta":
+                return words["out"]
             if func in (eyes.default, eyes.m) and str(words.get("device")) == "meta":
                 return torch.ops.aten.empty.memory_format((args[0], args[-1]), **words)
             return super().__torch_dispatch__(func, types, args, words)
