@@ -77,7 +77,7 @@ def prune_to_budget(layers: list[SVDLinear], scores: list[torch.Tensor], budget:
     """Set all but the `budget` most important singular values to zero, over all layers together.
 
     layers: at least one; their ranks may differ. scores: for each layer one value per entry of its
-    lora_E, 0 or larger, with or without a graph; left unchanged.
+    lora_E, 0 or larger, as importance() gives them; left unchanged.
     Keeps exactly the min(budget, total) entries of lora_E with the highest scores, total being
     the sum of the ranks; among equal scores at the cut, any. Sets the rest to zero in place.
     lora_P and lora_Q stay as they are, and the whole of lora_E goes on training, so that what was

@@ -457,7 +457,7 @@ def test_follows_its_parameters(stage, draw):
         return {"weight-cached": past[:1]} if past else {}
 
     for mode in MODES:
-        wrapped.outputs_follow(walked(stage, draw, mode, 5), mode, stale, "updates-base-in-place")
+        wrapped.outputs_follow(walked(stage, draw, mode, 5), mode, stale)
 
 
 # gradient

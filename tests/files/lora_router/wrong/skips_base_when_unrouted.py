@@ -1,5 +1,5 @@
 # wrong: tokens whose best gate is below a half use the base alone
-# bug: -
+# bug: update-missing
 import torch
 import torch.nn as nn
 
