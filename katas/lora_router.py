@@ -15,7 +15,8 @@ class RoutedLoRALinear(nn.Module):
     Attributes:
         base      the very layer passed in; its weight and bias frozen, their values untouched
         router    nn.Linear(in_features, num_adapters, bias=False), any start
-        lora_A    Parameter (num_adapters, rank, in_features): starts random
+        lora_A    Parameter (num_adapters, rank, in_features): starts random,
+                  0 < std < 1.5, each adapter's of full row rank
         lora_B    Parameter (num_adapters, out_features, rank): starts at zero
 
     Only lora_A, lora_B and the router train. All have the device and dtype of base.weight.
