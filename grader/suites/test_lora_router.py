@@ -107,7 +107,13 @@ GATES = {
     "all-adapters-used": lambda z, k: z.softmax(-1),
     "top-k-off-by-one": (others(-1), others(1)),
 }
-BY_SEQUENCE = {  # which show where there is a sequence
+SEVERAL = {  # which show where there are several tokens
+    "gates-swapped": (
+        GATES["gates-swapped"],
+        lambda z, k: torch.zeros_like(z).scatter(
+            -1, z.topk(k)[1].sort(-1)[0], z.topk(k)[0].softmax(-1)
+        ),
+    ),
     "routed-by-sequence": (
         lambda z, k: gates(z.mean(-2, keepdim=True), k).expand_as(z),
         lambda z, k: gates(z[..., :1, :], k).expand_as(z),
@@ -344,7 +350,7 @@ def test_mixes_the_chosen_adapters(stage, draw):
     weighted sum of their updates, scaled with alpha / rank, added to the base."""
     case = ROUTED.case(draw, 3, 4)
     for mode, y in zip(MODES, stage(wrapped.in_each_mode, *case.call)):
-        wrapped.computes(y, case, mode=mode, also=weighed(BY_SEQUENCE))
+        wrapped.computes(y, case, mode=mode, also=weighed(SEVERAL))
 
 
 @part("forward")
@@ -354,7 +360,7 @@ def test_any_top_k(stage, draw):
         case = at_top(ROUTED.case(draw, 4, 3), k)
         case = replace(case, values=(*case.values[:-1], case.values[-1] * factor))
         for mode, y in zip(MODES, stage(wrapped.in_each_mode, *case.call)):
-            known = case.mistakes(y, mode, weighed(BY_SEQUENCE))
+            known = case.mistakes(y, mode, weighed(SEVERAL))
             what = f"the output at top_k={k} of {N} ({mode} mode)"
             wrapped.agrees(y, case.output(), known, what)
 

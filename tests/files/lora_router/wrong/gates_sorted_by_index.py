@@ -1,5 +1,5 @@
 # wrong: the gates stand in the order of the adapters' numbers
-# bug: -
+# bug: gates-swapped
 import torch
 import torch.nn as nn
 
