@@ -23,17 +23,19 @@ SCALES = {
 }
 
 
-def beside(base, low, scales=SCALES, **kind):
+def beside(base, low, scales=SCALES, learned=FACTORS, **kind):
     """The kind of layer that computes base(x, weight, bias) + scale * low(x, A, B). What else its
     forward takes stands after x in `low`; its options, but alpha, go to `base`. scales: what is
-    taken for the scale by mistake; kind: the rest of it, with slips of its own."""
+    taken for the scale by mistake; learned: what trains, if it is not lora_A and lora_B, the first
+    with rank rows; kind: the rest of it, with slips of its own."""
 
     def mixed(mix):
         def formula(x, *values, alpha=ALPHA, **options):
-            *more, W, b, A, B = values
-            rank = A.shape[-2]
-            own = base(x, W, b, **options)
-            return mix(own, low(x, *more, A, B), alpha / rank, rank, ABSENT if b is None else b)
+            *more, W, b = values[: -len(learned)]
+            factors = values[-len(learned) :]
+            rank = factors[0].shape[-2]
+            own, bias = base(x, W, b, **options), ABSENT if b is None else b
+            return mix(own, low(x, *more, *factors), alpha / rank, rank, bias)
 
         return formula
 
@@ -56,7 +58,7 @@ def beside(base, low, scales=SCALES, **kind):
         "branch-input-detached": mixed(lambda base, low, s, r, b: base + s * low.detach()),
     }
     return wrapped.Kind(
-        learned=FACTORS,
+        learned=learned,
         right=at(lambda s, r: s),
         slips=slips | kind.pop("slips", {}),
         off=("update-missing", kind.pop("in_eval", "eval-disables-adapter")),

@@ -206,8 +206,22 @@ def computes(got, case, what="the output", mode="train", also=None, **words):
 def made(kata, name, weight, bias, learned, words):
     """The layer around a new base; without learned values it is as it starts."""
     layer = getattr(kata, name)(linear(weight, bias), **words)
-    set_(layer, **learned)
+    put(layer, learned)
     return layer
+
+
+def found(layer, path):
+    """What a dotted name stands for."""
+    for name in path.split("."):
+        layer = need(layer, name)
+    return layer
+
+
+def put(layer, values):
+    """Write values into the tensors of these dotted names, in place."""
+    for path, value in values.items():
+        *owners, name = path.split(".")
+        set_(found(layer, ".".join(owners)) if owners else layer, **{name: value})
 
 
 def base_of(layer):
@@ -266,7 +280,7 @@ def called_as(kata, name, weight, bias, learned, args, words, x):
 def attributes(kata, layer, names):
     """The attributes of a layer that is as it starts."""
     layer = made(kata, *layer)
-    return [need(layer, name) for name in names]
+    return [found(layer, name) for name in names]
 
 
 def gradient(kata, layer, x, more, g, names, calls, follows, trains):
@@ -274,7 +288,7 @@ def gradient(kata, layer, x, more, g, names, calls, follows, trains):
     layer = made(kata, *layer)
     for call in calls:
         getattr(layer, call)()
-    learned = [need(layer, name) for name in names]
+    learned = [found(layer, name) for name in names]
     for p in learned:
         if not trains:
             p.requires_grad_(False)
@@ -352,7 +366,7 @@ def look(layer, inputs, g, names, kept, flag, graph):
     }
     if not graph:
         return seen
-    learned = [need(layer, name) for name in names]
+    learned = [found(layer, name) for name in names]
     for p in learned:
         p.grad = None
     inside = inputs[0].clone().requires_grad_()
@@ -366,13 +380,13 @@ def look(layer, inputs, g, names, kept, flag, graph):
 def two_calls(kata, layer, x, more, x2, more2, g, names):
     name, weight, bias, learned, words = layer
     layer = getattr(kata, name)(linear(weight, bias).requires_grad_(False), **words)
-    set_(layer, **learned)
+    put(layer, learned)
     x, x2 = x.clone().requires_grad_(), x2.clone().requires_grad_()
     y, y2 = run(layer, x, more), run(layer, x2, more2)
     total = (y * g).sum() + (y2 * g).sum()
     if total.requires_grad:
         total.backward()
-    return [x.grad, x2.grad], [need(layer, name).grad for name in names]
+    return [x.grad, x2.grad], [found(layer, name).grad for name in names]
 
 
 def wrapping(kata, name, weight, bias, learned, words):
@@ -402,7 +416,7 @@ def after_backward(kata, layer, values, x, more, calls):
     base = base_of(layer)
     own = {"weight": base.weight} | ({} if base.bias is None else {"bias": base.bias})
     at_once = [name for name, p in own.items() if p.requires_grad]
-    set_(layer, **values)
+    put(layer, values)
     for call in calls:
         getattr(layer, call)()
     returned = [layer.train(), layer.eval()]
@@ -428,7 +442,7 @@ def after_backward(kata, layer, values, x, more, calls):
 
 def learning(layer, names, returned):
     """How the learned parameters of a layer are held, and what else trains."""
-    learned = [need(layer, name) for name in names]
+    learned = [found(layer, name) for name in names]
     inside = {id(p) for p in layer.parameters()}
     ours = {id(p) for p in learned}
     return {
@@ -493,7 +507,7 @@ def round_trip(kata, first, second, x, more, mode):
 
 def kinds_of(kata, layer, names):
     layer = made(kata, *layer)
-    made_of = [need(layer, name) for name in names]
+    made_of = [found(layer, name) for name in names]
     return [(str(t.dtype)[6:], t.device.type, bool((t != 0).any())) for t in made_of]
 
 
@@ -513,7 +527,7 @@ def on_meta(kata, name, sizes, words, names, more, lead):
     x = torch.empty(*lead, into, device="meta", dtype=torch.bfloat16)
     with CheapMeta():
         layer = getattr(kata, name)(base, **words)
-        held = [need(layer, name) for name in names]
+        held = [found(layer, name) for name in names]
         if any(t.device.type != "meta" for t in held):
             return held, None
         return held, run(layer, x, more)
@@ -559,7 +573,7 @@ def around_heir(kata, name, weight, bias, learned, words, x, plain):
     base = (nn.Linear if plain else Heir)(weight.shape[1], weight.shape[0])
     set_(base, weight=weight, bias=bias)
     layer = getattr(kata, name)(base, **words)
-    set_(layer, **learned)
+    put(layer, learned)
     return layer(x)
 
 
@@ -568,12 +582,12 @@ def on_device(kata, layer, x, more, g, names, held, method, device):
     name, weight, bias, values, words = layer
     words = {n: v.to(device) if isinstance(v, torch.Tensor) else v for n, v in words.items()}
     layer = getattr(kata, name)(linear(weight, bias).to(device), **words)
-    places = [need(layer, name).device.type for name in held]
-    set_(layer, **values)
+    places = [found(layer, name).device.type for name in held]
+    put(layer, values)
     x = x.to(device).requires_grad_()
     y = run(layer, x, [v.to(device) for v in more])
     (y * g.to(device)).sum().backward()
-    grads = [x.grad, *(need(layer, name).grad for name in names)]
+    grads = [x.grad, *(found(layer, name).grad for name in names)]
     places.append(y.device.type)
     if not method:
         return places, y, grads, None, None

@@ -1,0 +1,29 @@
+"""The factors of the chosen are gathered for each token."""
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class RoutedLoRALinear(nn.Module):
+    def __init__(self, base, num_adapters, rank=8, alpha=16.0, top_k=1):
+        super().__init__()
+        if top_k < 1 or top_k > num_adapters:
+            raise ValueError(f"top_k={top_k} with {num_adapters} adapters")
+        for p in base.parameters():
+            p.requires_grad = False
+        self.base = base
+        kw = dict(device=base.weight.device, dtype=base.weight.dtype)
+        self.router = nn.Linear(base.in_features, num_adapters, bias=False, **kw)
+        self.lora_A = nn.Parameter(torch.randn(num_adapters, rank, base.in_features, **kw) / math.sqrt(base.in_features))
+        self.lora_B = nn.Parameter(torch.zeros(num_adapters, base.out_features, rank, **kw))
+        self.scaling, self.k, self.n = alpha / rank, top_k, num_adapters
+
+    def forward(self, x):
+        top = self.router(x).topk(self.k)
+        gates = top.values.softmax(-1)
+        A, B = self.lora_A[top.indices], self.lora_B[top.indices]  # (..., k, r, in), (..., k, out, r)
+        h = (A @ x[..., None, :, None]).squeeze(-1)
+        y = (B @ h[..., None]).squeeze(-1)
+        return self.base(x) + self.scaling * (gates[..., None] * y).sum(-2)

@@ -1,0 +1,29 @@
+"""All but the k largest are set to minus infinity before one softmax over all."""
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class RoutedLoRALinear(nn.Module):
+    def __init__(self, base, num_adapters, rank=8, alpha=16.0, top_k=1):
+        super().__init__()
+        if top_k < 1 or top_k > num_adapters:
+            raise ValueError(f"top_k={top_k} with {num_adapters} adapters")
+        for p in base.parameters():
+            p.requires_grad = False
+        self.base = base
+        kw = dict(device=base.weight.device, dtype=base.weight.dtype)
+        self.router = nn.Linear(base.in_features, num_adapters, bias=False, **kw)
+        self.lora_A = nn.Parameter(torch.randn(num_adapters, rank, base.in_features, **kw) / math.sqrt(base.in_features))
+        self.lora_B = nn.Parameter(torch.zeros(num_adapters, base.out_features, rank, **kw))
+        self.scaling, self.k, self.n = alpha / rank, top_k, num_adapters
+
+    def forward(self, x):
+        logits = self.router(x)
+        kth = logits.topk(self.k, dim=-1).values[..., -1:]
+        gates = logits.masked_fill(logits < kth, float("-inf")).softmax(-1)
+        h = torch.einsum("...i,nri->...nr", x, self.lora_A)
+        y = torch.einsum("...nr,nor->...no", h, self.lora_B)
+        return self.base(x) + self.scaling * torch.einsum("...n,...no->...o", gates, y)
