@@ -128,14 +128,17 @@ def graded(case, got, what=""):
 
 def mistake(case, got):
     """The one known mistake whose gradients these are, or None."""
-    if any(not isinstance(value, Tensor) for value in got):
+    if any(not isinstance(value, Tensor) for value in got) or not case.scale:
         return None
     (dA, dB, dx), s, n, width = case.gradients(), case.scale, len(case.x), case.g.shape[1]
     forms = [
         ("mean-missing", (dA * n, dB * n, dx)),
+        ("mean-missing", (dA * n, dB, dx)),
+        ("mean-missing", (dA, dB * n, dx)),
         ("mean-twice", (dA / n, dB / n, dx)),
         ("mean-twice", (dA / n, dB / n, dx / n)),
         ("mean-over-features", (dA * n / width, dB * n / width, dx)),
+        ("mean-over-features", (dA / width, dB / width, dx)),
         ("grad-x-averaged", (dA, dB, dx / n)),
         ("scale-missing-in-backward", (dA / s, dB / s, dx / s)),
         ("scale-missing-in-dA", (dA / s, dB, dx)),
@@ -149,6 +152,8 @@ def mistake(case, got):
         ("gradients-negated", (-dA, -dB, -dx)),
         ("gradients-negated", (-dA, -dB, dx)),
         ("gradients-transposed", (dA.T, dB.T, dx)),
+        ("gradients-transposed", (dA.T, dB, dx)),
+        ("gradients-transposed", (dA, dB.T, dx)),
     ]
     found = {
         bug
@@ -186,7 +191,7 @@ def start(kata, seed, *options):
 def test_a_is_gaussian_and_b_zero(stage, draw):
     """A: (r, d_in) is Gaussian of standard deviation init_scale, 0.01 by default, with a generator
     and without; B: (d_out, r) is zero; both are float64."""
-    with blame("legacy-random-calls", "has no attribute"):
+    with blame("legacy-random-calls", "Generator' object has no attribute"):
         given = [(None, 0.3), (draw.integers(0, 10**6, 1).item(), 0.05), (None, 0.01)]
         starts = [stage(start, seed, *([scale] * (scale != 0.01))) for seed, scale in given]
     (first, _), (second, _), _ = starts
@@ -228,10 +233,13 @@ def draws(kata, seed, other):
         return sent(need(kata.LoRA(6, 5, 3, rng=rng), "A"))
 
     rng = np.random.Generator(np.random.MT19937(seed))
+    used = np.random.default_rng(seed)
+    used.random(5)
     return {
         "seed": fresh(np.random.default_rng(seed)),
         "again": fresh(np.random.default_rng(seed)),
         "other": fresh(np.random.default_rng(other)),
+        "used": fresh(used),
         "moving": [fresh(rng), fresh(rng)],
         "fresh": [fresh(None), fresh(None)],
     }
@@ -242,7 +250,7 @@ def test_the_generator_decides_on_a(stage, draw):
     """A generator in the same state gives the same A, one that was used another; without a
     generator every A is new."""
     seed = draw.integers(0, 10**6, 1).item()
-    with blame("legacy-random-calls", "has no attribute"):
+    with blame("legacy-random-calls", "Generator' object has no attribute"):
         got = stage(draws, seed, seed + 1)
     again = torch.equal(got["seed"], got["again"])
     require(again, "Two generators of the same seed give different A", "rng-ignored")
@@ -250,30 +258,44 @@ def test_the_generator_decides_on_a(stage, draw):
     require(not other, "Generators of different seeds give the same A", "rng-ignored")
     moved = not torch.equal(*got["moving"])
     require(moved, "One generator gives the same A twice", "rng-does-not-move-on")
+    used = torch.equal(got["seed"], got["used"])
+    require(not used, "A generator that was used before gives the A of a new one")
     fresh = not torch.equal(*got["fresh"])
     require(fresh, "Without rng A is the same every time", "same-without-rng")
 
 
-def beside(kata, one, other, x):
-    first = lora_of(kata, *one)
-    second = lora_of(kata, *other)
-    written(second, A=other[0], B=other[1])
-    return [sent(run(lora, x.numpy())[0]) for lora in (first, second)]
+def beside(kata, one, other):
+    """Of two instances that take turns: delta, gradients, and the factors after a step."""
+    A, B, alpha, x, g = one
+    first, second = lora_of(kata, A, B, alpha), lora_of(kata, *other[:3])
+    both = [(first, x, g), (second, *other[3:])]
+    for lora, factors in ((first, one), (second, other)):
+        written(lora, A=factors[0], B=factors[1])
+    deltas = []
+    for lora, x, g in both:
+        delta, cache = run(lora, x.numpy())
+        deltas.append(sent(delta))
+        lora.backward(g.numpy(), cache)
+    for lora, *_ in both:
+        lora.update(0.3)
+    return deltas, [(sent(lora.A), sent(lora.B)) for lora, *_ in both]
 
 
 @part("init")
 def test_instances_share_nothing(stage, draw):
-    """Two instances of one shape have factors of their own."""
-    one, other = case(draw), case(draw)
-    first, second = stage(beside, one.given[:3], other.given[:3], one.x)
-    other = Case(other.A, other.B, one.x, one.g)
-    equals(second, other.delta(), "delta of a second instance")
-    mixed = [(one.A, other.B), (other.A, one.B), (other.A, other.B)]
-    shared = isinstance(first, Tensor) and any(
-        close(first, Case(*factors, one.x, one.g).delta(), 1e-9, 1e-9) for factors in mixed
-    )
-    bug = "shared-between-instances" if shared else None
-    equals(first, one.delta(), "delta of the first of two instances", bug=bug)
+    """Two instances that take turns have factors and gradients of their own."""
+    bug, one, other = "shared-between-instances", case(draw), case(draw)
+    alone = [stage(steps, *c.given[:3], [(c.x, c.g)], 0.3) for c in (one, other)]
+    both, factors = stage(beside, one.given, other.given)
+    for c, ((right,), *_), delta, after in zip((one, other), alone, both, factors):
+        # What two do that one alone does not is the other's doing.
+        sound = all(close(a, b, 1e-9, 1e-9) for a, b in zip(right, c.stepped(0.3)))
+        single = stage(output, *c.given[:4])
+        fine = isinstance(single, Tensor) and close(single, c.delta(), 1e-9, 1e-9)
+        equals(delta, c.delta(), "delta of one of two instances", bug=bug if fine else None)
+        for name, got, want in zip("AB", after, c.stepped(0.3)):
+            what = f"{name} of one of two instances after its step"
+            equals(got, want, what, bug=bug if fine and sound else None)
 
 
 # shape
@@ -321,10 +343,10 @@ def of_views(kata, A, B, alpha, x, g):
     fixed = [v.copy() for v in (x, g)]
     for v in fixed:
         v.setflags(write=False)
-    for x, g in ((x.copy(order="F"), g.copy(order="F")), wide, fixed):
+    for batch, grad in ((x.copy(order="F"), g.copy(order="F")), wide, fixed):
         lora = lora_of(kata, A, B, alpha)
-        delta, cache = run(lora, x)
-        seen.append((sent(delta), gradients(lora, g, cache)))
+        delta, cache = run(lora, batch)
+        seen.append((sent(delta), gradients(lora, grad, cache)))
     return seen
 
 
@@ -362,8 +384,9 @@ def test_alpha(stage, draw):
         elif alpha != 0:
             known = {"scale-floored": batch.delta(alpha // batch.rank)}
         with blame("alpha-none-fails" if alpha is None else None, "NoneType"):
-            got = stage(output, *batch.given[:4])
+            got, grads = stage(both_ways, *batch.given)
         equals(got, batch.delta(), f"delta at alpha={alpha}", unless=known)
+        graded(batch, grads, f" at alpha={alpha}")
 
 
 def keywords(kata, A, B, alpha, x, g):
@@ -461,7 +484,7 @@ def slopes(kata, A, B, alpha, x, g):
             middle, ends = factor[at], []
             for sign in (1, -1):
                 factor[at] = middle + sign * STEP
-                ends.append((run(lora, x)[0] * g).sum() / len(x))
+                ends.append((np.asarray(run(lora, x)[0]) * g).sum() / len(x))
             factor[at] = middle
             slope[at] = (ends[0] - ends[1]) / (2 * STEP)
         found.append(sent(slope))
@@ -546,10 +569,10 @@ def steps(kata, A, B, alpha, batches, lr):
 
 @part("gradient")
 def test_update(stage, draw):
-    """update(lr) lowers A by lr * dA and B by lr * dB."""
+    """update(lr) lowers A by lr * dA and B by lr * dB; what follows uses them so."""
     batch, lr = case(draw), 0.3
     dA, dB, _ = batch.gradients()
-    ((A, B),), *_ = stage(steps, *batch.given[:3], [(batch.x, batch.g)], lr)
+    ((A, B),), delta, merged = stage(steps, *batch.given[:3], [(batch.x, batch.g)], lr)
     one, two = batch.stepped(lr)
     late_A = Case(batch.A, two, batch.x, batch.g).gradients()[0]
     late_B = Case(one, batch.B, batch.x, batch.g).gradients()[1]
@@ -562,12 +585,20 @@ def test_update(stage, draw):
         unless = {bug: start - size * slope for bug, size in known.items()}
         unless[late] = start - lr * later
         equals(got, want, f"{name} after update({lr})", unless=unless)
+    before = [(batch.A, two), (one, batch.B), (batch.A, batch.B)]
+    old = [Case(*factors, batch.x, batch.g) for factors in before]
+    for name, bug, got, formula in (
+        ("delta", "old-factors-used", delta, Case.delta),
+        ("get_merged_delta()", "merged-delta-stale", merged, Case.merged),
+    ):
+        stale = isinstance(got, Tensor) and any(close(got, formula(c), 1e-9, 1e-9) for c in old)
+        want = formula(Case(one, two, batch.x, batch.g))
+        equals(got, want, f"{name} after update({lr})", bug=bug if stale else None)
 
 
 @part("gradient")
 def test_training_goes_on(stage, draw):
-    """Steps follow each other, each from the factors that the last one left; forward() and
-    get_merged_delta() use those too."""
+    """Steps follow each other, each from the factors that the last one left."""
     batch, lr, pairs = case(draw), 0.3, []
     want, now = [], batch
     for n in (4, 2, 4):
@@ -580,11 +611,9 @@ def test_training_goes_on(stage, draw):
     for number, (got, right) in enumerate(zip(seen, want), 1):
         for name, value, expected in zip("AB", got, right):
             equals(value, expected, f"{name} after {number} steps")
-    last, started = Case(*want[-1], *pairs[0]), Case(batch.A, batch.B, *pairs[0])
-    known = {"old-factors-used": started.delta()}
-    equals(delta, last.delta(), "delta after three steps", unless=known)
-    known = {"merged-delta-stale": started.merged()}
-    equals(merged, last.merged(), "get_merged_delta() after three steps", unless=known)
+    last = Case(*want[-1], *pairs[0])
+    equals(delta, last.delta(), "delta after three steps")
+    equals(merged, last.merged(), "get_merged_delta() after three steps")
 
 
 # merge
