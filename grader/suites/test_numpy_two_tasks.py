@@ -570,7 +570,8 @@ def test_switch(stage, draw):
     for hidden, out, r in ((7, 7, 3), (9, 5, 3), (9, 5, 2)):
         square = hidden == out
         old = case(draw, hidden=hidden, out=out)
-        new, other = other_adapter(draw, old, r, 4.2), case(draw, hidden=hidden, out=out)
+        new = other_adapter(draw, old, r, 4.2)
+        other = replace(old, W2=case(draw, hidden=hidden, out=out).W2)
         want = old.W2 - old.update + new.update
         bug = "switch-without-transpose" if r == 3 else "switch-needs-equal-ranks"
         factors = old.task[:3], new.task[:3]
