@@ -28,16 +28,16 @@ import numpy as np
 
 @dataclass
 class Frozen:
-    """The pre-trained network, relu(X @ W1 + b1) @ W2 + b2: (N, d) to (N, out). Never trained."""
+    """Given: the pre-trained network, relu(X @ W1 + b1) @ W2 + b2. It is never trained."""
 
-    W1: np.ndarray  # (d, hidden)
+    W1: np.ndarray  # (d, hidden): X is (N, d)
     b1: np.ndarray  # (hidden,)
     W2: np.ndarray  # (hidden, out)
-    b2: np.ndarray  # (out,)
+    b2: np.ndarray  # (out,): the output is (N, out)
 
 
 class LoRA:
-    """The update scale * x @ A.T @ B.T beside W2: d_in is hidden, d_out is out."""
+    """Given: the update scale * x @ A.T @ B.T beside W2; d_in is hidden, d_out is out."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class LoRA:
 
 
 class Head:
-    """One logit per sample: W (out,), b (1,). A task has its own."""
+    """Given: one logit per sample, W (out,) and b (1,). A task has its own."""
 
     def __init__(self, out: int, rng: np.random.Generator | None = None) -> None:
         rng = np.random.default_rng() if rng is None else rng
@@ -105,7 +105,7 @@ class Head:
 def forward(
     X: np.ndarray, frozen: Frozen, lora: LoRA | None, head: Head
 ) -> tuple[np.ndarray, tuple[np.ndarray, Any]]:
-    """(probs, (out, lora_cache)) of the network, with or without LoRA beside W2."""
+    """Given: (probs, (out, lora_cache)) of the network, with or without LoRA beside W2."""
     hidden = np.maximum(0.0, X @ frozen.W1 + frozen.b1)
     out, cache = hidden @ frozen.W2 + frozen.b2, None
     if lora is not None:
@@ -115,7 +115,7 @@ def forward(
 
 
 def cross_entropy(probs: np.ndarray, y: np.ndarray) -> float:
-    """The mean over the batch."""
+    """Given: the mean over the batch."""
     p = np.clip(probs, 1e-12, 1 - 1e-12)
     return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
 
@@ -183,9 +183,7 @@ def switch(merged: Frozen, lora_old: LoRA, lora_new: LoRA) -> Frozen:
 
 # Given: what to see when it works
 
-
-def demonstrate() -> None:
-    """Train two tasks, merge and switch, and print what came of it."""
+if __name__ == "__main__":
     rng = np.random.default_rng(42)
     d, hidden, out, r = 8, 16, 8, 4
     W1, W2 = rng.normal(0.0, 0.3, (d, hidden)), rng.normal(0.0, 0.3, (hidden, out))
@@ -224,7 +222,3 @@ def demonstrate() -> None:
     back = switch(switch(merged, loras["A"], loras["B"]), loras["B"], loras["A"])
     drift = "less" if np.abs(back.W2 - merged.W2).max() < 1e-14 else "more"
     print(f"after A -> B -> A the merged W2 is off by {drift} than 1e-14")
-
-
-if __name__ == "__main__":
-    demonstrate()
