@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from grader.exam.checks import fail, near, tensor
+from grader.exam.checks import fail, near, require, tensor
 from grader.exam.kit import Missing, need
 
 F64 = torch.float64
@@ -65,6 +65,7 @@ def numpy_only(stage, build):
     """The file imports NumPy and the standard library alone, wherever in it. build: a helper that
     begins with what is to be written, so that a stub is told from an answer."""
     text, held = stage(imports_of, build=build)
+    require(text.strip(), "The source of the file cannot be read")
     for module, line in _imports(text):
         if not _allowed(module):
             fail(f"Line {line} imports {module}: NumPy and the standard library do.", BEYOND_NUMPY)
