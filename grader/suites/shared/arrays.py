@@ -68,10 +68,10 @@ def numpy_only(stage, build):
     require(text.strip(), "The source of the file cannot be read")
     for module, line in _imports(text):
         if not _allowed(module):
-            fail(f"Line {line} imports {module}: NumPy and the standard library do.", BEYOND_NUMPY)
+            fail(f"line {line} imports {module}", BEYOND_NUMPY)
     for name, owner, whole in held:
         if (whole and not _allowed(owner)) or _root(owner) == "torch":
-            fail(f"`{name}` comes from {owner}: NumPy and the standard library do.", BEYOND_NUMPY)
+            fail(f"`{name}` comes from {owner}", BEYOND_NUMPY)
 
 
 def _imports(text) -> Iterator[tuple[str, int]]:
