@@ -89,7 +89,8 @@ def _imports(text) -> Iterator[tuple[str, int]]:
             ):
                 yield name, node.lineno
             case ast.Subscript(
-                value=ast.Attribute(attr="modules"), slice=ast.Constant(value=str(name))
+                value=ast.Attribute(value=ast.Name(id="sys"), attr="modules"),
+                slice=ast.Constant(value=str(name)),
             ):
                 yield name, node.lineno
 
