@@ -131,6 +131,8 @@ def mistake(case, got):
     if any(not isinstance(value, Tensor) for value in got) or not case.scale:
         return None
     (dA, dB, dx), s, n, width = case.gradients(), case.scale, len(case.x), case.g.shape[1]
+    g, z, x = (v.mean(0) for v in (case.g, case.x @ case.A.T, case.x))
+    means = s * torch.outer(g @ case.B, x), s * torch.outer(g, z)
     forms = [
         ("mean-missing", (dA * n, dB * n, dx)),
         ("mean-missing", (dA * n, dB, dx)),
@@ -139,6 +141,7 @@ def mistake(case, got):
         ("mean-twice", (dA / n, dB / n, dx / n)),
         ("mean-over-features", (dA * n / width, dB * n / width, dx)),
         ("mean-over-features", (dA / width, dB / width, dx)),
+        ("product-of-means", (*means, dx)),
         ("grad-x-averaged", (dA, dB, dx / n)),
         ("scale-missing-in-backward", (dA / s, dB / s, dx / s)),
         ("scale-missing-in-dA", (dA / s, dB, dx)),

@@ -122,6 +122,7 @@ class Case:
             ("head-updated-first", [*new_head.gradients()[:2], dW, db]),
             ("lora-updated-first", [dA, dB, *new_lora.gradients()[2:]]),
             ("lora-updated-first", [dA, dB, *self.by_hand(error=error, out=new_lora.out())[2:]]),
+            ("head-weight-left-out", [*self.by_hand(W=torch.ones_like(self.W))[:2], dW, db]),
             ("b-updated-first", [self.by_hand(B=after.B)[0], dB, dW, db]),
             ("relu-forgotten", self.by_hand(hidden=raw)),
             ("relu-forgotten", self.by_hand(low=raw)),
