@@ -192,14 +192,18 @@ class _Run:
 
     # The stage
 
-    def open(self, limited: bool = True) -> None:
-        """Start a stage and have it load the source; `channel` awaits that."""
-        assert isinstance(self.source, bytes)
+    def start(self, limited: bool = True) -> None:
+        """Start a stage, on which nothing of the submission is yet."""
         self._loaded = False
         try:
             self._channel = Channel(self.examiner.nursery(), limited)
         except NurseryGone:  # the submission had stopped it; another is made
             self._channel = Channel(self.examiner.nursery(), limited)
+
+    def load(self) -> None:
+        """Have the stage load the source; `channel` awaits that."""
+        assert isinstance(self.source, bytes)
+        assert self._channel is not None
         load = {
             "slug": self.slug,
             "filename": self.filename,
@@ -211,7 +215,8 @@ class _Run:
     def channel(self) -> Channel:
         """The stage with the source loaded. Raises StageDied."""
         if self._channel is None:
-            self.open(limited=not self.on_gpu)
+            self.start(limited=not self.on_gpu)
+            self.load()
         channel = self._channel
         assert channel is not None
         if not self._loaded:
@@ -431,11 +436,13 @@ class Examiner:
             raise GraderError(f"The suite of {run.slug} failed in {name}:\n{text.rstrip()}")
 
     def _pass(self, run: _Run) -> _Run:
-        found = self._suite(run.slug)
-        catalog.entry(run.slug)  # read before the submission runs, too
         try:
             if isinstance(run.source, bytes):
-                run.open()
+                run.start()  # it makes ready while the suite is collected
+            found = self._suite(run.slug)
+            catalog.entry(run.slug)  # read before the submission runs, too
+            if isinstance(run.source, bytes):
+                run.load()
             run.run(found)
         except NurseryGone as gone:
             raise GraderError("The process that runs submissions was killed.") from gone

@@ -307,6 +307,9 @@ def _says_nothing(node: ast.stmt) -> bool:
     return False
 
 
+_PLAIN = (str, int, float, type(None))  # a call has many, and no tensor is in them
+
+
 class _Given:
     """The tensors among a probe's arguments, as they were before it ran."""
 
@@ -314,7 +317,8 @@ class _Given:
         self.kept = [
             (name if value is argument else "", value, value.shape, value.stride(), value.clone())
             for name, argument in arguments.items()
-            for value in tree_leaves(argument)
+            if not isinstance(argument, _PLAIN)
+            for value in ((argument,) if type(argument) is torch.Tensor else tree_leaves(argument))
             if isinstance(value, torch.Tensor) and value.device.type == "cpu"
         ]
 

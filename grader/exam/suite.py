@@ -11,8 +11,9 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import getsource
+from inspect import unwrap
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from grader.errors import GraderError
@@ -105,8 +106,27 @@ def owns(helper: Callable[..., Any], caller: Callable[..., Any]) -> bool:
 
 
 def source(function: Callable[..., Any]) -> str:
-    """The text of a function of a suite, as it was collected."""
-    return textwrap.dedent(getsource(function))
+    """The text of a function of a suite, as it was collected: what `inspect.getsource` finds by
+    taking the rest of the file into tokens."""
+    code = unwrap(function).__code__
+    lines = linecache.getlines(code.co_filename)
+    first, last = code.co_firstlineno - 1, _last_line(code)
+    indent = _indent(lines[first])
+    # A bracket that is closed on a line of its own may belong to no instruction.
+    while last < len(lines) and (
+        _indent(lines[last]) > indent or lines[last].lstrip().startswith((")", "]", "}"))
+    ):
+        last += 1
+    return textwrap.dedent("".join(lines[first:last]))
+
+
+def _last_line(code: CodeType) -> int:
+    own = max(end or 0 for _, end, _, _ in code.co_positions())
+    return max([own, *(_last_line(c) for c in code.co_consts if isinstance(c, CodeType))])
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip()) if line.strip() else 0
 
 
 @contextmanager
