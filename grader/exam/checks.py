@@ -184,16 +184,16 @@ def near(
     dtype: torch.dtype | None = torch.float32,
     rtol: float | None = None,
     atol: float | None = None,
-    unless: Mapping[str, Value] | None = None,
+    unless: Mapping[str, Value] | Callable[[], Mapping[str, Value]] | None = None,
     bug: str | None = None,
 ) -> None:
     """Fail unless `got` is `want`, naming the known mistake whose value it is.
 
     want: what is right, computed by the examiner (float64 where it can be).
     dtype: what `got`'s dtype must be; sets the tolerance, whatever came. None: any real one, held
-    to the tolerance of float32. unless: bug id -> the value that mistake gives; not asked in half
-    precisions, whose tolerance takes one mistake for another. bug: the mistake to name when the
-    value is wrong and none of them matches.
+    to the tolerance of float32. unless: bug id -> the value that mistake gives, or what tells that
+    if the value is wrong; not asked in half precisions, whose tolerance takes one mistake for
+    another. bug: the mistake to name when the value is wrong and none of them matches.
     """
     expected = torch.as_tensor(want)
     if isinstance(got, (int, float)) and expected.ndim == 0:
@@ -211,6 +211,7 @@ def near(
         unless = None
     if right and same_kind and not (_strict and unless):
         return
+    unless = unless() if callable(unless) else unless
     values = {
         name: torch.as_tensor(v() if callable(v) else v) for name, v in (unless or {}).items()
     }
