@@ -19,11 +19,10 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from grader.exam import kit, source_text, wire
 from grader.exam.quiet import QuietImports
@@ -307,9 +306,6 @@ def _says_nothing(node: ast.stmt) -> bool:
     return False
 
 
-_PLAIN = (str, int, float, type(None))  # a call has many, and no tensor is in them
-
-
 class _Given:
     """The tensors among a probe's arguments, as they were before it ran."""
 
@@ -317,9 +313,8 @@ class _Given:
         self.kept = [
             (name if value is argument else "", value, value.shape, value.stride(), value.clone())
             for name, argument in arguments.items()
-            if not isinstance(argument, _PLAIN)
-            for value in ((argument,) if type(argument) is torch.Tensor else tree_leaves(argument))
-            if isinstance(value, torch.Tensor) and value.device.type == "cpu"
+            for value in _tensors(argument)
+            if value.is_cpu
         ]
 
     def changed(self) -> list[str]:
@@ -333,6 +328,15 @@ class _Given:
                     if value.shape != shape or value.stride() != stride or not _equal(value, before)
                 )
             )
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a value that came over the wire."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
