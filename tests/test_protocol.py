@@ -109,6 +109,22 @@ def test_bad_tensors_are_no_frames(name: str) -> None:
         wire.decode(json.dumps({**TENSOR, **BAD_TENSORS[name]}).encode(), body)
 
 
+@pytest.mark.parametrize("place", [{"size": 9}, {"at": 1}, {"at": -1}, {"size": -1}, {"at": "0"}])
+def test_bad_bytes_are_no_frames(place: dict[str, Any]) -> None:
+    """So are bytes that their frame does not hold."""
+    good = {"$": "bytes", "at": 0, "size": 8}
+    assert wire.decode(json.dumps(good).encode(), b"12345678") == b"12345678"
+    with pytest.raises(wire.WireError):
+        wire.decode(json.dumps({**good, **place}).encode(), b"12345678")
+
+
+@pytest.mark.parametrize("one", [TENSOR, {"$": "bytes", "at": 0, "size": 8}])
+def test_no_byte_of_a_frame_is_two_values(one: dict[str, Any]) -> None:
+    """A small frame does not become large by naming its bytes again and again."""
+    with pytest.raises(wire.WireError):
+        wire.decode(json.dumps([one, one]).encode(), bytes(8))
+
+
 WRONG: dict[str, Any] = {
     "a list": [1, 2],
     "a text": "passed",

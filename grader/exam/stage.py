@@ -19,11 +19,10 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from grader.exam import kit, source_text, wire
 from grader.exam.quiet import QuietImports
@@ -328,9 +327,8 @@ class _Given:
         self.kept = [
             (name if value is argument else "", value, value.shape, value.stride(), value.clone())
             for name, argument in arguments.items()
-            if not isinstance(argument, _PLAIN)
-            for value in ((argument,) if type(argument) is torch.Tensor else tree_leaves(argument))
-            if isinstance(value, torch.Tensor) and value.device.type == "cpu"
+            for value in _tensors(argument)
+            if value.is_cpu
         ]
 
     def changed(self) -> list[str]:
@@ -344,6 +342,15 @@ class _Given:
                     if value.shape != shape or value.stride() != stride or not _equal(value, before)
                 )
             )
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a value that came over the wire."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:

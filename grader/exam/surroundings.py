@@ -88,7 +88,7 @@ class _Watch:
         self._seen = self._version.value if _VERSIONS else -1
 
     def written(self) -> bool:
-        return self._version.value != self._seen
+        return not _VERSIONS or self._version.value != self._seen
 
 
 def _bear_versions() -> bool:
@@ -187,7 +187,7 @@ class Surroundings:
 
     def restore_builtins(self) -> None:
         if self._all_builtins.written():
-            vars(builtins).update(self.builtins)
+            self._all_builtins.watched.update(self.builtins)
             self._all_builtins.seen()
 
     def left(self) -> list[str]:

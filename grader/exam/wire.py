@@ -111,7 +111,7 @@ class _Encoder:
 
 class _Decoder:
     def __init__(self, body: bytes) -> None:
-        self.body = memoryview(body)
+        self.body, self.left = memoryview(body), len(body)
 
     def tree(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -128,9 +128,7 @@ class _Decoder:
             case {"$": "dtype", "v": str(dtype)}:
                 return _DTYPES[dtype]
             case {"$": "bytes", "at": int(at), "size": int(size)}:
-                if min(at, size) < 0 or at + size > len(self.body):
-                    raise WireError("malformed evidence: the size of bytes")
-                return bytes(self.body[at : at + size])
+                return bytes(self._piece(at, size))
             case {"$": "tuple", "v": list(items)}:
                 return tuple(self.tree(item) for item in items)
             case {"$": "dict", "v": list(pairs)}:
@@ -139,18 +137,23 @@ class _Decoder:
                 return Foreign(name)
         raise WireError("malformed evidence")
 
+    def _piece(self, at: int, size: int) -> memoryview:
+        """Bytes of the body, of which none belongs to two values: all are no more than came."""
+        self.left -= size
+        if min(at, size, self.left) < 0 or at + size > len(self.body):
+            raise WireError("malformed evidence: the size of a tensor or of bytes")
+        return self.body[at : at + size]
+
     def _tensor(self, dtype: torch.dtype, shape: list[Any], at: int) -> torch.Tensor:
-        if len(shape) > _MAX_DIMENSIONS or at < 0:
+        if len(shape) > _MAX_DIMENSIONS:
             raise WireError("malformed evidence: a tensor's shape")
         for size in shape:
             if type(size) is not int or size < 0:
                 raise WireError("malformed evidence: a tensor's shape")
-        end = at + math.prod(shape) * dtype.itemsize
-        if end > len(self.body):
-            raise WireError("malformed evidence: a tensor's size")
-        if end == at:
+        piece = self._piece(at, math.prod(shape) * dtype.itemsize)
+        if not piece:
             return torch.empty(shape, dtype=dtype)
-        own = bytearray(self.body[at:end])
+        own = bytearray(piece)
         if dtype is torch.bool:  # whatever the byte
             return torch.frombuffer(own, dtype=torch.uint8).ne(0).reshape(shape)
         return torch.frombuffer(own, dtype=dtype).reshape(shape)
