@@ -317,9 +317,6 @@ def _says_nothing(node: ast.stmt) -> bool:
     return False
 
 
-_PLAIN = (str, int, float, type(None))  # a call has many, and no tensor is in them
-
-
 class _Given:
     """The tensors among a probe's arguments, as they were before it ran."""
 
