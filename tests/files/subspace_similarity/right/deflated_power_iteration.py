@@ -7,7 +7,7 @@ def _top(A, k):
     g = torch.Generator().manual_seed(0)
     for _ in range(k):
         v = torch.randn(len(G), generator=g, dtype=torch.float64)
-        for _ in range(6):  # squaring: G^64 a step
+        for _ in range(2):  # squaring: G^64 a step
             v = v / v.norm()
             P = G
             for _ in range(6):
