@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +70,7 @@ def train(model: Lookup, rules: Rules, steps: int, lr: float, seed: int) -> floa
         *given, answer = batch(rules, draw)
         logits = model(*given)
         optimizer.zero_grad()
-        F.cross_entropy(logits, answer).backward()
+        F.cross_entropy(logits, answer).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         right.append(float((logits.argmax(-1) == answer).float().mean()))
     return sum(right[-20:]) / 20
@@ -160,14 +161,15 @@ def main(file: Path) -> None:
     low, right_low = adapted(state, LOW, 1)
     high, right_high = adapted(state, HIGH, 2)
     print(f"changed rules: {right_low:.1%} at rank {LOW}, {right_high:.1%} at rank {HIGH}")
-    panels = []
-    for name, one, other in (("W_q", low.q, high.q), ("W_v", low.v, high.v)):
+    layers: tuple[tuple[str, Any, Any], ...] = ("W_q", low.q, high.q), ("W_v", low.v, high.v)
+    panels: list[tuple[str, Tensor, Tensor]] = []
+    for name, one, other in layers:
         panels.append((name, one.lora_A, other.lora_A))
         W, B, A = one.base.weight, one.lora_B, one.lora_A
         print(f"{name}: amplification {measure.amplification(W, B, A):.1f} at rank {LOW}")
     random = torch.Generator().manual_seed(3)
-    noise = (torch.randn(r, WIDTH, generator=random) for r in (LOW, HIGH))
-    panels.append(("two Gaussian matrices of these shapes", *noise))
+    noise = [torch.randn(r, WIDTH, generator=random) for r in (LOW, HIGH)]
+    panels.append(("two Gaussian matrices of these shapes", noise[0], noise[1]))
 
     def similarity(A1: Tensor, A2: Tensor) -> Callable[[int, int], float]:
         return lambda i, j: float(measure.phi(A1, A2, i, j))
