@@ -186,9 +186,10 @@ def judge(got, cases, *, within=None, bug=None, error_bug=None):
     products = [B.double() @ A.double() for B, A, _ in factors]
 
     def is_of(way):
-        """Whether all products are those of this formula."""
-        made = (way(*case) for case in cases)
-        return all(away(*one) <= at_product for one in zip(products, made, units))
+        """Whether all products are those of this formula, which may not be next to nothing."""
+        made = [way(*case) for case in cases]
+        fits = (away(*one) <= at_product for one in zip(products, made, units))
+        return all(fits) and all(M.norm() > 1e-2 * unit for M, unit in zip(made, units))
 
     for product, right, unit, case in zip(products, changes, units, cases):
         off = away(product, best(right, case[2]), unit)
