@@ -17,8 +17,8 @@ def phi(A1: torch.Tensor, A2: torch.Tensor, i: int, j: int) -> float:
     U2 are the right-singular vectors of A1, A2 (directions in d), strongest first; U1_i holds the
     first i, U2_j the first j. The rows are not centred.
 
-    Returns a Python float: 1 where one subspace holds the other, 0 where they are orthogonal (both
-    to within 1e-3 in float32, 1e-8 in float64).
+    Returns a Python float, right to within 1e-3 in float32, 1e-8 in float64: 1 where one subspace
+    holds the other, 0 where they are orthogonal.
 
     The leading singular values are within a factor of 10 of each other, and the i-th (j-th) is
     10 % above the next: eigh of a Gram matrix is accurate enough. A1, A2 may be nn.Parameters and

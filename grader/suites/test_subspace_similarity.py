@@ -401,6 +401,9 @@ def test_any_numbers_of_rows(stage, draw):
     )
     for size in sizes:
         similar(stage, every(*pair(draw, *size)))
+    large = of_spectrum(draw, 30, 300, falling(30, 0.88))
+    turned_rows = turned(draw, 30, 30).float() @ large
+    similar(stage, [(large, turned_rows, i, j) for i, j in ((5, 5), (10, 4))])
 
 
 def of_views(kata, wide, tall, i, j, W, B, A):
