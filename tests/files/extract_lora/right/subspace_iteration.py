@@ -16,7 +16,7 @@ def extract_lora(W0, W1, rank):
         Q = torch.randn(D.shape[1], rank, generator=g, dtype=D.dtype).to(D.device)
         for power in range(30):
             Q = torch.linalg.qr(D.T @ (D @ Q)).Q
-        for power in range(150):
+        for power in range(60):
             Q = torch.linalg.qr(D.T @ (D @ Q)).Q
         B, A = D @ Q, Q.T
         error = float((D - B @ A).norm() / whole) if whole else 0.0
