@@ -1,0 +1,96 @@
+"""What suites on singular values share: matrices of a chosen spectrum, and numbers in the place of
+tensors, of which the mistake is named that all of them show.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grader.exam.checks import (
+    ERROR_WITHOUT_NAME,
+    Raised,
+    described,
+    digits,
+    fail,
+    rejects,
+    require,
+)
+
+Forms = Mapping[str, Sequence[Callable[..., float]]]  # bug id -> what it computes, in each form
+
+
+def falling(count: int, ratio: float = 0.8) -> Tensor:
+    """1, ratio, ratio ** 2, ...: (count,) float64."""
+    return ratio ** torch.arange(count, dtype=torch.float64)
+
+
+def of_spectrum(draw: Any, rows: int, columns: int, values: Tensor, **dtype: Any) -> Tensor:
+    """A matrix (rows, columns) of these singular values (the rest are 0), its vectors random."""
+    left, right = turned(draw, rows, len(values)), turned(draw, columns, len(values))
+    return ((left * values) @ right.T).to(dtype.get("dtype", torch.float32))
+
+
+def turned(draw: Any, rows: int, columns: int) -> Tensor:
+    """(rows, columns) of orthonormal columns, float64."""
+    q: Tensor = torch.linalg.qr(draw(rows, columns, dtype=torch.float64))[0]
+    return q
+
+
+def number(got: Any, what: str) -> float:
+    """A number, or a tensor or array of one, as a float; fails otherwise."""
+    if isinstance(got, (Tensor, np.ndarray)):
+        single = math.prod(got.shape) == 1 and not torch.as_tensor(got).is_complex()
+        require(single, f"{what} should be a Python float, not {described(got)}")
+        return float(got)
+    plain = isinstance(got, (int, float))
+    require(plain, f"{what} should be a Python float, not {described(got)}")
+    return float(got)
+
+
+def numbers(
+    got: Sequence[Any],
+    cases: Sequence[tuple[Any, ...]],
+    right: Callable[..., float],
+    words: Callable[..., str],
+    forms: Forms | None = None,
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    bug: str | None = None,
+) -> None:
+    """Each number is `right(*case)`. The mistake is named that alone gives all of them, where these
+    are four or more (a few numbers are soon like others); `bug` where that is none."""
+    values = [number(value, words(*case)) for value, case in zip(got, cases, strict=True)]
+
+    def off(value: float, want: float) -> bool:
+        return not abs(value - want) <= atol + rtol * abs(want)  # NaN is off
+
+    for value, case in zip(values, cases):
+        want = right(*case)
+        if not off(value, want):
+            continue
+        named = [
+            name
+            for name, ways in (forms or {} if len(cases) > 3 else {}).items()
+            if any(not any(off(v, way(*c)) for v, c in zip(values, cases)) for way in ways)
+        ]
+        expected, came = digits(want, value)
+        text = f"{words(*case)} is {came}, expected {expected}"
+        fail(text, named[0] if len(named) == 1 else bug)
+
+
+def rejects_word(outcome: Any, name: str, *, what: str, bug: str | None) -> None:
+    """The attempt ended in ValueError with a message that names `name`; as a word of its own if it
+    is a single letter."""
+    rejects(outcome, "ValueError", what=what, bug=bug)
+    assert isinstance(outcome, Raised)
+    found = name in outcome.text.lower()
+    if len(name) == 1:
+        found = bool(re.search(rf"(?<![^\W_]){name}(?![^\W_])", outcome.text))
+    text = f"{what} raises ValueError, but its message does not name `{name}`: {outcome.text}"
+    require(found, text, ERROR_WITHOUT_NAME if outcome.deliberate else None)

@@ -1,0 +1,21 @@
+# wrong: i is clamped to the rows of A1
+# bug: i-unchecked
+import torch
+
+
+def phi(A1, A2, i, j):
+    i = min(i, len(A1))
+    if i < 1:
+        raise ValueError('i must be at least 1')
+    if j < 1 or j > A2.shape[0]:
+        raise ValueError(f"j={j} is not in 1..{A2.shape[0]}")
+    _, _, V1 = torch.linalg.svd(A1, full_matrices=False)
+    _, _, V2 = torch.linalg.svd(A2, full_matrices=False)
+    M = V1[:i] @ V2[:j].T
+    return float((M ** 2).sum()) / min(i, j)
+
+
+def amplification(W, B, A):
+    U, S, Vh = torch.linalg.svd(B @ A, full_matrices=False)
+    r = B.shape[1]
+    return float(torch.linalg.norm(B @ A) / torch.linalg.norm(U[:, :r].T @ W @ Vh[:r, :].T))
