@@ -89,7 +89,9 @@ LORA_SLIPS = [
 @part("forward")
 def test_lora_param_count(stage, draw):
     """lora_param_count(d_in, d_out, rank) is rank * (d_in + d_out), for any sizes."""
-    counts(stage, "lora_param_count", sizes(draw, 900, 900, 20), lora, LORA_SLIPS)
+    pairs = sizes(draw, 900, 900, 20)
+    turned = [(d_out, d_in, rank) for d_in, d_out, rank in pairs]
+    counts(stage, "lora_param_count", pairs + turned, lora, LORA_SLIPS)
     edges = [(768, 768, 8), (1, 1, 1), (1, 300, 4), (300, 1, 4), (4, 6, 50), (2**20, 3 * 2**19, 7)]
     counts(stage, "lora_param_count", [*edges, (12288, 49152, 1)], lora, LORA_SLIPS)
 
@@ -237,6 +239,7 @@ def test_finetune_bytes(stage, draw):
     4 + 4 of Adam's moments and 4 of the master copy."""
     slips = [
         ("bits-taken-for-bytes", lambda n, t, bits=16: n * bits + 14 * t),
+        ("bits-divided-too-early", lambda n, t, bits=16: n * (bits // 8) + 14 * t),
         ("states-for-all", lambda n, t, bits=16: bytes_of(n, n, bits)),
         *[
             ("states-left-out", lambda n, t, bits=16, e=e: bytes_of(n, t, bits, e))
@@ -252,7 +255,7 @@ def test_finetune_bytes(stage, draw):
     ]
     t = int(draw.integers(1000, 99999))
     n = 8 * int(draw.integers(10**6, 10**7))
-    cases = [(n, t), (n, n), (n, 0), (0, 0)]
+    cases = [(n, t), (n, n), (n, 0), (0, 0), (n + 2, t, 4)]
     cases += [(n, t, bits) for bits in (2, 4, 8, 16, 32)] + [(7 * 10**9, 4194304, 4), (64, 8, 4)]
     counts(stage, "finetune_bytes", cases, bytes_of, slips)
 
@@ -262,7 +265,7 @@ def keywords(kata, shapes, dtype):
     return {
         "lora_param_count": kata.lora_param_count(rank=3, d_out=20, d_in=10),
         "model_lora_param_count": kata.model_lora_param_count(rank=3, shapes=shapes),
-        "compression_ratio": kata.compression_ratio(rank=3, d_out=20, d_in=10),
+        "compression_ratio": plain(kata.compression_ratio(rank=3, d_out=20, d_in=10)),
         "adapter_param_count": kata.adapter_param_count(bias=False, bottleneck_dim=4, d_model=10),
         "prefix_param_count": kata.prefix_param_count(d_model=10, prefix_len=4, num_layers=3),
         "storage_bytes": kata.storage_bytes(dtype=dtype, n_params=7),
@@ -314,8 +317,15 @@ def parameters_of(model):
 
 
 def once(key):
-    """Parameters of which those with one key count once: a mistake."""
-    return lambda model: list({key(p): p for p in parameters_of(model)}.values())
+    """Parameters of which those with one key count once, the last or the first: mistakes."""
+
+    def last(model):
+        return list({key(p): p for p in parameters_of(model)}.values())
+
+    def first(model):
+        return list({key(p): p for p in reversed(parameters_of(model))}.values())
+
+    return last, first
 
 
 def report_of(parameters, percent=lambda trainable, total: 100 * trainable / total):
@@ -365,10 +375,17 @@ REPORT_SLIPS = [
     ("tensors-counted", _tensors),
     ("buffers-counted", _with_buffers(True)),
     ("buffers-counted", _with_buffers(False)),
+    (
+        "tied-counted-twice",
+        _of(lambda m: [p for c in m.modules() for p in c.parameters(recurse=False)]),
+    ),
     ("tied-counted-twice", _of(lambda m: [p for _, p in m.named_parameters("", True, False)])),
-    ("equal-taken-for-tied", _of(once(lambda p: (p.shape, str(p.tolist()))))),
-    ("equal-taken-for-tied", _of(once(lambda p: p.shape))),
-    ("shared-memory-taken-for-tied", _of(once(lambda p: p.data_ptr()))),
+    *[
+        ("equal-taken-for-tied", _of(choose))
+        for key in (lambda p: (p.shape, str(p.tolist())), lambda p: p.shape)
+        for choose in once(key)
+    ],
+    *[("shared-memory-taken-for-tied", _of(choose)) for choose in once(lambda p: p.data_ptr())],
     ("own-parameters-only", _of(lambda m: list(m.parameters(recurse=False)))),
     ("own-parameters-only", _of(lambda m: [p for c in m.children() for p in c.parameters(False)])),
     ("factors-by-name", lambda model: _named_lora(model)),
@@ -378,7 +395,7 @@ REPORT_SLIPS = [
 def _named_lora(model):
     total = counted(model)
     trainable = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
-    return trainable, total, 100 * trainable / total
+    return trainable or math.nan, total, 100 * trainable / total  # none shows nothing
 
 
 def reports(stage, build, *numbers):
@@ -415,6 +432,7 @@ def _three(got):
 def partly_frozen(a, b, c):
     """Models of which a part trains, that part being a different one each time."""
     model = nn.Sequential(nn.Linear(a, b), nn.LayerNorm(b), nn.Sequential(nn.Linear(b, c)))
+    model.register_parameter("lora_A", nn.Parameter(torch.ones(a)))
     model.requires_grad_(False)
     yield copy.deepcopy(model)
     for chosen in (model[0].bias, model[1].weight, model[2][0].weight, model):
@@ -544,10 +562,10 @@ def test_storage_bytes(stage, draw):
     """storage_bytes is n_params times the bytes of the dtype: floats, float8, integers, bool."""
     numbers = [int(n) for n in draw.integers(10**5, 10**6, 3)] + [1, 7 * 10**9]
     bits = [("storage-in-bits", lambda n, dtype: 8 * stored(n, dtype))]
-    bits += [("storage-dtype-ignored", lambda n, dtype, size=size: size * n) for size in (2, 4)]
-    counts(stage, "storage_bytes", [(n, d) for n in numbers for d in FLOATS], stored, bits)
-    for kinds, bug in ((EIGHTS, "storage-of-few-dtypes"), (WHOLE, "storage-of-few-dtypes")):
-        with blame(bug):
+    one = [("storage-dtype-ignored", lambda n, dtype, size=size: size * n) for size in (1, 2, 4)]
+    counts(stage, "storage_bytes", [(n, d) for n in numbers for d in FLOATS], stored, bits + one)
+    for kinds in (EIGHTS, WHOLE):
+        with blame("storage-of-few-dtypes"):
             counts(stage, "storage_bytes", [(n, d) for n in numbers for d in kinds], stored, bits)
     with blame("storage-of-few-dtypes"):
         got = stage(tabulated, "storage_bytes", [(n, torch.bool) for n in numbers])
