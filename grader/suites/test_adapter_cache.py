@@ -1,0 +1,1185 @@
+"""What is checked of `adapter_cache`. Contract: S-LoRA (Sheng et al. 2023), section 5."""
+
+import dis
+import random
+from functools import partial
+
+import torch
+
+from grader.exam.checks import Raised, blame, described, fail, part, rejects, require
+from grader.exam.kit import need
+from grader.suites.shared import sequences
+
+# An adapter is a tuple of tensors (key, numel, dtype, of): `of` is "" or the key of a tensor of
+# which this one is the beginning. A call is (verb, name, token, failure): "get", "enter" a use()
+# that `token` tells from others, "leave" it, or "raise" in it; failure: what load, or the block,
+# raises, if anything.
+FAILURES = ("", "OSError", "RuntimeError", "MemoryError", "KeyError")
+
+
+# The model, and what known mistakes make of it
+
+
+class End(Exception):
+    """A call ends in an exception: "load" for what load raised, else its type."""
+
+
+class Cache:
+    """What is right. Names are held least recently used first; pins: token -> name."""
+
+    bug = None
+
+    def __init__(self, adapters, budget):
+        self.adapters, self.budget = adapters, budget
+        self.clear()
+
+    def clear(self):
+        self.held, self.pins, self.loads = {}, {}, []
+
+    def play(self, calls):
+        """What is there after each call."""
+        self.clear()
+        seen = []
+        for verb, name, token, failure in calls:
+            before, end = len(self.loads), "ok"
+            try:
+                if verb == "get":
+                    self.get(name, failure)
+                elif verb == "enter":
+                    self.enter(name, token, failure)
+                if verb in ("get", "enter"):
+                    end = self.given(name)
+                else:
+                    end = self.leave(token, verb == "raise") or "ok"
+            except End as error:
+                end = str(error)
+            left = {"end": end, "resident": self.resident(), "used_bytes": self.used()}
+            seen.append({**left, "loads": self.loads[before:]})
+        return seen
+
+    def given(self, name):
+        return "ok"
+
+    def resident(self):
+        return list(self.held)
+
+    def used(self):
+        return sum(map(self.size, self.held))
+
+    def size(self, name):
+        return sum(numel * dtype.itemsize for _, numel, dtype, _ in self.adapters[name])
+
+    def get(self, name, failure):
+        if name in self.held:
+            self.touch(name)
+        else:
+            self.load(name, failure)
+            self.admit(name)
+
+    def touch(self, name):
+        self.held[name] = self.held.pop(name)
+
+    def load(self, name, failure):
+        self.loads.append(name)
+        if failure:
+            raise End("load")
+
+    def admit(self, name):
+        self.check(name)
+        self.evict(name)
+        self.held[name] = True
+
+    def check(self, name):
+        if self.size(name) > self.budget:
+            raise End("MemoryError")
+        if self.size(name) + sum(map(self.size, self.pinned())) > self.budget:
+            raise End("RuntimeError")
+
+    def evict(self, name):
+        for victim in self.victims(name):
+            if self.fits(name):
+                break
+            del self.held[victim]
+
+    def pinned(self):
+        return [name for name in self.held if name in self.pins.values()]
+
+    def victims(self, name):
+        return [name for name in self.held if name not in self.pins.values()]
+
+    def fits(self, name):
+        return self.used() + self.size(name) <= self.budget
+
+    def enter(self, name, token, failure):
+        self.get(name, failure)
+        self.pins[token] = name
+
+    def leave(self, token, raised):
+        self.pins.pop(token, None)
+
+
+MISTAKES = []
+
+
+def known(bug):
+    """A class of caches that make this mistake."""
+
+    def note(kind):
+        kind.bug = bug
+        MISTAKES.append(kind)
+        return kind
+
+    return note
+
+
+@known("hits-do-not-count")
+class Fifo(Cache):
+    def touch(self, name):
+        pass
+
+
+@known("use-does-not-count")
+class UseDoesNotCount(Cache):
+    def enter(self, name, token, failure):
+        if name not in self.held:
+            self.get(name, failure)
+        self.pins[token] = name
+
+
+@known("leaving-counts")
+class LeavingCounts(Cache):
+    def leave(self, token, raised):
+        name = self.pins.pop(token, None)
+        if name in self.held:
+            self.touch(name)
+
+
+@known("most-recent-evicted")
+class MostRecent(Cache):
+    def victims(self, name):
+        return super().victims(name)[::-1]
+
+
+@known("resident-reversed")
+class Reversed(Cache):
+    def resident(self):
+        return super().resident()[::-1]
+
+
+@known("resident-sorted")
+class Sorted(Cache):
+    def resident(self):
+        return sorted(self.held)
+
+
+@known("pinned-listed-apart")
+class PinnedLast(Cache):
+    def resident(self):
+        return super().victims("") + self.pinned()
+
+
+@known("pinned-listed-apart")
+class PinnedFirst(Cache):
+    def resident(self):
+        return self.pinned() + super().victims("")
+
+
+@known("pinned-moved-when-skipped")
+class PinnedMoved(Cache):
+    def evict(self, name):
+        while not self.fits(name):
+            first = next(iter(self.held))
+            if first in self.pins.values():
+                self.touch(first)
+            else:
+                del self.held[first]
+
+
+@known("largest-evicted-first")
+class LargestFirst(Cache):
+    def victims(self, name):
+        return sorted(super().victims(name), key=self.size, reverse=True)
+
+
+@known("smallest-evicted-first")
+class SmallestFirst(Cache):
+    def victims(self, name):
+        return sorted(super().victims(name), key=self.size)
+
+
+@known("one-large-victim")
+class OneLargeVictim(Cache):
+    def victims(self, name):
+        found = super().victims(name)
+        needed = self.used() + self.size(name) - self.budget
+        return [one for one in found if self.size(one) >= needed][:1] or found
+
+
+@known("one-evicted-only")
+class OneOnly(Cache):
+    def victims(self, name):
+        return super().victims(name)[:1]
+
+
+@known("all-evicted")
+class AllEvicted(Cache):
+    def evict(self, name):
+        if not self.fits(name):
+            for victim in self.victims(name):
+                del self.held[victim]
+
+
+@known("exact-fit-evicts")
+class ExactEvicts(Cache):
+    def fits(self, name):
+        return self.used() + self.size(name) < self.budget
+
+
+@known("exact-fit-refused")
+class ExactRefused(ExactEvicts):
+    def check(self, name):
+        if self.size(name) >= self.budget:
+            raise End("MemoryError")
+        if self.size(name) + sum(map(self.size, self.pinned())) >= self.budget:
+            raise End("RuntimeError")
+
+
+@known("exact-fit-refused")
+class ExactTooLarge(Cache):
+    def check(self, name):
+        if self.size(name) >= self.budget:
+            raise End("MemoryError")
+        super().check(name)
+
+
+@known("pinned-evicted")
+class PinnedEvicted(Cache):
+    def pinned(self):
+        return []
+
+    def victims(self, name):
+        return list(self.held)
+
+
+@known("pinned-evicted")
+class PinnedEvictedOrRefused(Cache):
+    def victims(self, name):
+        return list(self.held)
+
+
+@known("pinned-stops-eviction")
+class PinnedStops(Cache):
+    def victims(self, name):
+        free = super().victims(name)
+        return free[
+            : next((at for at, one in enumerate(self.held) if one not in free[: at + 1]), 99)
+        ]
+
+    def evict(self, name):
+        kept = dict(self.held)
+        super().evict(name)
+        if not self.fits(name):
+            self.held = kept
+            raise End("RuntimeError")
+
+
+@known("pinned-stops-eviction")
+class PinnedStopsLate(PinnedStops):
+    def evict(self, name):
+        Cache.evict(self, name)
+        if not self.fits(name):
+            raise End("RuntimeError")
+
+
+@known("evicts-then-fails")
+class EvictsThenPinned(Cache):
+    def check(self, name):
+        if self.size(name) > self.budget:
+            raise End("MemoryError")
+
+    def evict(self, name):
+        super().evict(name)
+        Cache.check(self, name)
+
+
+@known("evicts-then-fails")
+class EvictsThenTooLarge(Cache):
+    def check(self, name):
+        if self.size(name) <= self.budget:
+            super().check(name)
+
+    def evict(self, name):
+        super().evict(name)
+        Cache.check(self, name)
+
+
+@known("evicts-then-fails")
+class EvictsThenFails(EvictsThenPinned):
+    def check(self, name):
+        pass
+
+
+@known("over-budget-let-in")
+class TooLargeLetIn(Cache):
+    def check(self, name):
+        if self.size(name) <= self.budget:
+            super().check(name)
+
+
+@known("over-budget-let-in")
+class NoRoomLetIn(Cache):
+    def check(self, name):
+        if self.size(name) > self.budget:
+            raise End("MemoryError")
+
+
+@known("over-budget-let-in")
+class AllLetIn(Cache):
+    def check(self, name):
+        pass
+
+
+@known("pins-before-the-budget")
+class PinsFirst(Cache):
+    def check(self, name):
+        if self.pinned() and self.size(name) + sum(map(self.size, self.pinned())) > self.budget:
+            raise End("RuntimeError")
+        super().check(name)
+
+
+@known("pins-are-a-set")
+class PinSet(Cache):
+    def leave(self, token, raised):
+        name = self.pins.get(token)
+        self.pins = {t: other for t, other in self.pins.items() if other != name}
+
+
+@known("pin-stays-after-raise")
+class PinStays(Cache):
+    def leave(self, token, raised):
+        if not raised:
+            super().leave(token, raised)
+
+
+@known("never-unpinned")
+class NeverUnpinned(Cache):
+    def leave(self, token, raised):
+        pass
+
+
+@known("last-entered-unpinned")
+class PinStack(Cache):
+    def leave(self, token, raised):
+        if self.pins:
+            self.pins.popitem()
+
+
+@known("swallows-the-exception")
+class Swallows(Cache):
+    def leave(self, token, raised):
+        super().leave(token, raised)
+        return "swallowed" if raised else None
+
+
+@known("failed-entry-pins")
+class FailedEntryPins(Cache):
+    def enter(self, name, token, failure):
+        self.pins[token] = name
+        self.get(name, failure)
+
+
+@known("hit-does-not-pin")
+class HitNoPin(Cache):
+    def enter(self, name, token, failure):
+        hit = name in self.held
+        self.get(name, failure)
+        if not hit:
+            self.pins[token] = name
+
+
+@known("evicted-when-left")
+class EvictedWhenLeft(Cache):
+    def leave(self, token, raised):
+        name = self.pins.pop(token, None)
+        if name not in self.pins.values():
+            self.held.pop(name, None)
+
+
+@known("get-unpins")
+class GetUnpins(Cache):
+    def get(self, name, failure):
+        super().get(name, failure)
+        self.pins = {token: other for token, other in self.pins.items() if other != name}
+
+
+@known("failed-load-is-kept")
+class FailedLoadKept(Cache):
+    def clear(self):
+        super().clear()
+        self.failed = set()
+
+    def load(self, name, failure):
+        try:
+            super().load(name, failure)
+        except End:
+            self.failed.add(name)
+            self.held[name] = True
+            raise
+
+    def given(self, name):
+        return "others" if name in self.failed else "ok"
+
+    def size(self, name):
+        return 0 if name in self.failed else super().size(name)
+
+
+@known("failed-bytes-kept")
+class FailedBytesKept(Cache):
+    def clear(self):
+        super().clear()
+        self.lost = 0
+
+    def check(self, name):
+        try:
+            super().check(name)
+        except End:
+            self.lost += self.size(name)
+            raise
+
+    def used(self):
+        return super().used() + self.lost
+
+
+@known("evicted-bytes-kept")
+class EvictedBytesKept(Cache):
+    def clear(self):
+        super().clear()
+        self.lost = 0
+
+    def evict(self, name):
+        before = super().used()
+        super().evict(name)
+        self.lost += before - super().used()
+
+    def used(self):
+        return super().used() + self.lost
+
+
+@known("failure-remembered")
+class LoadFailureRemembered(Cache):
+    def clear(self):
+        super().clear()
+        self.ends = {}
+
+    def load(self, name, failure):
+        if name in self.ends:
+            raise End(self.ends[name])
+        try:
+            super().load(name, failure)
+        except End as error:
+            self.ends[name] = str(error)
+            raise
+
+
+@known("failure-remembered")
+class SizeRemembered(Cache):
+    def clear(self):
+        super().clear()
+        self.large = set()
+
+    def load(self, name, failure):
+        if name in self.large:
+            raise End("MemoryError")
+        super().load(name, failure)
+        if self.size(name) > self.budget:
+            self.large.add(name)
+
+
+@known("evicts-before-loading")
+class EvictsBefore(Cache):
+    def load(self, name, failure):
+        while self.used() >= self.budget and self.victims(name):
+            del self.held[self.victims(name)[0]]
+        super().load(name, failure)
+
+
+@known("evicts-before-loading")
+class EvictsBeforeReloading(Cache):
+    def clear(self):
+        super().clear()
+        self.sizes = set()
+
+    def load(self, name, failure):
+        if name in self.sizes:
+            self.check(name)
+            self.evict(name)
+        super().load(name, failure)
+        self.sizes.add(name)
+
+
+@known("loads-twice")
+class LoadsTwice(Cache):
+    def load(self, name, failure):
+        super().load(name, failure)
+        self.loads.append(name)
+
+
+@known("loads-on-hits")
+class LoadsOnHits(Cache):
+    def get(self, name, failure):
+        if name in self.held:
+            self.load(name, failure)
+        super().get(name, failure)
+
+
+@known("elements-counted")
+class Elements(Cache):
+    def size(self, name):
+        return sum(numel for _, numel, _, _ in self.adapters[name])
+
+
+class Fixed(Cache):
+    def size(self, name):
+        return self.each * sum(numel for _, numel, _, _ in self.adapters[name])
+
+
+@known("one-size-of-element")
+class TwoBytes(Fixed):
+    each = 2
+
+
+@known("one-size-of-element")
+class FourBytes(Fixed):
+    each = 4
+
+
+@known("first-dtype-for-all")
+class FirstDtype(Cache):
+    def size(self, name):
+        (_, _, dtype, _), *_ = tensors = self.adapters[name]
+        return dtype.itemsize * sum(numel for _, numel, _, _ in tensors)
+
+
+@known("shared-counted-once")
+class StorageOnce(Cache):
+    def size(self, name):
+        return sum(n * dtype.itemsize for _, n, dtype, of in self.adapters[name] if not of)
+
+
+@known("shared-counted-once")
+class TensorOnce(Cache):
+    def size(self, name):
+        sizes = {(of or key, n): n * dtype.itemsize for key, n, dtype, of in self.adapters[name]}
+        return sum(sizes.values())
+
+
+@known("shared-counted-once")
+class AddressOnce(Cache):
+    def size(self, name):
+        sizes = {of or key: n * dtype.itemsize for key, n, dtype, of in self.adapters[name]}
+        return sum(sizes.values())
+
+
+@known("storage-counted")
+class StorageCounted(Cache):
+    def size(self, name):
+        whole = {key: n for key, n, _, of in self.adapters[name] if not of}
+        return sum(d.itemsize * whole[of or key] for key, _, d, of in self.adapters[name])
+
+
+# On the stage
+
+
+def played(kata, adapters, budget, sequences):
+    """What is there after each call, of each sequence on a cache of its own."""
+    errors = {"OSError": OSError, "RuntimeError": RuntimeError, "MemoryError": MemoryError}
+    errors |= {"KeyError": KeyError, "KeyboardInterrupt": KeyboardInterrupt}
+    seen = []
+    for calls in sequences:
+        loads, given, using, now = [], {}, {}, {}
+
+        def load(name, loads=loads, given=given, now=now):
+            loads.append(name)
+            if now["error"] is not None:
+                raise now["error"]
+            tensors = {}
+            for key, numel, dtype, of in adapters[name]:
+                tensors[key] = tensors[of][:numel] if of else torch.zeros(numel, dtype=dtype)
+                if of and tensors[of].numel() == numel:
+                    tensors[key] = tensors[of]
+            given.setdefault(name, []).append(tensors)
+            return tensors
+
+        cache, trace = kata.AdapterCache(budget, load), []
+        for verb, name, token, failure in calls:
+            before, end, text, got = len(loads), "ok", "", None
+            now["error"] = errors[failure](f"cannot read {name}") if failure else None
+            try:
+                if verb == "get":
+                    got = cache.get(name)
+                elif verb == "enter":
+                    manager = cache.use(name)
+                    got = type(manager).__enter__(manager)
+                    using[token] = manager
+                elif token in using:
+                    manager = using.pop(token)
+                    end = left(manager, now["error"] if verb == "raise" else None)
+            except BaseException as error:
+                if isinstance(error, (NotImplementedError, SystemExit)):
+                    raise
+                text, kinds = str(error), type(error).__mro__
+                end = next(k.__name__ for k in kinds if k.__module__ == "builtins")
+                end = "load" if error is now["error"] else end
+            if end == "ok" and verb in ("get", "enter"):
+                end = "ok" if any(alike(got, one) for one in given.get(name, [])) else "others"
+            used = cache.used_bytes
+            used = used.item() if isinstance(used, torch.Tensor) else used
+            there = {"end": end, "resident": list(cache.resident), "used_bytes": used}
+            trace.append({**there, "loads": loads[before:], "text": text})
+        seen.append(trace)
+    return seen
+
+
+def left(manager, error):
+    """Leave a `with` block, by this error if there is one."""
+    try:
+        if error is not None:
+            raise error
+    except BaseException:
+        try:
+            passed = not type(manager).__exit__(manager, type(error), error, error.__traceback__)
+        except type(error) as again:
+            passed = again is error
+        return "ok" if passed else "swallowed"
+    type(manager).__exit__(manager, None, None, None)
+    return "ok"
+
+
+def alike(got, tensors):
+    """Whether these are the tensors that load gave, in whichever dict."""
+    if not hasattr(got, "keys") or list(got.keys()) != list(tensors):
+        return False
+    pairs = [(got[key], tensors[key]) for key in tensors]
+    return all(a is b or (a.data_ptr(), a.shape) == (b.data_ptr(), b.shape) for a, b in pairs)
+
+
+# Drawing and telling
+
+
+def drawn(rng, names, length, *, enter=0.0, raising=0.0, failing=0.0):
+    """A sequence of calls. enter, raising, failing: shares of use() among the calls, of blocks
+    that raise, of calls during which load raises."""
+    calls, live = [], []
+    for token in range(length):
+        if live and rng.random() < min(0.6, 0.18 * len(live)):
+            out = live.pop(rng.randrange(len(live)))
+            kind = rng.choice(("OSError", "RuntimeError", "KeyError", "KeyboardInterrupt"))
+            raises = rng.random() < raising
+            calls.append(("raise" if raises else "leave", *out, kind if raises else ""))
+            continue
+        failure = rng.choice(FAILURES[1:]) if rng.random() < failing else ""
+        verb = "enter" if rng.random() < enter else "get"
+        name = rng.choice(names)
+        calls.append((verb, name, token, failure))
+        if verb == "enter":
+            live.append((name, token))
+    return calls
+
+
+def tidy(model, calls):
+    """Without leaving what was not entered."""
+    inside, kept = set(), []
+    for call, seen in zip(calls, model.play(calls)):
+        verb, _, token, _ = call
+        if verb == "enter" and seen["end"] == "ok":
+            inside.add(token)
+        if verb in ("get", "enter") or token in inside:
+            kept.append(call)
+        if verb in ("leave", "raise"):
+            inside.discard(token)
+    return kept
+
+
+def written(calls):
+    """The calls as one would write them: `with` blocks, where they are nested."""
+    lines, open_, nested = [], [], _nested(calls)
+    for verb, name, token, failure in calls:
+        comment = f"  # load raises {failure}" if failure and verb in ("get", "enter") else ""
+        pad = "    " * len(open_) if nested else ""
+        if verb == "get":
+            lines.append(f'{pad}cache.get("{name}"){comment}')
+        elif verb == "enter":
+            if nested:
+                lines.append(f'{pad}with cache.use("{name}"):{comment}')
+                open_.append(token)
+            else:
+                lines.append(f'use_{token} = cache.use("{name}"); use_{token}.__enter__(){comment}')
+        elif not nested:
+            error = f"{failure}, {failure}(), None" if verb == "raise" else "None, None, None"
+            lines.append(f"use_{token}.__exit__({error})")
+        else:
+            if verb == "raise" or lines[-1].lstrip().startswith("with"):
+                lines.append(f"{pad}raise {failure}" if verb == "raise" else f"{pad}pass")
+            open_.remove(token)
+    return lines
+
+
+def _nested(calls):
+    """Whether each use is left before those around it."""
+    inside = []
+    for verb, _, token, _ in calls:
+        if verb == "enter":
+            inside.append(token)
+        elif verb != "get" and inside.pop() != token:
+            return False
+    return True
+
+
+ENDS = {
+    "ok": "no exception",
+    "load": "the exception that load raised",
+    "refused": "an exception of the cache",
+    "others": "tensors that load did not give",
+    "swallowed": "no exception, though the block raised",
+}
+
+
+def told(model, calls, got, want):
+    """The calls to read, and what came and what is right after the last."""
+    sizes = ", ".join(f"{n} {Cache.size(model, n)}" for n in sorted({call[1] for call in calls}))
+    code = [f"cache = AdapterCache({model.budget}, load)  # bytes: {sizes}", *written(calls)]
+    field = next(field for field, value in want.items() if got.get(field) != value)
+    one, other = got[field], want[field]
+    if field == "end":
+        said = f"{got['kind']}: {got['text']}" if one == "refused" else ENDS.get(one, one)
+        what = f"the last call ends with {said}; expected {ENDS.get(other, other)}"
+        if one == "others":
+            what = "the last call does not give the tensors that load gave"
+    elif field == "loads":
+        what = f"the last call has called load {len(one)} times, expected {len(other)}"
+    else:
+        what = f"{field} is {one}, expected {other}"
+    return "After these calls " + what + ":\n" + "\n".join(f"  {line}" for line in code)
+
+
+def coarse(trace, fields):
+    """Without what other checks look at: which exception the cache raised, and loads."""
+    seen = []
+    for call in trace:
+        end = call["end"] if call["end"] in ("ok", "load", "others", "swallowed") else "refused"
+        kept = {**call, "end": end, "kind": call["end"]}
+        seen.append({field: kept[field] for field in (*fields, "kind", "text") if field in kept})
+    return seen
+
+
+class Seen:
+    """A model of which only some fields are compared."""
+
+    def __init__(self, model, fields):
+        self.model, self.fields, self.bug, self.budget = model, fields, model.bug, model.budget
+
+    def play(self, calls):
+        trace = coarse(self.model.play(calls), self.fields)
+        return [{field: call[field] for field in self.fields} for call in trace]
+
+
+STATE = ("end", "resident", "used_bytes")
+
+
+def holds(stage, rng, adapters, budget, *, fields=STATE, times=6, length=24, **shares):
+    """Sequences on these adapters leave what they should; what a mistake makes of them is named."""
+    right = Cache(adapters, budget)
+    drawn_ = [tidy(right, drawn(rng, sorted(adapters), length, **shares)) for _ in range(times)]
+
+    def play(wanted):
+        return [coarse(trace, fields) for trace in stage(played, adapters, budget, wanted)]
+
+    sequences.judge(
+        play,
+        drawn_,
+        Seen(right, fields),
+        [Seen(kind(adapters, budget), fields) for kind in MISTAKES],
+        partial(tidy, right),
+        partial(told, right),
+    )
+
+
+def sized(rng, sizes, dtype=torch.int8):
+    """Adapters a, b, c, … of so many bytes, in two tensors each."""
+    adapters = {}
+    for name, size in zip("abcdefgh", sizes):
+        first = rng.randint(1, size - 1) if size > 1 else 1
+        parts = [("q.lora_A", first, dtype, "")]
+        parts += [("q.lora_B", size - first, dtype, "")] if size > 1 else []
+        adapters[name] = tuple(parts)
+    return adapters
+
+
+def source(draw):
+    return random.Random(int(draw.integers(0, 2**40)))
+
+
+# init
+
+
+def fresh(kata, keywords):
+    loads = []
+
+    def load(name):
+        loads.append(name)
+        return {"lora_A": torch.ones(3)}
+
+    if keywords:
+        cache = kata.AdapterCache(load=load, budget_bytes=64)
+    else:
+        cache = kata.AdapterCache(64, load)
+    seen = []
+    for name in (None, "a", "b"):
+        if name is not None:
+            cache.get(name)
+        resident, used = need(cache, "resident"), need(cache, "used_bytes")
+        kind = "list" if isinstance(resident, list) else type(resident).__name__
+        whole = isinstance(used, int) and not isinstance(used, bool)
+        seen.append((kind, resident, "int" if whole else type(used).__name__, used, list(loads)))
+    return seen
+
+
+@part("init")
+def test_starts_empty(stage):
+    """A new cache holds nothing and has loaded nothing. resident is a list, used_bytes an int."""
+    for keywords in (False, True):
+        seen = stage(fresh, keywords)
+        for number, (kind, resident, used_kind, used, loads) in enumerate(seen):
+            when = f"after {number} calls of get" if number else "of a new cache"
+            text = f"resident {when} should be a list of names; it is a {kind}"
+            require(kind == "list", text, "resident-is-no-list")
+            text = f"used_bytes {when} should be an int; it is a {used_kind}"
+            require(used_kind == "int", text, "used-bytes-is-no-int")
+            if not number:
+                require(resident == [], f"resident of a new cache is {resident}, expected []")
+                require(used == 0, f"used_bytes of a new cache is {used}, expected 0")
+                require(loads == [], f"making a cache has loaded {loads}")
+
+
+# state
+
+
+def in_a_block(kata, way):
+    given = {}
+
+    def load(name):
+        given[name] = {"q.lora_A": torch.ones(2, 3), "q.lora_B": torch.zeros(3, 2)}
+        return given[name]
+
+    cache = kata.AdapterCache(100, load)
+    if way == "get":
+        got = [cache.get("red"), cache.get("red")]
+    else:
+        with cache.use("red") as first, cache.use("red") as second:
+            got = [first, second]
+    same = [g is not None and alike(g, given["red"]) for g in got]
+    equal = [
+        hasattr(g, "keys") and all(k in g and torch.equal(g[k], v) for k, v in given["red"].items())
+        for g in got
+    ]
+    return same, equal, got
+
+
+@part("state")
+def test_gives_the_tensors(stage):
+    """get returns the tensors that load gave, and `with cache.use(name) as tensors` yields them."""
+    for way in ("get", "use"):
+        words = "context manager protocol", "__enter__"
+        with blame("use-is-no-context-manager" if way == "use" else None, *words):
+            same, equal, got = stage(in_a_block, way)
+        for one, alike_, value in zip(same, equal, got):
+            what = "get" if way == "get" else "use"
+            text = f"{what} gives {described(value)}, not the tensors that load gave"
+            bug = "tensors-copied" if alike_ else None
+            bug = "use-yields-nothing" if way == "use" and value in (None, "red") else bug
+            require(one, text, bug)
+
+
+@part("state")
+def test_least_recently_used_goes_first(stage, draw):
+    """On a miss others are evicted, least recently used first, until it fits and no further, even
+    where a later one alone would have made room; exactly the budget fits. A hit is a use."""
+    rng = source(draw)
+    adapters = sized(rng, [rng.randint(1, 7), 2, 3, 5, rng.randint(6, 9), 4, 12])
+    holds(stage, rng, adapters, 12)
+
+
+@part("state")
+def test_pins(stage, draw):
+    """An adapter in use is not evicted, however often it is in use, until its last block is left,
+    in whichever order; entering is a use, leaving is none."""
+    rng = source(draw)
+    adapters = sized(rng, [1, 2, 3, rng.randint(2, 4), 5, 4, rng.randint(1, 3), 6])
+    holds(stage, rng, adapters, 13, enter=0.55, times=10, length=30)
+
+
+@part("state")
+def test_blocks_that_raise(stage, draw):
+    """A block that raises is left too, and its exception passes."""
+    rng = source(draw)
+    adapters = sized(rng, [1, 2, 3, rng.randint(2, 4), 5, 4, 6])
+    holds(stage, rng, adapters, 13, enter=0.6, raising=0.7, times=8, length=30)
+
+
+@part("state")
+def test_failed_calls_leave_nothing(stage, draw):
+    """Where load raises, or the adapter does not fit, the cache, its order and its pins are as
+    before, and a later call tries again."""
+    rng = source(draw)
+    adapters = sized(rng, [1, 2, 3, rng.randint(3, 5), 5, 9, rng.randint(14, 20), 11])
+    shares = {"enter": 0.5, "raising": 0.2, "failing": 0.35}
+    holds(stage, rng, adapters, 13, times=12, length=40, **shares)
+
+
+def unentered(kata):
+    loads = []
+
+    def load(name):
+        loads.append(name)
+        return {"lora_A": torch.zeros(2, dtype=torch.int8)}
+
+    cache = kata.AdapterCache(6, load)
+    for name in "abc":
+        cache.get(name)
+    early = [cache.use("a"), cache.use("d")]
+    seen = [list(cache.resident), list(loads)]
+    for name in "be":  # evicts a
+        cache.get(name)
+    seen += [list(cache.resident)]
+    del early
+    return seen
+
+
+@part("state")
+def test_use_acts_when_entered(stage):
+    """Calling use() does nothing until its block is entered: no load, no use, no pin."""
+    before, loads, after = stage(unentered)
+    bug = "use-acts-when-called"
+    require(loads == ["a", "b", "c"], f"calling use('d') without entering loads: {loads}", bug)
+    text = f"resident is {before} after get a, b, c and use('a') not entered"
+    require(before == ["a", "b", "c"], text, bug if before == ["b", "c", "a"] else None)
+    text = f"resident is {after} after get b and e too, expected ['c', 'b', 'e']"
+    require(after == ["c", "b", "e"], text, bug if "a" in after else None)
+
+
+def released(kata):
+    import gc
+    import weakref
+
+    alive = []
+
+    def load(name):
+        tensors = {"lora_A": torch.zeros(4, dtype=torch.int8)}
+        alive.append((name, weakref.ref(tensors["lora_A"])))
+        return tensors
+
+    cache = kata.AdapterCache(8, load)
+    for name in "abcab":
+        cache.get(name)
+        with cache.use(name):
+            pass
+    gc.collect()
+    return list(cache.resident), [name for name, tensor in alive if tensor() is not None]
+
+
+@part("state")
+def test_evicted_tensors_are_released(stage):
+    """The cache keeps nothing of what it has evicted."""
+    resident, alive = stage(released)
+    require(resident == ["a", "b"], f"resident is {resident} after a, b, c, a, b where two fit")
+    text = f"tensors are still alive of: {', '.join(alive)}; resident are a and b"
+    require(sorted(alive) == ["a", "b"], text, "evicted-kept-alive")
+
+
+def two_caches(kata):
+    def load(name):
+        return {"lora_A": torch.zeros(4, dtype=torch.int8)}
+
+    first, second = kata.AdapterCache(8, load), kata.AdapterCache(4, load)
+    with first.use("a"):
+        second.get("b")
+        second.get("c")
+        first.get("b")
+    return first.resident, first.used_bytes, second.resident, second.used_bytes
+
+
+@part("state")
+def test_caches_are_independent(stage):
+    """Two caches share nothing."""
+    seen = stage(two_caches)
+    want = ["a", "b"], 8, ["c"], 4
+    text = f"resident and used_bytes of two caches used in turn are {seen}, expected {want}"
+    require(tuple(seen) == want, text, "shared-between-caches")
+
+
+# dtype
+
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int8, torch.bool, torch.int64)
+
+
+@part("dtype")
+def test_bytes(stage, draw):
+    """The bytes of an adapter are the sum of numel * element_size over its keys, whatever their
+    dtypes; a tensor under two keys, or a view of it, counts twice."""
+    rng = source(draw)
+    adapters = {}
+    for name in "abcdef":
+        kinds = rng.sample(DTYPES, 3)
+        parts = [(f"{at}.lora_A", rng.randint(1, 9), kind, "") for at, kind in enumerate(kinds)]
+        adapters[name] = tuple(parts)
+    holds(stage, rng, adapters, 200, enter=0.2)
+    for name in "ace":
+        (key, numel, kind, _), *_ = adapters[name]
+        again = ("tied.lora_A", numel, kind, key), ("part.lora_A", (numel + 1) // 2, kind, key)
+        adapters[name] = (*adapters[name], *again)
+    holds(stage, rng, adapters, 260, enter=0.2)
+
+
+# cost
+
+
+@part("cost")
+def test_loads_once_a_miss(stage, draw):
+    """load is called once for each miss, also for one that then fails, and never on a hit."""
+    rng = source(draw)
+    adapters = sized(rng, [1, 2, 3, rng.randint(3, 5), 5, 4, 16])
+    shares = {"enter": 0.4, "failing": 0.15}
+    holds(stage, rng, adapters, 13, fields=("loads",), **shares)
+
+
+# errors
+
+
+RAISE = dis.opmap["RAISE_VARARGS"]
+SMALL, HALF, LARGE = "tiny-lora", "half-lora", "huge-lora"
+
+
+def refusals(kata, cases):
+    """What get and use raise for an adapter, by what is resident and what of it is pinned."""
+    sizes, seen = {SMALL: 2, HALF: 6, LARGE: 11}, []
+
+    def load(name):
+        return {"lora_A": torch.zeros(sizes[name.partition(".")[0]], dtype=torch.int8)}
+
+    for resident, pinned, asked in cases:
+        for way in ("get", "use"):
+            cache, outcome = kata.AdapterCache(10, load), None
+            for name in resident:
+                cache.get(name)
+            inside = [cache.use(name) for name in pinned]
+            for manager in inside:
+                manager.__enter__()
+            try:
+                if way == "get":
+                    cache.get(asked)
+                else:
+                    with cache.use(asked):
+                        pass
+            except Exception as error:
+                if isinstance(error, NotImplementedError):
+                    raise
+                outcome = met(error, kata)
+            for manager in inside:
+                manager.__exit__(None, None, None)
+            seen.append(outcome)
+    return seen
+
+
+def met(error, kata):
+    """Types and text of an exception, and whether a `raise` of the file made it."""
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    deliberate = code.co_filename == kata.__file__ and code.co_code[last.tb_lasti] == RAISE
+    names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
+    return names, str(error), deliberate
+
+
+def refused(stage, cases, error, bug, word):
+    """get and use raise this error in these cases, naming the adapter."""
+    seen = stage(refusals, cases)
+    for at, outcome in enumerate(seen):
+        (resident, pinned, asked), way = cases[at // 2], ("get", "use")[at % 2]
+        there = (
+            f"; resident: {', '.join(resident) or 'none'}; pinned: {', '.join(pinned) or 'none'}"
+        )
+        came = Raised(outcome[0], outcome[1], False, outcome[2]) if outcome else outcome
+        what = f"{way}({asked!r}), {word}{there},"
+        yield came, partial(rejects, came, error, asked, what=what, bug=bug)
+
+
+@part("errors")
+def test_larger_than_the_budget(stage):
+    """An adapter larger than the budget raises MemoryError naming it, whatever is pinned."""
+    cases = [((), (), LARGE), ((SMALL, HALF), (), LARGE)]
+    for _, ask in refused(stage, cases, "MemoryError", "over-budget-let-in", "too large"):
+        ask()
+    cases = [((SMALL,), (SMALL,), LARGE), ((SMALL, HALF), (SMALL, HALF), LARGE)]
+    for came, ask in refused(stage, cases, "MemoryError", "over-budget-let-in", "too large"):
+        if isinstance(came, Raised) and "builtins.RuntimeError" in came.types:
+            said = (
+                "MemoryError is what an adapter larger than the budget raises, whatever is pinned"
+            )
+            fail(f"{said}; RuntimeError was raised: {came.text}", "pins-before-the-budget")
+        ask()
+
+
+@part("errors")
+def test_no_room_beside_what_is_pinned(stage):
+    """Where an adapter does not fit because the rest is pinned, RuntimeError names it."""
+    cases = [((HALF,), (HALF,), f"{HALF}.2"), ((SMALL, HALF), (HALF,), f"{HALF}.2")]
+    cases += [((SMALL, HALF, f"{SMALL}.2"), (f"{SMALL}.2", SMALL, HALF), f"{SMALL}.3")]
+    for _, ask in refused(stage, cases[:2], "RuntimeError", "over-budget-let-in", "without room"):
+        ask()
+
+
+def load_failures(kata):
+    class Gone(Exception):
+        pass
+
+    class Stopped(BaseException):
+        pass
+
+    kinds = (OSError, KeyError, ValueError, RuntimeError, MemoryError, Gone, Stopped)
+    seen = []
+    for kind in kinds:
+        for way in ("get", "use"):
+            thrown = kind("no such adapter")
+
+            def load(name, thrown=thrown):
+                if name == "bad":
+                    raise thrown
+                return {"lora_A": torch.zeros(2, dtype=torch.int8)}
+
+            cache, got = kata.AdapterCache(4, load), "nothing"
+            cache.get("a")
+            cache.get("b")
+            try:
+                if way == "get":
+                    cache.get("bad")
+                else:
+                    with cache.use("bad"):
+                        pass
+            except BaseException as error:
+                if isinstance(error, NotImplementedError):
+                    raise
+                got = "it" if error is thrown else type(error).__name__
+            seen.append((kind.__name__, way, got, list(cache.resident)))
+    return seen
+
+
+@part("errors")
+def test_what_load_raises_passes(stage):
+    """What load raises passes through get and use as it is."""
+    for kind, way, got, resident in stage(load_failures):
+        text = f"load raises {kind} in {way}(): {got} comes out, not that very exception"
+        require(got == "it", text, "load-error-wrapped")
+        text = f"resident is {resident} after load raised {kind} in {way}(), it was ['a', 'b']"
+        require(resident == ["a", "b"], text)
