@@ -25,7 +25,8 @@ class End(Exception):
 
 
 class Cache:
-    """What is right. Names are held least recently used first; pins: token -> name."""
+    """What is right. Names are held least recently used first; pins: token -> name, and names the
+    same of all that were entered."""
 
     bug = None
 
@@ -34,7 +35,7 @@ class Cache:
         self.clear()
 
     def clear(self):
-        self.held, self.pins, self.loads = {}, {}, []
+        self.held, self.pins, self.names, self.loads = {}, {}, {}, []
 
     def play(self, calls):
         """What is there after each call."""
@@ -46,11 +47,12 @@ class Cache:
                 if verb == "get":
                     self.get(name, failure)
                 elif verb == "enter":
+                    self.names[token] = name
                     self.enter(name, token, failure)
                 if verb in ("get", "enter"):
                     end = self.given(name)
                 else:
-                    end = self.leave(token, verb == "raise") or "ok"
+                    end = self.leave(token, failure) or "ok"
             except End as error:
                 end = str(error)
             left = {"end": end, "resident": self.resident(), "used_bytes": self.used()}
@@ -116,6 +118,9 @@ class Cache:
 
     def leave(self, token, raised):
         self.pins.pop(token, None)
+
+    def unpin(self, name):
+        self.pins = {token: other for token, other in self.pins.items() if other != name}
 
 
 MISTAKES = []
@@ -252,6 +257,15 @@ class ExactTooLarge(Cache):
         super().check(name)
 
 
+@known("exact-fit-refused")
+class ExactNoRoom(Cache):
+    def check(self, name):
+        super().check(name)
+        pinned = sum(map(self.size, self.pinned()))
+        if pinned and self.size(name) + pinned == self.budget:
+            raise End("RuntimeError")
+
+
 @known("pinned-evicted")
 class PinnedEvicted(Cache):
     def pinned(self):
@@ -319,6 +333,25 @@ class EvictsThenFails(EvictsThenPinned):
         pass
 
 
+@known("failed-call-reorders")
+class FailedCallReorders(EvictsThenPinned):
+    """What was evicted is put back at the end."""
+
+    def evict(self, name):
+        kept = dict(self.held)
+        try:
+            super().evict(name)
+        except End:
+            self.held |= kept
+            raise
+
+
+@known("failed-call-reorders")
+class TooLargeReorders(FailedCallReorders):
+    def check(self, name):
+        pass
+
+
 @known("over-budget-let-in")
 class TooLargeLetIn(Cache):
     def check(self, name):
@@ -350,14 +383,20 @@ class PinsFirst(Cache):
 @known("pins-are-a-set")
 class PinSet(Cache):
     def leave(self, token, raised):
-        name = self.pins.get(token)
-        self.pins = {t: other for t, other in self.pins.items() if other != name}
+        self.unpin(self.names[token])
 
 
 @known("pin-stays-after-raise")
 class PinStays(Cache):
     def leave(self, token, raised):
         if not raised:
+            super().leave(token, raised)
+
+
+@known("pin-stays-after-raise")
+class PinStaysAfterInterrupt(Cache):
+    def leave(self, token, raised):
+        if raised != "KeyboardInterrupt":
             super().leave(token, raised)
 
 
@@ -379,6 +418,13 @@ class Swallows(Cache):
     def leave(self, token, raised):
         super().leave(token, raised)
         return "swallowed" if raised else None
+
+
+@known("swallows-the-exception")
+class SwallowsExceptions(Cache):
+    def leave(self, token, raised):
+        super().leave(token, raised)
+        return "swallowed" if raised not in ("", "KeyboardInterrupt") else None
 
 
 @known("failed-entry-pins")
@@ -409,28 +455,15 @@ class EvictedWhenLeft(Cache):
 class GetUnpins(Cache):
     def get(self, name, failure):
         super().get(name, failure)
-        self.pins = {token: other for token, other in self.pins.items() if other != name}
+        self.unpin(name)
 
 
 @known("get-unpins")
-class GetUnpinsCount(Cache):
-    """As GetUnpins, where pins are a number: leaving takes one off, whichever block it is."""
-
-    def clear(self):
-        super().clear()
-        self.entered = {}
-
-    def get(self, name, failure):
-        super().get(name, failure)
-        self.pins = {token: other for token, other in self.pins.items() if other != name}
-
-    def enter(self, name, token, failure):
-        super().enter(name, token, failure)
-        self.entered[token] = name
+class GetUnpinsCount(GetUnpins):
+    """Pins are a number: leaving takes one off, whichever block it is."""
 
     def leave(self, token, raised):
-        name = self.entered.pop(token, None)
-        self.pins = {one: other for one, other in self.pins.items() if other != name}
+        self.unpin(self.names[token])
 
 
 @known("failed-load-is-kept")
@@ -633,9 +666,13 @@ def played(kata, adapters, budget, sequences):
                 raise now["error"]
             tensors = {}
             for key, numel, dtype, of in adapters[name]:
-                tensors[key] = tensors[of][:numel] if of else torch.zeros(numel, dtype=dtype)
-                if of and tensors[of].numel() == numel:
+                if not of:
+                    shape = {0: (2, numel // 2), 1: (1, numel, 1)}[numel % 2] if numel > 1 else ()
+                    tensors[key] = torch.zeros(shape, dtype=dtype)
+                elif tensors[of].numel() == numel:
                     tensors[key] = tensors[of]
+                else:
+                    tensors[key] = tensors[of].view(-1)[:numel]
             given.setdefault(name, []).append(tensors)
             return tensors
 
@@ -878,6 +915,7 @@ def fresh(kata, keywords):
         resident, used = need(cache, "resident"), need(cache, "used_bytes")
         kind = "list" if isinstance(resident, list) else type(resident).__name__
         whole = isinstance(used, int) and not isinstance(used, bool)
+        resident = resident[:] if kind == "list" else None
         seen.append((kind, resident, "int" if whole else type(used).__name__, used, list(loads)))
     return seen
 
@@ -900,14 +938,15 @@ def test_starts_empty(stage):
                 require(loads == [], f"making a cache has loaded {loads}")
 
 
-def two_caches(kata):
+def two_caches(kata, both):
     def load(name):
         return {"lora_A": torch.zeros(4, dtype=torch.int8)}
 
     first, second = kata.AdapterCache(8, load), kata.AdapterCache(4, load)
     with first.use("a"):
-        second.get("b")
-        second.get("c")
+        if both:
+            second.get("a")
+            second.get("c")
         first.get("b")
     return first.resident, first.used_bytes, second.resident, second.used_bytes
 
@@ -915,10 +954,13 @@ def two_caches(kata):
 @part("init")
 def test_caches_are_independent(stage):
     """Two caches share nothing."""
-    seen = stage(two_caches)
+    stage(two_caches, False)
+    with blame("shared-between-caches"):
+        seen = stage(two_caches, True)
     want = ["a", "b"], 8, ["c"], 4
     text = f"resident and used_bytes of two caches used in turn are {seen}, expected {want}"
-    require(tuple(seen) == want, text, "shared-between-caches")
+    mixed = "c" in seen[0] or "a" in seen[2]
+    require(tuple(seen) == want, text, "shared-between-caches" if mixed else None)
 
 
 # state
@@ -1064,7 +1106,8 @@ def test_bytes(stage, draw):
     adapters = {}
     for name in "abcdef":
         kinds = rng.sample(DTYPES, 3)
-        parts = [(f"{at}.lora_A", rng.randint(1, 9), kind, "") for at, kind in enumerate(kinds)]
+        keys = ("q.lora_A", "q.lora_B", "magnitude")
+        parts = [(key, rng.randint(1, 9), kind, "") for key, kind in zip(keys, kinds)]
         adapters[name] = tuple(parts)
     holds(stage, rng, adapters, 200, enter=0.2)
     for name in "ace":
