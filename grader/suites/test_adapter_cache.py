@@ -40,7 +40,7 @@ class Cache:
     def play(self, calls):
         """What is there after each call."""
         self.clear()
-        seen = []
+        seen, inside = [], set()
         for verb, name, token, failure in calls:
             before, end = len(self.loads), "ok"
             try:
@@ -49,9 +49,10 @@ class Cache:
                 elif verb == "enter":
                     self.names[token] = name
                     self.enter(name, token, failure)
+                    inside.add(token)
                 if verb in ("get", "enter"):
                     end = self.given(name)
-                else:
+                elif token in inside:
                     end = self.leave(token, failure) or "ok"
             except End as error:
                 end = str(error)
@@ -297,13 +298,6 @@ class PinnedEvictedLast(Cache):
     def check(self, name):
         if self.size(name) > self.budget:
             raise End("MemoryError")
-
-
-@known("pinned-evicted")
-class LatestPinOnly(Cache):
-    def enter(self, name, token, failure):
-        self.get(name, failure)
-        self.pins = {token: name}
 
 
 @known("pinned-stops-eviction")
@@ -886,22 +880,42 @@ class Seen:
 STATE = ("end", "resident", "used_bytes")
 
 
-def holds(stage, rng, adapters, budget, *, fields=STATE, times=6, length=24, **shares):
-    """Sequences on these adapters leave what they should; what a mistake makes of them is named."""
+def holds(stage, rng, adapters, budget, *profiles, among=None, fields=STATE):
+    """Sequences of the last profile leave what they should. A mistake (one of `among`, if given)
+    is named that explains them, and more of every profile."""
     right = Cache(adapters, budget)
-    drawn_ = [tidy(right, drawn(rng, sorted(adapters), length, **shares)) for _ in range(times)]
+
+    def some(profile, times):
+        made = (drawn(rng, sorted(adapters), **profile) for _ in range(times))
+        return [tidy(right, calls) for calls in made]
 
     def play(wanted):
         return [coarse(trace, fields) for trace in stage(played, adapters, budget, wanted)]
 
     sequences.judge(
         play,
-        drawn_,
+        some(profiles[-1], 10),
+        lambda: [calls for profile in profiles for calls in some(profile, 15)],
         Seen(right, fields),
-        [Seen(kind(adapters, budget), fields) for kind in MISTAKES],
+        [
+            Seen(kind(adapters, budget), fields)
+            for kind in MISTAKES
+            if among is None or kind.bug in among
+        ],
         partial(tidy, right),
         partial(told, right),
     )
+
+
+GETS = {"length": 24}
+PINS = {"length": 30, "enter": 0.55}
+BLOCKS = {"length": 30, "enter": 0.6, "raising": 0.7}
+FAILS = {"length": 40, "enter": 0.5, "raising": 0.2, "failing": 0.35}
+SIZES = (
+    *("elements-counted", "one-size-of-element", "first-dtype-for-all"),
+    *("shared-counted-once", "storage-counted"),
+)
+LOADS = ("loads-twice", "loads-on-hits", "failure-remembered")
 
 
 def sized(rng, sizes, dtype=torch.int8):
@@ -1027,7 +1041,7 @@ def test_least_recently_used_goes_first(stage, draw):
     where a later one alone would have made room; exactly the budget fits. A hit is a use."""
     rng = source(draw)
     adapters = sized(rng, [rng.randint(1, 7), 2, 3, 5, rng.randint(6, 9), 4, 12])
-    holds(stage, rng, adapters, 12)
+    holds(stage, rng, adapters, 12, GETS)
 
 
 @part("state")
@@ -1036,7 +1050,7 @@ def test_pins(stage, draw):
     in whichever order; entering is a use, leaving is none."""
     rng = source(draw)
     adapters = sized(rng, [1, 2, 3, rng.randint(2, 4), 5, 4, rng.randint(1, 3), 6])
-    holds(stage, rng, adapters, 13, enter=0.55, times=10, length=30)
+    holds(stage, rng, adapters, 13, PINS)
 
 
 @part("state")
@@ -1044,7 +1058,7 @@ def test_blocks_that_raise(stage, draw):
     """A block that raises is left too, and its exception passes."""
     rng = source(draw)
     adapters = sized(rng, [1, 2, 3, rng.randint(2, 4), 5, 4, 6])
-    holds(stage, rng, adapters, 13, enter=0.6, raising=0.7, times=8, length=30)
+    holds(stage, rng, adapters, 13, PINS, BLOCKS)
 
 
 @part("state")
@@ -1053,8 +1067,7 @@ def test_failed_calls_leave_nothing(stage, draw):
     before, and a later call tries again."""
     rng = source(draw)
     adapters = sized(rng, [1, 2, 3, rng.randint(3, 5), 5, 9, rng.randint(14, 20), 11])
-    shares = {"enter": 0.5, "raising": 0.2, "failing": 0.35}
-    holds(stage, rng, adapters, 13, times=12, length=40, **shares)
+    holds(stage, rng, adapters, 13, PINS, BLOCKS, FAILS)
 
 
 def unentered(kata):
@@ -1120,7 +1133,8 @@ def test_evicted_tensors_are_released(stage):
 # dtype
 
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int8, torch.bool, torch.int64)
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+DTYPES += (torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool)
 
 
 @part("dtype")
@@ -1128,18 +1142,18 @@ def test_bytes(stage, draw):
     """The bytes of an adapter are the sum of numel * element_size over its keys, whatever their
     dtypes; a tensor under two keys, or a view of it, counts twice."""
     rng = source(draw)
-    adapters = {}
+    adapters, every = {}, rng.sample(DTYPES, 9) + rng.sample(DTYPES, 9)
     for name in "abcdef":
-        kinds = rng.sample(DTYPES, 3)
+        kinds, every = every[:3], every[3:]
         keys = ("q.lora_A", "q.lora_B", "magnitude")
         parts = [(key, rng.randint(1, 9), kind, "") for key, kind in zip(keys, kinds)]
         adapters[name] = tuple(parts)
-    holds(stage, rng, adapters, 200, enter=0.2)
+    holds(stage, rng, adapters, 200, GETS, among=SIZES)
     for name in "ace":
         (key, numel, kind, _), *_ = adapters[name]
         again = ("tied.lora_A", numel, kind, key), ("part.lora_A", (numel + 1) // 2, kind, key)
         adapters[name] = (*adapters[name], *again)
-    holds(stage, rng, adapters, 260, enter=0.2)
+    holds(stage, rng, adapters, 260, GETS, among=SIZES)
 
 
 # cost
@@ -1150,8 +1164,7 @@ def test_loads_once_a_miss(stage, draw):
     """load is called once for each miss, also for one that then fails, and never on a hit."""
     rng = source(draw)
     adapters = sized(rng, [1, 2, 3, rng.randint(3, 5), 5, 4, 16])
-    shares = {"enter": 0.4, "failing": 0.15}
-    holds(stage, rng, adapters, 13, fields=("loads",), **shares)
+    holds(stage, rng, adapters, 13, FAILS, among=LOADS, fields=("loads",))
 
 
 # errors

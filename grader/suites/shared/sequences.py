@@ -2,7 +2,7 @@
 
 A suite has a model of what is right and one of each known mistake: `model.play(calls)` gives what
 each call should leave, as a dict. One probe call plays several sequences beside the submission, so
-a check asks once; it asks again only to shrink what failed.
+a check asks once; it asks again only to learn more about what failed, and to shrink it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -48,6 +48,7 @@ def mistake(
 def judge(
     play: Callable[[list[list[Call]]], list[list[Seen]]],
     sequences: list[list[Call]],
+    more: Callable[[], list[list[Call]]],
     right: Model[Call],
     mistakes: Iterable[Model[Call]],
     tidy: Callable[[list[Call]], list[Call]],
@@ -55,7 +56,8 @@ def judge(
 ) -> None:
     """Fail unless every sequence leaves what `right` says after each call.
 
-    play: runs sequences beside the submission; tidy: takes out calls that mean nothing without
+    play: runs sequences beside the submission; more: others, which a mistake has to explain too if
+    it is to be named; tidy: takes out calls that mean nothing without
     one that is gone; story: the calls to read, with what came and what is right after the last.
     """
     traces = play(sequences)
@@ -64,7 +66,8 @@ def judge(
     failing = [calls[: at + 1] for calls, at in zip(sequences, ends) if at is not None]
     if not failing:
         return
-    bug = mistake(traces, sequences, mistakes)
+    others = more()
+    bug = mistake([*traces, *play(others)], [*sequences, *others], mistakes)
     calls, got, want = _shrunk(play, min(failing, key=len), right, tidy)
     raise CheckFailed(story(calls, got, want), bug)
 

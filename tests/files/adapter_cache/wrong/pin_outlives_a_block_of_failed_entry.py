@@ -1,5 +1,5 @@
 # wrong: The pin comes off twice where entering fails.
-# bug: failed-entry-pins
+# bug: -
 """A cache of adapters in a memory budget.
 
 Sheng et al. 2023, "S-LoRA: Serving Thousands of Concurrent LoRA Adapters", section 5: all adapters
