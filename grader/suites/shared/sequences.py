@@ -11,15 +11,16 @@ from typing import Any, Protocol, TypeVar
 from grader.exam.checks import CheckFailed
 
 Call = TypeVar("Call")
+Call_contra = TypeVar("Call_contra", contravariant=True)
 Seen = dict[str, Any]  # what a call left: field -> value
 
 _ROUNDS = 60
 
 
-class Model(Protocol[Call]):
+class Model(Protocol[Call_contra]):
     bug: str | None
 
-    def play(self, calls: Sequence[Call]) -> list[Seen]: ...
+    def play(self, calls: Sequence[Call_contra]) -> list[Seen]: ...
 
 
 def first_difference(got: list[Seen], want: list[Seen]) -> int | None:
