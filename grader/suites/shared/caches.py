@@ -1,0 +1,656 @@
+"""A cache with a budget, pins and loads that may fail: a model of what is right, and one of each
+known mistake.
+
+An adapter is a tuple of tensors (key, numel, dtype, of): `of` is "" or the key of a tensor of
+which this one is the beginning. A call is (verb, name, token, failure): "get", "enter" a use()
+that `token` tells from others, "leave" it, or "raise" in it; failure: what load, or the block,
+raises, if anything.
+"""
+
+
+class End(Exception):
+    """A call ends in an exception: "load" for what load raised, else its type."""
+
+
+class Cache:
+    """What is right. Names are held least recently used first; pins: token -> name, and names the
+    same of all that were entered."""
+
+    bug = None
+
+    def __init__(self, adapters, budget):
+        self.adapters, self.budget = adapters, budget
+        self.clear()
+
+    def clear(self):
+        self.held, self.pins, self.names, self.loads = {}, {}, {}, []
+
+    def play(self, calls):
+        """What is there after each call."""
+        self.clear()
+        seen, inside = [], set()
+        for verb, name, token, failure in calls:
+            before, end = len(self.loads), "ok"
+            try:
+                if verb == "get":
+                    self.get(name, failure)
+                elif verb == "enter":
+                    self.names[token] = name
+                    self.enter(name, token, failure)
+                    inside.add(token)
+                if verb in ("get", "enter"):
+                    end = self.given(name)
+                elif token in inside:
+                    end = self.leave(token, failure) or "ok"
+            except End as error:
+                end = str(error)
+            left = {"end": end, "resident": self.resident(), "used_bytes": self.used()}
+            seen.append({**left, "loads": self.loads[before:]})
+        return seen
+
+    def given(self, name):
+        return "ok"
+
+    def resident(self):
+        return list(self.held)
+
+    def used(self):
+        return sum(map(self.size, self.held))
+
+    def size(self, name):
+        return sum(numel * dtype.itemsize for _, numel, dtype, _ in self.adapters[name])
+
+    def get(self, name, failure):
+        if name in self.held:
+            self.touch(name)
+        else:
+            self.load(name, failure)
+            self.admit(name)
+
+    def touch(self, name):
+        self.held[name] = self.held.pop(name)
+
+    def load(self, name, failure):
+        self.loads.append(name)
+        if failure:
+            raise End("load")
+
+    def admit(self, name):
+        self.check(name)
+        self.evict(name)
+        self.held[name] = True
+
+    def check(self, name):
+        if self.size(name) > self.budget:
+            raise End("MemoryError")
+        if self.size(name) + sum(map(self.size, self.pinned())) > self.budget:
+            raise End("RuntimeError")
+
+    def evict(self, name):
+        for victim in self.victims(name):
+            if self.fits(name):
+                break
+            del self.held[victim]
+
+    def pinned(self):
+        return [name for name in self.held if name in self.pins.values()]
+
+    def victims(self, name):
+        return [name for name in self.held if name not in self.pins.values()]
+
+    def fits(self, name):
+        return self.used() + self.size(name) <= self.budget
+
+    def enter(self, name, token, failure):
+        self.get(name, failure)
+        self.pins[token] = name
+
+    def leave(self, token, raised):
+        self.pins.pop(token, None)
+
+    def unpin(self, name):
+        self.pins = {token: other for token, other in self.pins.items() if other != name}
+
+
+MISTAKES = []
+
+
+def known(bug):
+    """A class of caches that make this mistake."""
+
+    def note(kind):
+        kind.bug = bug
+        MISTAKES.append(kind)
+        return kind
+
+    return note
+
+
+@known("hits-do-not-count")
+class Fifo(Cache):
+    def touch(self, name):
+        pass
+
+
+@known("use-does-not-count")
+class UseDoesNotCount(Cache):
+    def enter(self, name, token, failure):
+        if name not in self.held:
+            self.get(name, failure)
+        self.pins[token] = name
+
+
+@known("leaving-counts")
+class LeavingCounts(Cache):
+    def leave(self, token, raised):
+        name = self.pins.pop(token, None)
+        if name in self.held:
+            self.touch(name)
+
+
+@known("leaving-counts")
+class LastLeavingCounts(Cache):
+    def leave(self, token, raised):
+        name = self.pins.pop(token, None)
+        if name in self.held and name not in self.pins.values():
+            self.touch(name)
+
+
+@known("most-recent-evicted")
+class MostRecent(Cache):
+    def victims(self, name):
+        return super().victims(name)[::-1]
+
+
+@known("resident-reversed")
+class Reversed(Cache):
+    def resident(self):
+        return super().resident()[::-1]
+
+
+@known("resident-sorted")
+class Sorted(Cache):
+    def resident(self):
+        return sorted(self.held)
+
+
+@known("pinned-listed-apart")
+class PinnedLast(Cache):
+    def resident(self):
+        return super().victims("") + self.pinned()
+
+
+@known("pinned-listed-apart")
+class PinnedFirst(Cache):
+    def resident(self):
+        return self.pinned() + super().victims("")
+
+
+@known("pinned-moved-when-skipped")
+class PinnedMoved(Cache):
+    def evict(self, name):
+        while not self.fits(name):
+            first = next(iter(self.held))
+            if first in self.pins.values():
+                self.touch(first)
+            else:
+                del self.held[first]
+
+
+@known("largest-evicted-first")
+class LargestFirst(Cache):
+    def victims(self, name):
+        return sorted(super().victims(name), key=self.size, reverse=True)
+
+
+@known("smallest-evicted-first")
+class SmallestFirst(Cache):
+    def victims(self, name):
+        return sorted(super().victims(name), key=self.size)
+
+
+@known("one-large-victim")
+class OneLargeVictim(Cache):
+    def victims(self, name):
+        found = super().victims(name)
+        needed = self.used() + self.size(name) - self.budget
+        return [one for one in found if self.size(one) >= needed][:1] or found
+
+
+@known("one-evicted-only")
+class OneOnly(Cache):
+    def victims(self, name):
+        return super().victims(name)[:1]
+
+
+@known("all-evicted")
+class AllEvicted(Cache):
+    def evict(self, name):
+        if not self.fits(name):
+            for victim in self.victims(name):
+                del self.held[victim]
+
+
+@known("exact-fit-evicts")
+class ExactEvicts(Cache):
+    def fits(self, name):
+        return self.used() + self.size(name) < self.budget
+
+
+@known("exact-fit-refused")
+class ExactRefused(ExactEvicts):
+    def check(self, name):
+        if self.size(name) >= self.budget:
+            raise End("MemoryError")
+        if self.size(name) + sum(map(self.size, self.pinned())) >= self.budget:
+            raise End("RuntimeError")
+
+
+@known("exact-fit-refused")
+class ExactTooLarge(Cache):
+    def check(self, name):
+        if self.size(name) >= self.budget:
+            raise End("MemoryError")
+        super().check(name)
+
+
+@known("exact-fit-refused")
+class ExactNoRoom(Cache):
+    def check(self, name):
+        super().check(name)
+        pinned = sum(map(self.size, self.pinned()))
+        if pinned and self.size(name) + pinned == self.budget:
+            raise End("RuntimeError")
+
+
+@known("pinned-evicted")
+class PinnedEvicted(Cache):
+    def pinned(self):
+        return []
+
+    def victims(self, name):
+        return list(self.held)
+
+
+@known("pinned-evicted")
+class PinnedEvictedOrRefused(Cache):
+    def victims(self, name):
+        return list(self.held)
+
+
+@known("pinned-evicted")
+class PinnedEvictedLast(Cache):
+    def victims(self, name):
+        return super().victims(name) + self.pinned()
+
+    def check(self, name):
+        if self.size(name) > self.budget:
+            raise End("MemoryError")
+
+
+@known("pinned-stops-eviction")
+class PinnedStops(Cache):
+    def victims(self, name):
+        free = super().victims(name)
+        return free[
+            : next((at for at, one in enumerate(self.held) if one not in free[: at + 1]), 99)
+        ]
+
+    def evict(self, name):
+        kept = dict(self.held)
+        super().evict(name)
+        if not self.fits(name):
+            self.held = kept
+            raise End("RuntimeError")
+
+
+@known("pinned-stops-eviction")
+class PinnedStopsLate(PinnedStops):
+    def evict(self, name):
+        Cache.evict(self, name)
+        if not self.fits(name):
+            raise End("RuntimeError")
+
+
+@known("evicts-then-fails")
+class EvictsThenPinned(Cache):
+    def check(self, name):
+        if self.size(name) > self.budget:
+            raise End("MemoryError")
+
+    def evict(self, name):
+        super().evict(name)
+        Cache.check(self, name)
+
+
+@known("evicts-then-fails")
+class EvictsThenTooLarge(Cache):
+    def check(self, name):
+        if self.size(name) <= self.budget:
+            super().check(name)
+
+    def evict(self, name):
+        super().evict(name)
+        Cache.check(self, name)
+
+
+@known("evicts-then-fails")
+class EvictsThenFails(EvictsThenPinned):
+    def check(self, name):
+        pass
+
+
+@known("failed-call-reorders")
+class FailedCallReorders(EvictsThenPinned):
+    """What was evicted is put back at the end."""
+
+    def evict(self, name):
+        kept = dict(self.held)
+        try:
+            super().evict(name)
+        except End:
+            self.held |= kept
+            raise
+
+
+@known("failed-call-reorders")
+class TooLargeReorders(FailedCallReorders):
+    def check(self, name):
+        pass
+
+
+@known("over-budget-let-in")
+class TooLargeLetIn(Cache):
+    def check(self, name):
+        if self.size(name) <= self.budget:
+            super().check(name)
+
+
+@known("over-budget-let-in")
+class NoRoomLetIn(Cache):
+    def check(self, name):
+        if self.size(name) > self.budget:
+            raise End("MemoryError")
+
+
+@known("over-budget-let-in")
+class AllLetIn(Cache):
+    def check(self, name):
+        pass
+
+
+@known("pins-before-the-budget")
+class PinsFirst(Cache):
+    def check(self, name):
+        if self.pinned() and self.size(name) + sum(map(self.size, self.pinned())) > self.budget:
+            raise End("RuntimeError")
+        super().check(name)
+
+
+@known("pins-are-a-set")
+class PinSet(Cache):
+    def leave(self, token, raised):
+        self.unpin(self.names[token])
+
+
+@known("pin-stays-after-raise")
+class PinStays(Cache):
+    def leave(self, token, raised):
+        if not raised:
+            super().leave(token, raised)
+
+
+@known("pin-stays-after-raise")
+class PinStaysAfterInterrupt(Cache):
+    def leave(self, token, raised):
+        if raised != "KeyboardInterrupt":
+            super().leave(token, raised)
+
+
+@known("never-unpinned")
+class NeverUnpinned(Cache):
+    def leave(self, token, raised):
+        pass
+
+
+@known("last-entered-unpinned")
+class PinStack(Cache):
+    def leave(self, token, raised):
+        if self.pins:
+            self.pins.popitem()
+
+
+@known("swallows-the-exception")
+class Swallows(Cache):
+    def leave(self, token, raised):
+        super().leave(token, raised)
+        return "swallowed" if raised else None
+
+
+@known("swallows-the-exception")
+class SwallowsExceptions(Cache):
+    def leave(self, token, raised):
+        super().leave(token, raised)
+        return "swallowed" if raised not in ("", "KeyboardInterrupt") else None
+
+
+@known("failed-entry-pins")
+class FailedEntryPins(Cache):
+    def enter(self, name, token, failure):
+        self.pins[token] = name
+        self.get(name, failure)
+
+
+@known("hit-does-not-pin")
+class HitNoPin(Cache):
+    def enter(self, name, token, failure):
+        hit = name in self.held
+        self.get(name, failure)
+        if not hit:
+            self.pins[token] = name
+
+
+@known("evicted-when-left")
+class EvictedWhenLeft(Cache):
+    def leave(self, token, raised):
+        name = self.pins.pop(token, None)
+        if name not in self.pins.values():
+            self.held.pop(name, None)
+
+
+@known("get-unpins")
+class GetUnpins(Cache):
+    def get(self, name, failure):
+        super().get(name, failure)
+        self.unpin(name)
+
+
+@known("get-unpins")
+class GetUnpinsCount(GetUnpins):
+    """Pins are a number: leaving takes one off, whichever block it is."""
+
+    def leave(self, token, raised):
+        self.unpin(self.names[token])
+
+
+@known("failed-load-is-kept")
+class FailedLoadKept(Cache):
+    def clear(self):
+        super().clear()
+        self.failed = set()
+
+    def load(self, name, failure):
+        try:
+            super().load(name, failure)
+        except End:
+            self.failed.add(name)
+            self.held[name] = True
+            raise
+        self.failed.discard(name)
+
+    def given(self, name):
+        return "others" if name in self.failed else "ok"
+
+    def size(self, name):
+        return 0 if name in self.failed else super().size(name)
+
+
+@known("failed-bytes-kept")
+class FailedBytesKept(Cache):
+    def clear(self):
+        super().clear()
+        self.lost = 0
+
+    def check(self, name):
+        try:
+            super().check(name)
+        except End:
+            self.lost += self.size(name)
+            raise
+
+    def used(self):
+        return super().used() + self.lost
+
+
+@known("evicted-bytes-kept")
+class EvictedBytesKept(Cache):
+    def clear(self):
+        super().clear()
+        self.lost = 0
+
+    def evict(self, name):
+        before = super().used()
+        super().evict(name)
+        self.lost += before - super().used()
+
+    def used(self):
+        return super().used() + self.lost
+
+
+@known("failure-remembered")
+class LoadFailureRemembered(Cache):
+    def clear(self):
+        super().clear()
+        self.failed = set()
+
+    def load(self, name, failure):
+        if name in self.failed:
+            raise End("the failure of before")
+        try:
+            super().load(name, failure)
+        except End:
+            self.failed.add(name)
+            raise
+
+
+@known("failure-remembered")
+class SizeRemembered(Cache):
+    def clear(self):
+        super().clear()
+        self.large = set()
+
+    def load(self, name, failure):
+        if name in self.large:
+            raise End("MemoryError")
+        super().load(name, failure)
+        if self.size(name) > self.budget:
+            self.large.add(name)
+
+
+@known("evicts-before-loading")
+class EvictsBefore(Cache):
+    def load(self, name, failure):
+        while self.used() >= self.budget and self.victims(name):
+            del self.held[self.victims(name)[0]]
+        super().load(name, failure)
+
+
+@known("evicts-before-loading")
+class EvictsBeforeReloading(Cache):
+    def clear(self):
+        super().clear()
+        self.sizes = set()
+
+    def load(self, name, failure):
+        if name in self.sizes:
+            self.check(name)
+            self.evict(name)
+        super().load(name, failure)
+        self.sizes.add(name)
+
+
+@known("loads-twice")
+class LoadsTwice(Cache):
+    def load(self, name, failure):
+        super().load(name, failure)
+        self.loads.append(name)
+
+
+@known("loads-twice")
+class LoadsTwiceWhereItFits(Cache):
+    def admit(self, name):
+        super().admit(name)
+        self.loads.append(name)
+
+
+@known("loads-on-hits")
+class LoadsOnHits(Cache):
+    def get(self, name, failure):
+        if name in self.held:
+            self.load(name, failure)
+        super().get(name, failure)
+
+
+@known("elements-counted")
+class Elements(Cache):
+    def size(self, name):
+        return sum(numel for _, numel, _, _ in self.adapters[name])
+
+
+class Fixed(Cache):
+    def size(self, name):
+        return self.each * sum(numel for _, numel, _, _ in self.adapters[name])
+
+
+@known("one-size-of-element")
+class TwoBytes(Fixed):
+    each = 2
+
+
+@known("one-size-of-element")
+class FourBytes(Fixed):
+    each = 4
+
+
+@known("first-dtype-for-all")
+class FirstDtype(Cache):
+    def size(self, name):
+        (_, _, dtype, _), *_ = tensors = self.adapters[name]
+        return dtype.itemsize * sum(numel for _, numel, _, _ in tensors)
+
+
+@known("shared-counted-once")
+class StorageOnce(Cache):
+    def size(self, name):
+        return sum(n * dtype.itemsize for _, n, dtype, of in self.adapters[name] if not of)
+
+
+@known("shared-counted-once")
+class TensorOnce(Cache):
+    def size(self, name):
+        sizes = {(of or key, n): n * dtype.itemsize for key, n, dtype, of in self.adapters[name]}
+        return sum(sizes.values())
+
+
+@known("shared-counted-once")
+class AddressOnce(Cache):
+    def size(self, name):
+        sizes = {of or key: n * dtype.itemsize for key, n, dtype, of in self.adapters[name]}
+        return sum(sizes.values())
+
+
+@known("storage-counted")
+class StorageCounted(Cache):
+    def size(self, name):
+        whole = {key: n for key, n, _, of in self.adapters[name] if not of}
+        return sum(d.itemsize * whole[of or key] for key, _, d, of in self.adapters[name])

@@ -1,0 +1,56 @@
+"""A cache of adapters in a memory budget.
+
+Sheng et al. 2023, "S-LoRA: Serving Thousands of Concurrent LoRA Adapters", section 5: all adapters
+are kept in main memory, and those that the running batch needs are fetched into a GPU memory that
+holds only some of them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+
+class AdapterCache:
+    """Holds the tensors of as many adapters as fit in budget_bytes.
+
+    load: gives the tensors of an adapter, by name; called once for each miss, also for one that
+    then fails, and before anything is evicted, as the size is not known earlier.
+
+    The bytes of an adapter are the sum of numel * element_size over its keys; a tensor under two
+    keys, or a view of it, counts twice. Exactly the budget fits.
+
+    Attributes (or properties):
+        resident      list of the names that are held, least to most recently used, pinned ones in
+                      their place
+        used_bytes    int, the bytes of all of them
+    """
+
+    def __init__(self, budget_bytes: int, load: Callable[[str], dict[str, Tensor]]) -> None:
+        raise NotImplementedError
+
+    def get(self, name: str) -> dict[str, Tensor]:
+        """The tensors of an adapter, which is the most recently used one then.
+
+        A hit does not call load. On a miss the adapter is loaded, and others that are not pinned
+        are evicted, least recently used first, until it fits and no further, even where a later
+        one alone would have made room. The cache keeps nothing of what it evicts.
+
+        Raises MemoryError if it is larger than the budget, whatever is pinned, RuntimeError if
+        there is no room because the rest is pinned, both naming the adapter; and what load raises,
+        as it is. In all three the cache is as before, the order included, and a later call tries
+        again.
+        """
+        raise NotImplementedError
+
+    @contextmanager
+    def use(self, name: str) -> Iterator[dict[str, Tensor]]:
+        """Pin an adapter while inside: `with cache.use(name) as tensors: ...`.
+
+        Entering is a get, with its errors; neither calling use() alone nor leaving counts as a
+        use. An adapter may be in use several times at once, left in any order: it stays pinned
+        until the last one is left. A block that raises is left too, and its exception passes. No
+        pin remains where entering fails.
+        """
+        raise NotImplementedError
