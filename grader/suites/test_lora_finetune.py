@@ -239,7 +239,8 @@ def lightly(call, *given, **options):
         return call(*given, **options)
 
     def load(name):
-        del sys.modules["torch._dynamo"], torch._dynamo
+        if sys.modules["torch._dynamo"] is stand_in:
+            del sys.modules["torch._dynamo"], torch._dynamo
         return getattr(importlib.import_module("torch._dynamo"), name)
 
     stand_in = types.ModuleType("torch._dynamo")
