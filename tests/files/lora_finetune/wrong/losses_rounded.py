@@ -34,7 +34,7 @@ def finetune(
             nn.utils.clip_grad_norm_(params, max_grad_norm)
         optimizer.step()
         model.zero_grad()
-        losses.append(round(mean, 4))
+        losses.append(round(mean, 3))
     for module, training in modes:
         module.training = training
     return losses
