@@ -5,6 +5,7 @@ same path with an AdamW of its own, and with each known mistake.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +113,7 @@ def clipping(run, spared=1):
     return replace(run, max_grad_norm=min(between, 1.2 * norms[spared - 1]))
 
 
+@lru_cache(64)
 def follow(
     run,
     decay="decoupled",
