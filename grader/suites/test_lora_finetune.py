@@ -335,6 +335,8 @@ def test_clips(stage, draw):
     """The mean gradient is clipped once per step, to the global norm max_grad_norm over `params`;
     one that is smaller stays as it is."""
     one = clipping(run(draw, 7, accumulate=2))
+    while distance(*(follow(one, clip=way)[0] for way in ("value", "none"))) < 0.1:
+        one = clipping(run(draw, 7, accumulate=2))  # a single entry exceeds the limit somewhere
     what = "the path with max_grad_norm and accumulate=2"
     agrees(tune(stage, one)["path"], one, CLIPS, what, **CLIPPED)
     loose = replace(one, max_grad_norm=1e6, accumulate=1)
