@@ -317,6 +317,27 @@ def test_defaults_and_positions(stage, draw):
     agrees(got, full, [], "the path with all options by position", **CLIPPED)
 
 
+def again(kata, values, batches, options):
+    """The path of a second call on one model, with the draws of the first."""
+    model = net(*values)
+    lightly(kata.finetune, model, learned(model), batches, loss_fn, **options)
+    model.path.clear()
+    model.inner[0][0].draws.manual_seed(5)
+    lightly(kata.finetune, model, learned(model), batches, loss_fn, **options)
+    return torch.stack([*model.path, place(model)])
+
+
+@part("forward")
+def test_each_call_begins_anew(stage, draw):
+    """Another call goes on from the values, with moments of its own."""
+    one = run(draw, 3)
+    W, b, *now, gain = one.values
+    ends = follow(one)[0][-1].split([v.numel() for v in now])
+    now = [end.view_as(v) for end, v in zip(ends, now)]
+    got = stage(again, one.values, one.batches, one.options)
+    agrees(got, replace(one, values=(W, b, *now, gain)), [], "the path of a second call")
+
+
 @part("forward")
 def test_accumulates(stage, draw):
     """One step for each `accumulate` batches, with the unweighted mean of their gradients; a last

@@ -2,11 +2,12 @@
 # bug: -
 
 from itertools import islice
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-KEPT = {}
+KEPT = WeakKeyDictionary()
 
 
 def finetune(
@@ -20,9 +21,9 @@ def finetune(
     max_grad_norm=None,
 ):
     params = list(params)
-    if id(model) not in KEPT:
-        KEPT[id(model)] = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
-    optimizer = KEPT[id(model)]
+    if model not in KEPT:
+        KEPT[model] = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
+    optimizer = KEPT[model]
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     model.zero_grad()
