@@ -1,0 +1,23 @@
+import torch.nn as nn
+from torch.func import functional_call
+
+
+def fixed(module, x):
+    return functional_call(module, {n: p.detach() for n, p in module.named_parameters()}, (x,))
+
+
+class HoulsbyBlock(nn.Module):
+    def __init__(self, attn, ffn, norm1, norm2, adapter1, adapter2, train_norms=False):
+        super().__init__()
+        self.attn = attn.requires_grad_(False)
+        self.ffn = ffn.requires_grad_(False)
+        self.norm1 = norm1.requires_grad_(train_norms)
+        self.norm2 = norm2.requires_grad_(train_norms)
+        self.adapter1 = adapter1
+        self.adapter2 = adapter2
+
+    def forward(self, x):
+        h = x + fixed(self.attn, self.norm1(x))
+        h = h + self.adapter1.forward_delta(h)
+        h = h + fixed(self.ffn, self.norm2(h))
+        return h + self.adapter2.forward_delta(h)

@@ -1,0 +1,19 @@
+import torch
+import torch.nn as nn
+
+
+class HoulsbyBlock(nn.Module):
+    def __init__(self, attn, ffn, norm1, norm2, adapter1, adapter2, train_norms=False):
+        super().__init__()
+        self.attn = attn.requires_grad_(False)
+        self.ffn = ffn.requires_grad_(False)
+        self.norm1 = norm1.requires_grad_(train_norms)
+        self.norm2 = norm2.requires_grad_(train_norms)
+        self.adapter1 = adapter1
+        self.adapter2 = adapter2
+
+    def forward(self, x):
+        h = torch.stack([x, self.attn(self.norm1(x))]).sum(0)
+        h = torch.add(h, self.adapter1.forward_delta(h))
+        h = sum([h, self.ffn(self.norm2(h))])
+        return torch.stack([self.adapter2.forward_delta(h), h], dim=-1).sum(-1)

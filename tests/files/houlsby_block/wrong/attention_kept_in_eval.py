@@ -1,0 +1,28 @@
+# wrong: in eval mode attention's output for a shape is kept
+# bug: -
+
+import torch.nn as nn
+
+
+class HoulsbyBlock(nn.Module):
+    def __init__(self, attn, ffn, norm1, norm2, adapter1, adapter2, train_norms=False):
+        super().__init__()
+        self.attn = attn.requires_grad_(False)
+        self.ffn = ffn.requires_grad_(False)
+        self.norm1 = norm1.requires_grad_(train_norms)
+        self.norm2 = norm2.requires_grad_(train_norms)
+        self.adapter1 = adapter1
+        self.adapter2 = adapter2
+        self.kept = {}
+
+    def forward(self, x):
+        if self.training:
+            f = self.attn(self.norm1(x))
+        else:
+            f = self.kept.setdefault(x.shape, None)
+            if f is None:
+                f = self.kept[x.shape] = self.attn(self.norm1(x))
+        h = x + f
+        h = h + self.adapter1.forward_delta(h)
+        h = h + self.ffn(self.norm2(h))
+        return h + self.adapter2.forward_delta(h)

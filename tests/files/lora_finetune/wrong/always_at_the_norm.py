@@ -1,0 +1,41 @@
+# wrong: small gradients are made larger too
+# bug: -
+
+from itertools import islice
+
+import torch
+
+
+def finetune(
+    model,
+    params,
+    batches,
+    loss_fn,
+    lr=1e-3,
+    weight_decay=0.0,
+    accumulate=1,
+    max_grad_norm=None,
+):
+    params = list(params)
+    optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    model.zero_grad()
+    losses = []
+    remaining = iter(batches)
+    while group := list(islice(remaining, accumulate)):
+        mean = 0.0
+        for x, y in group:
+            loss = loss_fn(model(x), y) / len(group)
+            loss.backward()
+            mean += loss.item()
+        if max_grad_norm is not None:
+            norm = torch.cat([p.grad.flatten() for p in params]).norm()
+            for p in params:
+                p.grad *= max_grad_norm / norm
+        optimizer.step()
+        model.zero_grad()
+        losses.append(mean)
+    for module, training in modes:
+        module.training = training
+    return losses
