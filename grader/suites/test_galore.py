@@ -121,9 +121,10 @@ def mistaken(rows, right, grad, rank, scale):
     }
     found = [bug for bug, form in forms.items() if alike(rows, form, grad.dtype)]
     off, turn = (1e-3, 1e-3), rows.double() @ right.T / right.square().sum(1)
-    partly = r < min(grad.shape)  # a whole basis may be any
+    mixed = r < min(grad.shape)  # a whole basis may be any
+    mixed = mixed and bool(((turn.abs() > 0.1) & (turn.abs() < 0.99)).any())
     if (
-        partly
+        mixed
         and close(rows, turn @ right, *off)
         and close(turn @ turn.T, torch.eye(r).double(), *off)
     ):
@@ -224,7 +225,7 @@ def of_seeds(kata, grad, rank, others):
         lows.append(kata.GaLoreProjector(rank).project(grad))
         after.append(torch.rand(4))
     projector = kata.GaLoreProjector(rank, update_interval=1)
-    late = [projector.project(one) for one in others]
+    late = [projector.project(one).clone() for one in others]
     fresh = [kata.GaLoreProjector(rank).project(one) for one in others]
     return lows, [projector.project(grad) for _ in range(3)], late, fresh, after
 
@@ -363,7 +364,6 @@ def test_zero_gradients(stage, draw):
     """A call with a gradient of zeros counts like any other. Zeros, and a gradient of rank one,
     come back as they are."""
     grads = several(draw, 5, WIDE)
-    follows(used(stage(sequence, grads, 2, 3, 0), grads, 2), 3, "in a row")
     grads[1] = 0
     numbers = used(stage(sequence, grads, 2, 3, 0), grads, 2)
     follows([1, 1, *numbers[2:]], 3, "with zeros as the second gradient", "")
@@ -377,8 +377,6 @@ def test_project_back_does_not_count(stage, draw):
     """Only calls of project count."""
     grads = several(draw, 8, WIDE)
     for interval, backs in ((3, 2), (4, 1)):
-        lows = stage(sequence, grads, 2, interval, 0)
-        follows(used(lows, grads, 2), interval, "in a row")
         lows = stage(sequence, grads, 2, interval, backs)
         what = f"with {backs} of project_back after each"
         follows(used(lows, grads, 2), interval, what, "")
@@ -450,7 +448,6 @@ def test_projectors_are_separate(stage, draw):
     """Two projectors, used in turn for weights of other shapes, have nothing in common."""
     for shape, other in ((WIDE, TALL), (WIDE, WIDE)):
         grads, others = several(draw, 4, shape), several(draw, 4, other)
-        follows(used(stage(sequence, grads, 2, 3, 0), grads, 2), 3, "in a row")
         lows, backs = stage(beside, grads, others)
         what = "with another projector in between"
         follows(used(lows, grads, 2), 3, what, "")
@@ -638,28 +635,28 @@ def at_rates(kata, weight, grad, made, words, kind):
 def test_zeros_and_signs(stage, draw):
     """betas and eps may be 0, and so may a gradient after the first; lr may be 0 or negative, and
     change from step to step."""
-    run = run_of(draw, WIDE, 5)
-    lowered(steps_of(stage, run), run)
-    for how in ({"betas": (0.0, 0.95)}, {"betas": (0.8, 0.0)}, {"eps": 0.0}, {"scale": -0.5}):
+    run = run_of(draw, WIDE, 4)
+    for how in ({"betas": (0.0, 0.95)}, {"betas": (0.8, 0.0)}, {"eps": 0.0}):
         other = replace(run, **how)
+        if not other.eps:  # which shows in small gradients
+            other = replace(other, weight=run.weight.double(), grads=1e-8 * run.grads.double())
         lowered(steps_of(stage, other), other, f"the changes of the weight with {how}", unless={})
-    rates = (0.7, 0.0, -0.5, 0.0, 0.7)
+    rates = (0.7, 0.0, -0.5, 0.7)
     words = {"rates": rates, "betas": run.betas, "eps": run.eps}
     want = run.changes() * torch.tensor(rates).view(-1, 1, 1).double() / run.lr
     what = f"the changes of the weight with lr {', '.join(map(str, rates))}"
     lowered(steps_of(stage, run, probe=at_rates, words=words), run, what, want, {})
-    for at in (1, 4):
-        grads = run.grads.clone()
-        grads[at] = 0
-        other = replace(run, grads=grads)
-        what = f"the changes of the weight where gradient {at + 1} is zero"
-        lowered(steps_of(stage, other), other, what, unless={})
+    grads = run.grads.clone()
+    grads[1] = 0
+    other = replace(run, grads=grads)
+    what = "the changes of the weight where the second gradient is zero"
+    lowered(steps_of(stage, other), other, what, unless={})
 
 
 def of_many(kata, weight, grad, made, words, kind):
     """The changes of some steps far on."""
     projector, state, weight, seen = kata.GaLoreProjector(**made), {}, weight.clone(), []
-    for count in range(1, 301):
+    for count in range(1, 261):
         before = weight.clone()
         kata.galore_adam_step(weight, grad[count % len(grad)], state, projector, **words)
         if count in FAR:
@@ -667,7 +664,7 @@ def of_many(kata, weight, grad, made, words, kind):
     return torch.stack(seen)
 
 
-FAR = 12, 130, 300
+FAR = 12, 130, 260
 
 
 @part("forward")
@@ -675,7 +672,7 @@ def test_many_steps(stage, draw):
     """So it goes on for hundreds of steps."""
     run = run_of(draw, (2, 3), 7, torch.float64, rank=1, betas=(0.9, 0.999))
     got = steps_of(stage, run, probe=of_many, interval=1000)
-    order = [count % 7 for count in range(1, 301)]
+    order = [count % 7 for count in range(1, 261)]
     want = replace(run, grads=run.grads[order]).changes(at=FAR)
     what = f"the changes of the weight in steps {', '.join(map(str, FAR))}"
     near(got, want, what=what, dtype=torch.float64, rtol=1e-6, atol=1e-6)
@@ -688,7 +685,7 @@ def ambient(kata, grad):
         precision = torch.get_float32_matmul_precision()
         return {"grad mode": torch.is_grad_enabled(), "matmul precision": precision}
 
-    projector = kata.GaLoreProjector(2)
+    projector, found = kata.GaLoreProjector(2), torch.get_float32_matmul_precision()
     low, changed = projector.project(grad), []
     for mode in (True, False):
         for call in (
@@ -697,10 +694,12 @@ def ambient(kata, grad):
             lambda: kata.galore_adam_step(grad.clone(), grad, {}, projector, 0.1),
             lambda: kata.GaLoreProjector(1).project(grad),
         ):
+            torch.set_float32_matmul_precision("highest")
             with torch.set_grad_enabled(mode):
                 before = now()
                 call()
                 changed += [name for name, value in now().items() if value != before[name]]
+    torch.set_float32_matmul_precision(found)
     return changed
 
 
@@ -754,10 +753,8 @@ def test_what_a_step_leaves(stage, draw):
     """With and without grad mode: the weight is still a leaf, as trainable as before, and the
     gradient, if it is the weight's own `.grad` too, has the same values."""
     run = run_of(draw, WIDE, 1)
-    undisturbed(stage, run.grads[0])
     for kind in ("Parameter", "tensor", "tensor that requires a gradient"):
-        with blame("needs-no-grad", "leaf Variable"):
-            seen = steps_of(stage, run, kind, what_is_left)
+        seen = steps_of(stage, run, kind, what_is_left)
         for mode, came in seen.items():
             at = f"after a step {'with' if mode else 'without'} grad mode"
             same(came["grad"], run.grads[0], f"the gradient {at}", "grad-changed-in-place")
@@ -840,7 +837,6 @@ def test_moments_are_not_turned(stage, draw):
     """New directions leave the moments' values as they are, however the directions have turned."""
     for shape in (WIDE, TALL):
         run = run_of(draw, shape, 4)
-        lowered(steps_of(stage, run), run)
         seen, want = steps_of(stage, run, probe=beside_own, interval=2)
         what = "the changes of the weight, step by step, with new directions every 2 steps"
         lowered(seen, run, what, want, {})
@@ -863,7 +859,6 @@ def test_state_is_handed_on(stage, draw):
     another projector, which is then the one that is used."""
     grad = gradient(draw, *WIDE)
     run = Run(draw(*WIDE), torch.stack([factor * grad for factor in MULTIPLES[:3]]))
-    lowered(steps_of(stage, run), run, unless={})
     want = run.changes() * torch.arange(1, 4).view(-1, 1, 1)
     what = "the changes of the weight, each step with a copy of the state and a new projector"
     lowered(steps_of(stage, run, probe=handed_on), run, what, want, {})
