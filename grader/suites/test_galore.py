@@ -647,31 +647,6 @@ def test_zeros_and_signs(stage, draw):
     lowered(steps_of(stage, other), other, what, unless={})
 
 
-def of_many(kata, weight, grad, made, words, kind):
-    """The changes of some steps far on."""
-    projector, state, weight, seen = kata.GaLoreProjector(**made), {}, weight.clone(), []
-    for count in range(1, 261):
-        before = weight.clone()
-        kata.galore_adam_step(weight, grad[count % len(grad)], state, projector, **words)
-        if count in FAR:
-            seen.append(before - weight)
-    return torch.stack(seen)
-
-
-FAR = 12, 130, 260
-
-
-@part("forward")
-def test_many_steps(stage, draw):
-    """So it goes on for hundreds of steps."""
-    run = run_of(draw, (2, 3), 7, torch.float64, rank=1, betas=(0.9, 0.999))
-    got = steps_of(stage, run, probe=of_many, interval=1000)
-    order = [count % 7 for count in range(1, 261)]
-    want = replace(run, grads=run.grads[order]).changes(at=FAR)
-    what = f"the changes of the weight in steps {', '.join(map(str, FAR))}"
-    near(got, want, what=what, dtype=torch.float64, rtol=1e-6, atol=1e-6)
-
-
 def ambient(kata, grad):
     """Whether each call leaves grad mode on, and off."""
     projector, kept = kata.GaLoreProjector(2), []
@@ -870,7 +845,8 @@ def project_after(kata, weight, grad, made, words, kind):
 def test_projects_once_a_step(stage, draw):
     """A step calls project once."""
     run = run_of(draw, WIDE, 6)
-    follows(used(stage(sequence, run.grads, 2, 3, 0), run.grads, 2), 3, "in a row")
+    lows = stage(sequence, run.grads, 2, 3, 1)
+    follows(used(lows, run.grads, 2), 3, "with one of project_back after each", "")
     lows = steps_of(stage, run, probe=project_after, interval=3)
     numbers = used(lows, run.grads, 2, skipped=1)
     bug = "projects-twice" if numbers == renewed([1, 3, 6], 6) else ""
@@ -956,6 +932,31 @@ def test_moments_are_small(stage, draw):
         large = [v for v in found if torch.Size(v).numel() >= run.weight.numel()]
         text = f"the state of a weight {shape} at rank 2 holds a tensor of shape {large[:1]}"
         require(not large, text, "state-as-large-as-weight")
+
+
+def of_many(kata, weight, grad, made, words, kind):
+    """The changes of some steps far on."""
+    projector, state, weight, seen = kata.GaLoreProjector(**made), {}, weight.clone(), []
+    for count in range(1, 261):
+        before = weight.clone()
+        kata.galore_adam_step(weight, grad[count % len(grad)], state, projector, **words)
+        if count in FAR:
+            seen.append(before - weight)
+    return torch.stack(seen)
+
+
+FAR = 12, 130, 260
+
+
+@part("state")
+def test_many_steps(stage, draw):
+    """The step count goes on for hundreds of steps."""
+    run = run_of(draw, (2, 3), 7, torch.float64, rank=1, betas=(0.9, 0.999))
+    got = steps_of(stage, run, probe=of_many, interval=1000)
+    order = [count % 7 for count in range(1, 261)]
+    want = replace(run, grads=run.grads[order]).changes(at=FAR)
+    what = f"the changes of the weight in steps {', '.join(map(str, FAR))}"
+    near(got, want, what=what, dtype=torch.float64, rtol=1e-6, atol=1e-6)
 
 
 # dtype and errors
