@@ -845,8 +845,8 @@ def project_after(kata, weight, grad, made, words, kind):
 def test_projects_once_a_step(stage, draw):
     """A step calls project once."""
     run = run_of(draw, WIDE, 6)
-    lows = stage(sequence, run.grads, 2, 3, 1)
-    follows(used(lows, run.grads, 2), 3, "with one of project_back after each", "")
+    lows = stage(sequence, run.grads, 2, 3, 2)
+    follows(used(lows, run.grads, 2), 3, "with 2 of project_back after each", "")
     lows = steps_of(stage, run, probe=project_after, interval=3)
     numbers = used(lows, run.grads, 2, skipped=1)
     bug = "projects-twice" if numbers == renewed([1, 3, 6], 6) else ""
