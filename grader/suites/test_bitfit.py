@@ -1,5 +1,6 @@
 """What is checked of `bitfit`. Contract: BitFit (Ben Zaken et al. 2022), section 3."""
 
+import itertools
 from types import SimpleNamespace
 
 import torch
@@ -177,13 +178,55 @@ def tied_the_other_way():
     return model
 
 
+def unlike():
+    """Biases of different values, some of one shape."""
+    layers = *(nn.Linear(2, 1) for _ in range(3)), nn.LayerNorm(3), nn.LayerNorm(3)
+    return varied(nn.Sequential(*layers))
+
+
 def alike():
-    """Biases of one value, equal and of one shape; two of them in one memory."""
-    model = nn.Sequential(*(nn.Linear(2, 1) for _ in range(3)), nn.LayerNorm(3), nn.LayerNorm(3))
+    """Those of `unlike` with the same values."""
+    model = unlike()
     for layer in model:
         nn.init.zeros_(layer.bias)
+    return model
+
+
+def one_memory():
+    """Two biases in one memory."""
+    model = unlike()
     model[2].bias = nn.Parameter(model[1].bias.detach())
     return model
+
+
+def odd():
+    """Biases of every dtype, on meta, of a subclass, with three dimensions or gaps in memory; a
+    name with a hyphen; buffers of two dtypes; modules with a hook or a setting; a slot for none."""
+
+    class Heir(nn.Parameter):
+        pass
+
+    wide = torch.ones(4, 4)
+    values = {f"{t}".replace("torch.", "in_"): torch.ones(2, dtype=t) for t in DTYPES}
+    values |= {"thick": wide.view(2, 2, 4), "column": wide[:, 1], "turned": wide[:2].T}
+    values |= {f"meta{n}": torch.empty(3, device="meta") for n in "01"}
+    model = nn.Module()
+    for name, value in values.items():
+        holder = nn.Module()
+        holder.bias, holder.gain = nn.Parameter(value), nn.Parameter(value[:1])
+        model.add_module(name, holder)
+    model.bias, model.table = Heir(torch.ones(2)), nn.Embedding(3, 2)
+    model.register_parameter("rel-bias", nn.Parameter(torch.ones(2)))
+    model.register_module("gap", None)
+    pairs = (nn.Dropout(0.5), nn.Dropout(0.5), nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+    model.norms = nn.Sequential(*pairs, nn.BatchNorm1d(2).double())
+    model.norms[2].register_forward_hook(lambda *_: None)
+    model.norms[3].register_forward_pre_hook(lambda *_: None)
+    model.register_buffer("brain", torch.ones(2, dtype=torch.bfloat16))
+    return model
+
+
+DTYPES = torch.float64, torch.bfloat16, torch.float16, torch.complex64
 
 
 def unbiased():
@@ -262,25 +305,43 @@ def bitfit(kata, model):
     return params
 
 
+def settings(module):
+    """What a module holds beside its parameters, buffers, modules and mode: numbers and hooks."""
+    held = {k: v for k, v in vars(module).items() if k not in OTHERS}
+    held = {k: list(v.items()) if isinstance(v, dict) else v for k, v in held.items()}
+    return {k: v for k, v in held.items() if isinstance(v, (list, float, int, str))}
+
+
+OTHERS = "_parameters", "_buffers", "_modules", "training"
+
+
 def after_call(kata, make, trains, grad, calls):
-    """What is so after the last of some calls; another model is treated before it."""
+    """What is so after the last of some calls; another model is treated before it. Between two
+    calls all flags are turned over, and the model gets a new classifier."""
     elsewhere = {id(p): p for p in bitfit(kata, nn.Linear(2, 3)) if isinstance(p, torch.Tensor)}
-    model = arrived(make, trains)
+    model, heads = arrived(make, trains), []
+    for _ in range(calls - 1):
+        bitfit(kata, model)
+        for p in model.parameters():
+            p.requires_grad_(not p.requires_grad)
+        heads.append(model.classifier)  # kept, so that its ids are not used again
+        model.classifier = nn.Linear(6, 4)
     model.eval()
     for module in list(model.modules())[::2]:
         module.training = True
+    for p in model.parameters():
+        p.grad = None if p.is_meta else torch.ones_like(p)
     modules = dict(model.named_modules(remove_duplicate=False))
     modes = [m.training for m in modules.values()]
+    before = {name: settings(m) for name, m in modules.items()}
     held = {
-        f"{name}.{key}".lstrip("."): (value, value.detach().clone())
+        f"{name}.{key}".lstrip("."): (value, value if value.is_meta else value.detach().clone())
         for name, m in modules.items()
         for key, value in (*m._parameters.items(), *m._buffers.items())
         if value is not None
     }
     known = {id(p): name for name, p in reversed(list(model.named_parameters()))}
     with torch.set_grad_enabled(grad):
-        for _ in range(calls - 1):
-            bitfit(kata, model)
         params = bitfit(kata, model)
         if torch.is_grad_enabled() != grad:
             raise Missing("apply_bitfit leaves grad mode changed")
@@ -293,6 +354,7 @@ def after_call(kata, make, trains, grad, calls):
     known = {**{id(p): name for name, p in model.named_parameters()}, **known}
     buffers, listed = dict(model.named_buffers()), params if isinstance(params, list) else []
     found = labels(listed, known)
+    after = {name: settings(m) for name, m in modules.items()}
     return {
         "type": "list" if isinstance(params, list) else type(params).__name__,
         "list": [EARLIER if id(p) in elsewhere else name for p, name in zip(listed, found)],
@@ -304,6 +366,18 @@ def after_call(kata, make, trains, grad, calls):
         "zeroed": all(not value.any() for value, copy in held.values() if not equal(value, copy)),
         "altered": [n for n, (value, copy) in held.items() if not equal(value, copy)],
         "modules": list(model.named_modules(remove_duplicate=False)) == list(modules.items()),
+        "set": [
+            f"{name}.{key}".lstrip(".")
+            for name, was in before.items()
+            for key, value in was.items()
+            if after[name].get(key) != value
+        ],
+        "dropped": [
+            name
+            for name, p in model.named_parameters()
+            if last(name) == "bias" and not p.is_meta
+            if p.grad is None or not equal(p.grad, torch.ones_like(p))
+        ],
         "switched": [m.training for m in modules.values()] != modes,
     }
 
@@ -399,8 +473,9 @@ def test_each_once(stage):
 @part("init")
 def test_equal_biases_are_several(stage):
     """Biases are told apart by identity: equal ones, and two in one memory, are all listed."""
-    lists(treated(stage, net), net)
+    lists(treated(stage, unlike), unlike)
     lists(treated(stage, alike), alike, lost="told-apart-by-value")
+    lists(treated(stage, one_memory), one_memory)
 
 
 @part("init")
@@ -419,30 +494,36 @@ def test_no_biases(stage):
 
 @part("init")
 def test_every_call_has_its_own_list(stage):
-    """A second call gives the same list again, without what earlier calls have found."""
+    """A second call does all of it anew: it sees what was switched on or off since then, or put
+    into the model, and lists nothing that only earlier calls have found."""
     lists(treated(stage, net), net)
-    came = treated(stage, net, calls=3)
-    lists(came, net, twice="earlier-calls-listed", lost="frozen-biases-stay")
-    trains(came, net)
+    for calls in (2, 3):
+        came = treated(stage, net, calls=calls)
+        lists(came, net, twice="earlier-calls-listed")
+        trains(came, net)
 
 
 @part("init")
 def test_nothing_is_replaced(stage):
-    """Modules, parameters and buffers are the same objects with the same values afterwards, and
-    every module is in the mode it was in."""
-    for make in (net, tied, buffers):
-        came = treated(stage, make)
+    """Modules, parameters and buffers are the same objects with the same values afterwards, also
+    where they arrive frozen; modules keep mode, hooks and settings, biases their `.grad`."""
+    makes = [*itertools.product((net, odd), ARRIVALS), (tied, "trainable"), (buffers, "trainable")]
+    for make, arrival in makes:
+        came = treated(stage, make, arrival)
         added = [name for name in came.added if last(name) == "bias"]
         bug = "biases-added" if added == came.added else None
         require(not came.added, f"new in the model: {', '.join(came.added)}", bug)
         moved, altered = ", ".join(came.moved), ", ".join(came.altered)
-        require(not moved, f"not the same objects as before: {moved}", "parameters-replaced")
+        bug = "parameters-replaced" if set(map(last, came.moved)) == {"bias"} else None
+        require(not moved, f"not the same objects as before: {moved}", bug)
         alone = set(map(last, came.altered)) == {"bias"}
         bug = "biases-reset" if alone and came.zeroed else None
         require(not altered, f"the values of {altered} have changed", bug)
         require(came.modules, "modules of the model were replaced or renamed")
         text = "the call switches modules between train() and eval()"
         require(not came.switched, text, "mode-switched")
+        require(not came.set, f"the call changes {', '.join(came.set)}")
+        require(not came.dropped, f"the gradients of {', '.join(came.dropped)} are changed")
 
 
 # freeze
@@ -477,7 +558,7 @@ def test_biases_that_arrive_frozen(stage):
 @part("freeze")
 def test_tied_parameters(stage):
     """Of tied modules and layers that share a bias or a weight the biases train, nothing else."""
-    for make in (tied, tied_the_other_way, alike):
+    for make in (tied, tied_the_other_way, alike, one_memory):
         trains(treated(stage, make), make)
 
 
@@ -522,6 +603,13 @@ def test_called_under_no_grad(stage):
         came = treated(stage, net, arrival, grad=False)
         trains(came, net, arrival)
         lists(came, net)
+
+
+@part("dtype")
+def test_biases_of_every_kind(stage):
+    """Biases train whatever their dtype, device, dimensions, memory and subclass."""
+    right(stage, net)
+    right(stage, odd)
 
 
 # forward, gradient, state

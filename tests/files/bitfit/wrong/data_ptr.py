@@ -1,5 +1,5 @@
 # wrong: biases in one memory are taken for one
-# bug: told-apart-by-value
+# bug: -
 def apply_bitfit(model):
     model.requires_grad_(False)
     out = {}

@@ -1,5 +1,5 @@
 # wrong: Adam on the gradient there and back
-# bug: moments-in-full-space
+# bug: state-as-large-as-weight
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: the counter belongs to the class
-# bug: projectors-share
+# bug: -
 import torch
 
 

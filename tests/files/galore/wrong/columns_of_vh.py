@@ -1,5 +1,5 @@
 # wrong: columns of Vh for tall gradients
-# bug: rows-for-columns
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: project_back counts too
-# bug: project-back-counts
+# bug: -
 import torch
 
 

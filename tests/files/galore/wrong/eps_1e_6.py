@@ -1,5 +1,5 @@
 # wrong: eps is 1e-6 by default
-# bug: eps-default
+# bug: -
 import torch
 
 

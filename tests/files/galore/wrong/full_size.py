@@ -1,5 +1,5 @@
 # wrong: project gives a full-size gradient
-# bug: projected-back-at-once
+# bug: state-as-large-as-weight
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: rows of U for wide gradients
-# bug: rows-for-columns
+# bug: -
 import torch
 
 

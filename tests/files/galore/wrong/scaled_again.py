@@ -1,5 +1,5 @@
 # wrong: the step is scaled twice
-# bug: step-scaled-twice
+# bug: -
 import torch
 
 

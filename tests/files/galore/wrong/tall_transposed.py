@@ -1,5 +1,5 @@
 # wrong: a tall gradient gives (r, m)
-# bug: result-transposed
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: the basis is U S
-# bug: singular-values-in-basis
+# bug: -
 import torch
 
 
