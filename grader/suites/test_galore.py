@@ -357,23 +357,13 @@ def test_directions_are_kept(stage, draw):
     follows(used(lows, grads, 2), interval, "with all gradients in one tensor", "")
 
 
-def flat(kata, grads, rank):
-    made = [kata.GaLoreProjector(rank) for _ in grads]
-    return [projector.project_back(projector.project(g)) for projector, g in zip(made, grads)]
-
-
 @part("forward")
-def test_zero_gradients(stage, draw):
-    """A call with a gradient of zeros counts like any other. Zeros, and a gradient of rank one,
-    come back as they are."""
+def test_zero_gradient(stage, draw):
+    """A call with a gradient of zeros counts like any other."""
     grads = several(draw, 5, WIDE)
     grads[1] = 0
     numbers = used(stage(sequence, grads, 2, 3, 0), grads, 2)
     follows([1, 1, *numbers[2:]], 3, "with zeros as the second gradient", "")
-    shapes = WIDE, TALL, SQUARE
-    flats = [torch.zeros(s) for s in shapes] + [draw(m, 1) * draw(1, n) for m, n in shapes]
-    for got, grad in zip(stage(flat, flats, 2), flats):
-        near(got, grad, what=f"project_back of a projected gradient {tuple(grad.shape)}")
 
 
 @part("forward")

@@ -1,5 +1,4 @@
-# wrong: left vectors as G V / S: NaN where the gradient has a lower rank
-# bug: -
+# right: left vectors as G V / S, which needs singular values apart from zero, as the contract has them
 import torch
 
 
