@@ -65,26 +65,20 @@ def slips(table, prompt, ids):
     if len(ids) == 1:
         return {}
     rows, content = prompt.expand(len(ids), -1, -1), table[ids]
-    known = {
-        "prompt-after-content": torch.cat([content, rows], 1),
-        "prompt-in-first-row-only": torch.cat([torch.cat([rows[:1], 0 * rows[1:]]), content], 1),
-    }
-    mixed = prompt.repeat_interleave(len(ids), 0).view(rows.shape)
-    return known | (
-        {"prompt-rows-mixed": torch.cat([mixed, content], 1)} if len(prompt) > 1 else {}
-    )
+    known = {"prompt-after-content": torch.cat([content, rows], 1)}
+    if len(prompt) > 1:
+        mixed = prompt.repeat_interleave(len(ids), 0).view(rows.shape)
+        known["prompt-rows-mixed"] = torch.cat([mixed, content], 1)
+    return known
 
 
 def right_embeds(got, table, prompt, ids, what="embeds", **options):
     what = f"{what} for input_ids {tuple(ids.shape)} and prompt {tuple(prompt.shape)}"
     want = oracle(table, prompt, ids)
-    shape, (rows, length, width) = tuple(tensor(got, what).shape), want.shape
-    known = {
-        (rows, length - len(prompt), width): "length-kept",
-        (rows + len(prompt), length - len(prompt), width): "joined-along-batch",
-    }
+    shape = tuple(tensor(got, what).shape)
     text = f"{what} has shape {shape}, expected {tuple(want.shape)}"
-    require(shape == tuple(want.shape), text, known.get(shape))
+    bug = "length-kept" if shape == (*ids.shape, prompt.shape[1]) else None
+    require(shape == tuple(want.shape), text, bug)
     near(got, want, what=what, dtype=table.dtype, unless=slips(table, prompt, ids), **options)
 
 
@@ -100,7 +94,6 @@ def right_mask(got, mask, ids, length, what="the mask"):
     require(got.shape == want.shape, text, bug)
     known = {
         "mask-hides-the-prompt": torch.cat([0 * ones, given], 1),
-        "mask-ones-behind": torch.cat([given, ones], 1),
         "mask-ignored": torch.ones_like(want),
     }
     known = {bug: v.double() for bug, v in known.items() if not torch.equal(v, want)}
@@ -149,14 +142,11 @@ def test_output_shapes(stage, draw):
     for rows, length, p, d in SIZES:
         ids = draw.integers(0, V, rows, length)
         cases.append((draw(V, d), draw(p, d), ids, padded(draw, rows, length)))
-    with blame("one-token-refused", "num_tokens must"):
-        with blame("mask-not-returned", "(embeds, mask), not a Tensor"):
-            embeds, mask = stage(run, *cases[0])
-        right_embeds(embeds, *cases[0][:3])
-        right_mask(mask, cases[0][3], cases[0][2], P)
-        with blame("mask-required", "missing 1 required positional argument"):
-            stage(run, *cases[0][:3], None)
-        outputs = stage(run_all, cases)
+    with blame("mask-not-returned", "(embeds, mask), not a Tensor"):
+        embeds, mask = stage(run, *cases[0])
+    right_embeds(embeds, *cases[0][:3])
+    right_mask(mask, cases[0][3], cases[0][2], P)
+    outputs = stage(run_all, cases)
     for (embeds, mask), (table, prompt, ids, given) in zip(outputs, cases):
         right_embeds(embeds, table, prompt, ids)
         right_mask(mask, given, ids, len(prompt))
@@ -200,7 +190,7 @@ def test_prompt_shape(stage, draw):
     text = "prompt should be a parameter (num_tokens, d), not a module"
     require(prompt is not True, text, "prompt-is-a-module")
     shape = tuple(tensor(prompt, "prompt").shape)
-    bug = {(1, 3, D): "prompt-has-batch-dimension", (D, 3): "prompt-transposed"}.get(shape)
+    bug = {(1, 3, D): "prompt-has-batch-dimension"}.get(shape)
     require(shape == (3, D), f"prompt has shape {shape}, expected {(3, D)}", bug)
 
 
@@ -244,14 +234,10 @@ def test_prompt_starts_as_the_rows(stage, draw):
         text = f"prompt shares storage with the embedding table: {words}"
         require(not shared, text, "prompt-is-view")
         want = table[list(ids)]
-        known = {"first-rows-taken": table[: len(ids)]} if len(ids) == 4 and ids[0] else {}
-        if ids == STARTS[0][0]:
-            known["ids-sorted"] = table[sorted(ids)]
-            known["rows-averaged"] = want.mean(0).expand(want.shape)
         random = prompt.shape == want.shape and bool((prompt != again).all())
         alike = random and float(torch.cosine_similarity(prompt, want).mean()) > 0.8
         bug = "init-ids-ignored" if random and not alike and len(ids) == 4 else None
-        near(prompt, want, what=f"prompt with {words}", atol=0.0, rtol=0.0, unless=known, bug=bug)
+        near(prompt, want, what=f"prompt with {words}", atol=0.0, rtol=0.0, bug=bug)
         require(as_given, f"the caller's init_ids is changed: {words}")
         same(kept, table, "embedding.weight after the module was made")
 
@@ -274,7 +260,7 @@ def test_prompt_starts_random(stage, draw):
         prompt, other, kept = stage(fresh, table, number)
         if std > 1.5 and prompt.shape == (number, width) and _words(prompt, table):
             continue  # drawn from the vocabulary (Lester et al.): as large as its words are
-        bugs = {"alike": "prompt-rows-alike", "large": "prompt-too-large"}
+        bugs = {"large": "prompt-too-large"}
         bugs |= {"zero": "prompt-zero"} if number == 20 else {}  # later: not at every size
         properties.random_start(prompt, other, "prompt", bugs)
         same(kept, table, "embedding.weight after the module was made")
@@ -405,8 +391,7 @@ def test_prompt_stands_before_the_embedded_tokens(stage, draw):
     ids = tokens(draw, 3, 5, 300)
     ids[2, :2] = torch.tensor([299, 256])
     for mask in (padded(draw, 3, 5), None):
-        with blame("mask-required", "missing 1 required positional argument"):
-            got, _ = stage(run, table, prompt, ids, mask)
+        got, _ = stage(run, table, prompt, ids, mask)
         right_embeds(got, table, prompt, ids)
         same(got[:, P:].contiguous(), table[ids], "the embedded tokens behind the prompt")
         for row in got[:, :P]:
@@ -612,7 +597,7 @@ def test_gradient_of_the_prompt(stage, draw):
         require(got is not None, text, "prompt-gets-no-gradient")
         known = {"prompt-gets-no-gradient": 0 * want}
         if rows > 1:
-            known |= {"gradient-averaged": want / rows, "gradient-of-one-row": g[0, :P].double()}
+            known |= {"gradient-averaged": want / rows}
         near(got, want, what=f"the gradient of prompt ({mode} mode)", unless=known)
         near(twice, 2 * want, what="the gradient of prompt, added up over two passes,")
         require(of_table is None, "the embedding table gets a gradient", "embedding-trains")
@@ -688,7 +673,7 @@ def test_dtypes(stage, draw):
                 near(rows, want, what="prompt with init_ids", dtype=dtype, rtol=0.0, atol=0.0)
             require(tuple(flags) == (False, True), ".to() changes what trains")
             words = f"embeds of a {_name(dtype)} table"
-            require(y.dtype == dtype, f"{words} is {_name(y.dtype)}", "output-in-another-dtype")
+            require(y.dtype == dtype, f"{words} is {_name(y.dtype)}")
             right_embeds(y, table, prompt, ids, words, rtol=0.0, atol=0.0)
             require(own is not None, f"prompt gets no gradient in {_name(dtype)}")
             want = g[:, :P].double().sum(0)
