@@ -478,26 +478,28 @@ def take(kata, module, step, new, batches, gs, graph):
     else:
         getattr(module, step)()
     with torch.no_grad():
-        silent = [used(module(ids, mask)) for ids, mask in batches]
+        silent = [used(module, ids, mask) for ids, mask in batches]
         left_on = torch.is_grad_enabled()
-    plain = [used(module(ids, mask)) for ids, mask in batches]
+    plain = [used(module, ids, mask) for ids, mask in batches]
     if not graph:  # what is kept under inference_mode is of no use to one
         with torch.inference_mode():
-            silent = [used(module(ids, mask)) for ids, mask in batches] + silent
+            silent = [used(module, ids, mask) for ids, mask in batches] + silent
     graphs = [learn(module, *batch, g)[1:] for batch, g in zip(batches, gs) if graph]
     with torch.no_grad():
-        fresh = [used(module(ids.clone(), mask)) for ids, mask in batches]
+        fresh = [used(module, ids.clone(), mask) for ids, mask in batches]
         for batch in reversed(batches):  # what keeps the last call's has the next step's first
             module(*batch)
     flags = module.embedding.weight.requires_grad, module.prompt.requires_grad == graph
     return fresh + silent + plain, graphs, left_on, flags
 
 
-def used(answer):
+def used(module, ids, given):
     """What came, of which the caller then changes the mask."""
-    y, mask = pair(answer)
-    kept = mask.clone() if isinstance(mask, torch.Tensor) else mask
-    if isinstance(mask, torch.Tensor) and 0 not in mask.stride():  # else it cannot be written to
+    y, mask = pair(module(ids, given))
+    if not isinstance(mask, torch.Tensor):
+        return y.detach(), mask
+    kept, own = mask.clone(), given is None or mask.data_ptr() != given.data_ptr()
+    if own and 0 not in mask.stride():  # else it cannot be written to
         mask.zero_()
     return y.detach(), kept
 
