@@ -30,9 +30,10 @@ def make(kata, table, prompt):
 
 def pair(answer):
     """(embeds, mask), from a tuple of any kind."""
-    if isinstance(answer, (tuple, list)) and len(answer) == 2:
+    if isinstance(answer, tuple) and len(answer) == 2:
         return answer[0], answer[1]
-    raise Missing(f"forward should return (embeds, mask), not a {type(answer).__name__}")
+    kind = type(answer).__name__
+    raise Missing(f"forward should return a tuple (embeds, mask), not a {kind}")
 
 
 def run(kata, table, prompt, ids, mask):
@@ -64,26 +65,20 @@ def slips(table, prompt, ids):
     if len(ids) == 1:
         return {}
     rows, content = prompt.expand(len(ids), -1, -1), table[ids]
-    known = {
-        "prompt-after-content": torch.cat([content, rows], 1),
-        "prompt-in-first-row-only": torch.cat([torch.cat([rows[:1], 0 * rows[1:]]), content], 1),
-    }
-    mixed = prompt.repeat_interleave(len(ids), 0).view(rows.shape)
-    return known | (
-        {"prompt-rows-mixed": torch.cat([mixed, content], 1)} if len(prompt) > 1 else {}
-    )
+    known = {"prompt-after-content": torch.cat([content, rows], 1)}
+    if len(prompt) > 1:
+        mixed = prompt.repeat_interleave(len(ids), 0).view(rows.shape)
+        known["prompt-rows-mixed"] = torch.cat([mixed, content], 1)
+    return known
 
 
 def right_embeds(got, table, prompt, ids, what="embeds", **options):
     what = f"{what} for input_ids {tuple(ids.shape)} and prompt {tuple(prompt.shape)}"
     want = oracle(table, prompt, ids)
-    shape, (rows, length, width) = tuple(tensor(got, what).shape), want.shape
-    known = {
-        (rows, length - len(prompt), width): "length-kept",
-        (rows + len(prompt), length - len(prompt), width): "joined-along-batch",
-    }
+    shape = tuple(tensor(got, what).shape)
     text = f"{what} has shape {shape}, expected {tuple(want.shape)}"
-    require(shape == tuple(want.shape), text, known.get(shape))
+    bug = "length-kept" if shape == (*ids.shape, prompt.shape[1]) else None
+    require(shape == tuple(want.shape), text, bug)
     near(got, want, what=what, dtype=table.dtype, unless=slips(table, prompt, ids), **options)
 
 
@@ -99,11 +94,11 @@ def right_mask(got, mask, ids, length, what="the mask"):
     require(got.shape == want.shape, text, bug)
     known = {
         "mask-hides-the-prompt": torch.cat([0 * ones, given], 1),
-        "mask-ones-behind": torch.cat([given, ones], 1),
         "mask-ignored": torch.ones_like(want),
     }
     known = {bug: v.double() for bug, v in known.items() if not torch.equal(v, want)}
-    near(got.double(), want.double(), what=what, dtype=torch.float64, unless=known)
+    if not torch.equal(got.double(), want.double()):  # a mask may hold -inf
+        near(got.double(), want.double(), what=what, rtol=0.0, atol=0.0, dtype=None, unless=known)
     bug = "default-mask-dtype" if mask is None else "mask-in-another-dtype"
     require(
         got.dtype == given.dtype, f"{what} is {_name(got.dtype)}, not {_name(given.dtype)}", bug
@@ -115,11 +110,20 @@ def _name(dtype):
 
 
 def padded(draw, rows, length, dtype=torch.int64):
-    """A mask with zeros at either end, other ones in each row."""
+    """A mask with zeros at either end, other ones in each row, and of more than two a row of zeros
+    alone."""
     mask = torch.ones(rows, length, dtype=torch.int64)
     mask[0, length // 2 + 1 :] = 0
     mask[-1, : length // 2] = 0
+    mask[1:-1][:1] = 0
     return mask.to(dtype)
+
+
+def tokens(draw, rows, length, vocabulary=V):
+    """Ids; of more than two rows one has the same id throughout."""
+    ids = draw.integers(0, vocabulary, rows, length)
+    ids[1:-1][:1] = ids[0, 0].clone()
+    return ids
 
 
 # shape
@@ -138,33 +142,35 @@ def test_output_shapes(stage, draw):
     for rows, length, p, d in SIZES:
         ids = draw.integers(0, V, rows, length)
         cases.append((draw(V, d), draw(p, d), ids, padded(draw, rows, length)))
-    with blame("one-token-refused", "num_tokens must"):
-        with blame("mask-not-returned", "(embeds, mask), not a Tensor"):
-            embeds, mask = stage(run, *cases[0])
-        right_embeds(embeds, *cases[0][:3])
-        right_mask(mask, cases[0][3], cases[0][2], P)
-        with blame("mask-required", "missing 1 required positional argument"):
-            stage(run, *cases[0][:3], None)
-        outputs = stage(run_all, cases)
+    with blame("mask-not-returned", "(embeds, mask), not a Tensor"):
+        embeds, mask = stage(run, *cases[0])
+    right_embeds(embeds, *cases[0][:3])
+    right_mask(mask, cases[0][3], cases[0][2], P)
+    outputs = stage(run_all, cases)
     for (embeds, mask), (table, prompt, ids, given) in zip(outputs, cases):
         right_embeds(embeds, table, prompt, ids)
         right_mask(mask, given, ids, len(prompt))
 
 
 def run_strided(kata, table, prompt, ids, mask):
-    module = make(kata, table, prompt)
-    return pair(module(ids.T, mask.T)), pair(module(ids[:, ::2], mask[:, ::2]))
+    module, seen = make(kata, table, prompt), []
+    for given in ((ids.T, mask.T), (ids[:, ::2], mask[:, ::2])):
+        before = [(t.shape, t.stride()) for t in given]
+        answer = pair(module(*given))
+        seen.append((*answer, [(t.shape, t.stride()) for t in given] == before))
+    return seen
 
 
 @part("shape")
 def test_non_contiguous_inputs(stage, draw):
-    """input_ids and attention_mask need not be contiguous."""
+    """input_ids and attention_mask need not be contiguous; shape and strides stay."""
     table, prompt = draw(V, D), draw(P, D)
     ids, mask = draw.integers(0, V, 3, 5), padded(draw, 3, 5)
     views = (ids.T, mask.T), (ids[:, ::2], mask[:, ::2])
-    for (embeds, got), (i, m) in zip(stage(run_strided, table, prompt, ids, mask), views):
+    for (embeds, got, kept), (i, m) in zip(stage(run_strided, table, prompt, ids, mask), views):
         right_embeds(embeds, table, prompt, i)
         right_mask(got, m, i, P)
+        require(kept, "a forward changes shape or strides of what it is given")
 
 
 def layout(kata, table):
@@ -184,7 +190,7 @@ def test_prompt_shape(stage, draw):
     text = "prompt should be a parameter (num_tokens, d), not a module"
     require(prompt is not True, text, "prompt-is-a-module")
     shape = tuple(tensor(prompt, "prompt").shape)
-    bug = {(1, 3, D): "prompt-has-batch-dimension", (D, 3): "prompt-transposed"}.get(shape)
+    bug = {(1, 3, D): "prompt-has-batch-dimension"}.get(shape)
     require(shape == (3, D), f"prompt has shape {shape}, expected {(3, D)}", bug)
 
 
@@ -195,12 +201,14 @@ def started(kata, table, number, ids, style):
     """The prompt, that of another made alike, the table, and whether they share storage."""
     embedding = table_of(table)
     weight = embedding.weight
-    ids = {"list": list, "tuple": tuple, "range": lambda v: range(v[0], v[-1] + 1)}[style](ids)
-    module = kata.PromptTuning(embedding=embedding, num_tokens=number, init_ids=ids)
+    step = ids[1] - ids[0] if style == "range" else 1
+    kinds = {"list": list, "tuple": tuple, "range": lambda v: range(v[0], v[-1] + step, step)}
+    given = kinds[style](ids)
+    module = kata.PromptTuning(embedding=embedding, num_tokens=number, init_ids=given)
     prompt = need(module, "prompt")
     shared = prompt.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
-    again = kata.PromptTuning(embedding, number, ids).prompt
-    return prompt, again, weight, shared
+    again = kata.PromptTuning(embedding, number, given).prompt
+    return prompt, again, weight, shared, list(given) == list(ids)
 
 
 # Rows that init_ids names, and how.
@@ -210,7 +218,8 @@ STARTS: list[tuple[tuple[int, ...], str]] = [
     ((2, 3, 4, 5), "range"),
 ]
 STARTS += [((0, 1, 2, 3), "list"), ((8,), "list"), ((0,), "tuple"), ((6, 6, 6), "list")]
-STARTS += [(tuple(range(V)), "range"), ((*range(V), 4, 0), "list")]
+STARTS += [(tuple(range(V)), "range"), ((*range(V), 4, 0), "list"), ((299, 7, 256), "list")]
+STARTS += [((9, 8, 7, 6), "range"), ((1, 4, 7, 10), "range"), ((8, 5, 2), "range")]
 
 
 @part("init")
@@ -218,21 +227,18 @@ def test_prompt_starts_as_the_rows(stage, draw):
     """With init_ids the prompt starts as a copy of these rows, in their order, in storage of its
     own."""
     for ids, style in STARTS:
-        table = draw(V, D)
+        table = draw(300 if max(ids) > V else V, D)
         with blame("argument-renamed", "PromptTuning.__init__() got an unexpected keyword"):
-            prompt, again, kept, shared = stage(started, table, len(ids), ids, style)
+            prompt, again, kept, shared, as_given = stage(started, table, len(ids), ids, style)
         words = f"init_ids={ids} ({style})"
         text = f"prompt shares storage with the embedding table: {words}"
         require(not shared, text, "prompt-is-view")
         want = table[list(ids)]
-        known = {"first-rows-taken": table[: len(ids)]} if len(ids) == 4 and ids[0] else {}
-        if ids == STARTS[0][0]:
-            known["ids-sorted"] = table[sorted(ids)]
-            known["rows-averaged"] = want.mean(0).expand(want.shape)
         random = prompt.shape == want.shape and bool((prompt != again).all())
         alike = random and float(torch.cosine_similarity(prompt, want).mean()) > 0.8
         bug = "init-ids-ignored" if random and not alike and len(ids) == 4 else None
-        near(prompt, want, what=f"prompt with {words}", atol=0.0, rtol=0.0, unless=known, bug=bug)
+        near(prompt, want, what=f"prompt with {words}", atol=0.0, rtol=0.0, bug=bug)
+        require(as_given, f"the caller's init_ids is changed: {words}")
         same(kept, table, "embedding.weight after the module was made")
 
 
@@ -241,16 +247,45 @@ def fresh(kata, table, number):
     return need(one, "prompt"), other.prompt, one.embedding.weight
 
 
+def _words(prompt, table):
+    return all(bool((table == row).all(1).any()) for row in prompt)
+
+
 @part("init")
 def test_prompt_starts_random(stage, draw):
     """Without init_ids the prompt starts random, non-zero, with a standard deviation below 1.5."""
-    for rows, number, width in ((60, 20, 30), (300, 3, 40), (60, 12, 12), (130, 130, 1)):
-        table = draw(rows, width, std=0.5)
+    sizes = (60, 20, 30, 0.5), (300, 3, 40, 0.5), (60, 12, 12, 0.5), (130, 130, 1, 0.5)
+    for rows, number, width, std in (*sizes, (60, 12, 12, 20.0)):
+        table = draw(rows, width, std=std)
         prompt, other, kept = stage(fresh, table, number)
-        bugs = {"alike": "prompt-rows-alike", "large": "prompt-too-large"}
+        if std > 1.5 and prompt.shape == (number, width) and _words(prompt, table):
+            continue  # drawn from the vocabulary (Lester et al.): as large as its words are
+        bugs = {"large": "prompt-too-large"}
         bugs |= {"zero": "prompt-zero"} if number == 20 else {}  # later: not at every size
         properties.random_start(prompt, other, "prompt", bugs)
         same(kept, table, "embedding.weight after the module was made")
+
+
+def elsewhere(kata, table, ids):
+    """Whether grad mode and the default dtype, both other than usual, stay."""
+    embedding, kept = table_of(table), []
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            for starts in (None, ids):
+                kata.PromptTuning(embedding, len(ids), starts)(torch.tensor([ids]))
+                kept += [not torch.is_grad_enabled(), torch.get_default_dtype() == torch.float64]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return kept
+
+
+@part("init")
+def test_leaves_torch_as_it_was(stage, draw):
+    """Making and calling one leaves grad mode and the default dtype as they were."""
+    kept = stage(elsewhere, draw(V, D), [5, 1])
+    for there, what in zip(kept, 2 * ("grad mode, here off", "the default dtype, here float64")):
+        require(there, f"making or calling one changes {what}")
 
 
 def by_place(kata, table, ids):
@@ -352,11 +387,11 @@ def test_training_never_moves_the_table(stage, draw):
 def test_prompt_stands_before_the_embedded_tokens(stage, draw):
     """embeds is the prompt, the same for every row, and then the rows of the table, unchanged to
     the bit; without a mask and with one."""
-    table, prompt = draw(V, D, std=1e4), draw(P, D, std=1e4)
-    ids = draw.integers(0, V, 3, 5)
+    table, prompt = draw(300, D, std=1e4), draw(P, D, std=1e4)
+    ids = tokens(draw, 3, 5, 300)
+    ids[2, :2] = torch.tensor([299, 256])
     for mask in (padded(draw, 3, 5), None):
-        with blame("mask-required", "missing 1 required positional argument"):
-            got, _ = stage(run, table, prompt, ids, mask)
+        got, _ = stage(run, table, prompt, ids, mask)
         right_embeds(got, table, prompt, ids)
         same(got[:, P:].contiguous(), table[ids], "the embedded tokens behind the prompt")
         for row in got[:, :P]:
@@ -379,6 +414,8 @@ def test_mask_is_extended_by_ones(stage, draw):
     ids = draw.integers(0, V, 3, 5)
     masks = [padded(draw, 3, 5, dtype) for dtype in MASKS]
     masks += [0.25 * masks[2], masks[2] - 1, 3 * masks[0], 0 * masks[1], 0 * masks[0]]
+    masks += [masks[2].log(), 0.1 * masks[4], (2**24 + 1) * masks[0]]
+    masks += [torch.ones_like(masks[i]) for i in (0, 1, 2, 3)]  # all ones: its dtype all the same
     with blame("argument-renamed", "PromptTuning.forward() got an unexpected keyword"):
         got = stage(masked, draw(V, D), draw(P, D), ids, masks)
     for answer, mask in zip(got, masks):
@@ -441,15 +478,30 @@ def take(kata, module, step, new, batches, gs, graph):
     else:
         getattr(module, step)()
     with torch.no_grad():
-        silent = [pair(module(ids, mask)) for ids, mask in batches]
+        silent = [used(module, ids, mask) for ids, mask in batches]
         left_on = torch.is_grad_enabled()
-    plain = [pair(module(ids, mask)) for ids, mask in batches]
+    plain = [used(module, ids, mask) for ids, mask in batches]
+    if not graph:  # what is kept under inference_mode is of no use to one
+        with torch.inference_mode():
+            silent = [used(module, ids, mask) for ids, mask in batches] + silent
     graphs = [learn(module, *batch, g)[1:] for batch, g in zip(batches, gs) if graph]
-    with torch.no_grad():  # whatever keeps the last call's now has that of the next step's first
-        for batch in reversed(batches):
+    with torch.no_grad():
+        fresh = [used(module, ids.clone(), mask) for ids, mask in batches]
+        for batch in reversed(batches):  # what keeps the last call's has the next step's first
             module(*batch)
-    outputs = [(y.detach(), m) for y, m in silent + plain]
-    return outputs, graphs, left_on, module.embedding.weight.requires_grad
+    flags = module.embedding.weight.requires_grad, module.prompt.requires_grad == graph
+    return fresh + silent + plain, graphs, left_on, flags
+
+
+def used(module, ids, given):
+    """What came, of which the caller then changes the mask."""
+    y, mask = pair(module(ids, given))
+    if not isinstance(mask, torch.Tensor):
+        return y.detach(), mask
+    kept, own = mask.clone(), given is None or mask.data_ptr() != given.data_ptr()
+    if own and 0 not in mask.stride():  # else it cannot be written to
+        mask.zero_()
+    return y.detach(), kept
 
 
 @part("forward")
@@ -459,14 +511,15 @@ def test_follows_its_values(stage, draw):
     steps = ["train", "new values", "eval", "new values", "new ids", "train", "load_state_dict"]
     steps += ["new data", "eval", "load_state_dict", "new ids", "new values", "new data"]
     for graph in (True, False):
-        ids = [draw.integers(0, V, *shape) for shape in ((3, 5), (2, 7), (3, 5))]
-        batches = [(ids[0], padded(draw, 3, 5)), (ids[1], None), (ids[2], padded(draw, 3, 5) == 1)]
+        ids = [tokens(draw, *shape) for shape in ((3, 5), (2, 7), (3, 5), (3, 5))]
+        masks = padded(draw, 3, 5), None, padded(draw, 3, 5) == 1, None
+        batches = list(zip(ids, masks))
         gs = [draw(len(i), P + i.shape[1], D) for i in ids]
         first, later = (draw(V, D), draw(P, D)), [(draw(V, D), draw(P, D)) for _ in steps]
         with blame("prompt-cached", "backward through the graph a second time"):
             seen = stage(walk, *first, later, batches, gs, steps, graph)
         past, mode, told = [first], "train", []
-        for step, new, (outputs, _, left_on, thawed) in zip(steps, later, seen):
+        for step, new, (outputs, _, left_on, (thawed, same_flag)) in zip(steps, later, seen):
             if step in ("train", "eval"):
                 mode = step
             elif step == "new ids":
@@ -476,9 +529,12 @@ def test_follows_its_values(stage, draw):
             told.append(f"after {step} ({mode} mode)")
             require(not left_on, "a forward under no_grad() leaves grad mode on")
             require(not thawed, f"the embedding is no longer frozen {told[-1]}")
+            require(same_flag, f"a forward changes prompt.requires_grad {told[-1]}")
             for place, (y, m) in enumerate(outputs):
-                i, (_, mask) = ids[place % 3], batches[place % 3]
-                _follows(y, past, i, told[-1], mode)
+                i, (_, mask) = ids[place % 4], batches[place % 4]
+                # A table that was not loaded is no copy, nor are tokens kept for these very ids.
+                copied = place < 4 and step != "load_state_dict"
+                _follows(y, past, i, told[-1], mode, copied)
                 right_mask(m, mask, i, P, f"the mask {told[-1]}")
         for words, (_, graphs, *_) in zip(told, seen):
             for (own, of_table), g in zip(graphs, gs):
@@ -487,7 +543,7 @@ def test_follows_its_values(stage, draw):
                 require(of_table is None, f"the embedding table gets a gradient {words}")
 
 
-def _follows(y, past, ids, words, mode):
+def _follows(y, past, ids, words, mode, copied):
     what = f"embeds {words}"
     (table, prompt), *before = past
     if mode == "eval" and tuple(tensor(y, what).shape) == (*ids.shape, D):
@@ -496,8 +552,9 @@ def _follows(y, past, ids, words, mode):
     text = f"{what} has shape {tuple(tensor(y, what).shape)}, expected {tuple(want.shape)}"
     require(y.shape == want.shape, text)
     old = [oracle(table, stale, ids) for _, stale in before]
-    copied = [oracle(stale, prompt, ids) for stale, _ in before]
-    known = {"prompt-cached": _nearest(y, old), "table-copied": _nearest(y, copied)}
+    known = {"prompt-cached": _nearest(y, old)}
+    if copied:
+        known["table-copied"] = _nearest(y, [oracle(stale, prompt, ids) for stale, _ in before])
     near(y, want, what=what, unless=known if before else {})
 
 
@@ -533,7 +590,7 @@ def test_gradient_of_the_prompt(stage, draw):
     mask; the table gets none."""
     for rows, length, mode, size in PASSES:
         table, prompt = draw(V, D), draw(P, D)
-        ids, g = draw.integers(0, V, rows, length), draw(rows, P + length, D, std=size)
+        ids, g = tokens(draw, rows, length), draw(rows, P + length, D, std=size)
         mask = padded(draw, rows, length)
         y, got, of_table, twice = stage(gradients, table, prompt, ids, mask, g, mode)
         right_embeds(y, table, prompt, ids)
@@ -542,7 +599,7 @@ def test_gradient_of_the_prompt(stage, draw):
         require(got is not None, text, "prompt-gets-no-gradient")
         known = {"prompt-gets-no-gradient": 0 * want}
         if rows > 1:
-            known |= {"gradient-averaged": want / rows, "gradient-of-one-row": g[0, :P].double()}
+            known |= {"gradient-averaged": want / rows}
         near(got, want, what=f"the gradient of prompt ({mode} mode)", unless=known)
         near(twice, 2 * want, what="the gradient of prompt, added up over two passes,")
         require(of_table is None, "the embedding table gets a gradient", "embedding-trains")
@@ -596,7 +653,8 @@ def in_dtype(kata, table, prompt, ids, g, starts, later):
     rows = modules[1].prompt.detach().clone()
     set_(modules[0].embedding, weight=table)
     set_(modules[0], prompt=prompt)
-    return kinds, rows, *learn(modules[0], ids, None, g)[:2]
+    flags = modules[0].embedding.weight.requires_grad, modules[0].prompt.requires_grad
+    return kinds, rows, flags, *learn(modules[0], ids, None, g)[:2]
 
 
 @part("dtype")
@@ -607,7 +665,7 @@ def test_dtypes(stage, draw):
         for later in (False, True):
             table, prompt = draw(V, D).to(dtype) / 3, draw(P, D).to(dtype) / 3
             ids, g = draw.integers(0, V, 3, 5), draw(3, P + 5, D, dtype=dtype)
-            kinds, rows, y, own = stage(in_dtype, table, prompt, ids, g, (7, 2, 9, 2), later)
+            kinds, rows, flags, y, own = stage(in_dtype, table, prompt, ids, g, (7, 2, 9, 2), later)
             for kind in kinds:
                 text = f"prompt is {kind[6:]}, the embedding table {_name(dtype)}"
                 known = "float32-prompt" if kind == "torch.float32" else None
@@ -615,8 +673,9 @@ def test_dtypes(stage, draw):
             if not later:
                 want = table[[7, 2, 9, 2]]
                 near(rows, want, what="prompt with init_ids", dtype=dtype, rtol=0.0, atol=0.0)
+            require(tuple(flags) == (False, True), ".to() changes what trains")
             words = f"embeds of a {_name(dtype)} table"
-            require(y.dtype == dtype, f"{words} is {_name(y.dtype)}", "output-in-another-dtype")
+            require(y.dtype == dtype, f"{words} is {_name(y.dtype)}")
             right_embeds(y, table, prompt, ids, words, rtol=0.0, atol=0.0)
             require(own is not None, f"prompt gets no gradient in {_name(dtype)}")
             want = g[:, :P].double().sum(0)
@@ -651,9 +710,10 @@ def test_meta_device(stage):
 
 
 def near_meta(got, what, shape, dtype):
-    right = isinstance(got, torch.Tensor) and got.device.type == "meta" and got.shape == shape
-    text = f"{what} is {described(got)}, expected {_name(dtype)} of shape {shape} on meta"
-    require(right and got.dtype == dtype, text)
+    place = tensor(got, what).device.type
+    require(place == "meta", f"{what} is on {place}, expected meta")
+    text = f"{what} is {described(got)}, expected {_name(dtype)} of shape {shape}"
+    require(got.shape == shape and got.dtype == dtype, text)
 
 
 # errors
@@ -670,22 +730,23 @@ def test_num_tokens_below_one(stage):
 
 
 def of_ids(kata, number, ids):
-    kata.PromptTuning(nn.Embedding(11, 6), number, ids)
+    kata.PromptTuning(nn.Embedding(11, 6), num_tokens=number, init_ids=ids)
 
 
 @part("errors")
 def test_ids_of_another_number(stage):
     """Another number of init_ids than num_tokens raises ValueError naming either."""
     names = "num_tokens", "init_ids"
-    for number, ids in ((4, (7, 2, 9)), (3, [7, 2, 9, 2]), (2, [3]), (1, (3, 3)), (3, []), (1, ())):
+    cases = ((4, (7, 2, 9)), (3, [7, 2, 9, 2]), (2, [3]), (1, (3, 3)), (3, []), (1, ()), (0, []))
+    for number, ids in cases:
         outcome = stage.attempt(of_ids, number, ids)
         what = f"num_tokens={number} with init_ids={ids}"
-        bug = "ids-unchecked" if ids else "empty-ids-as-none"
+        bug = "ids-unchecked" if ids else "empty-ids-as-none" if number else None
         rejects(outcome, "ValueError", names, what=what, bug=bug)
 
 
-def after_error(kata, table, number, ids):
-    embedding = table_of(table)
+def after_error(kata, table, number, ids, trains):
+    embedding = table_of(table).requires_grad_(trains)
     try:
         kata.PromptTuning(embedding, number, ids)
     except Exception:
@@ -698,10 +759,12 @@ def test_errors_leave_the_embedding(stage, draw):
     """After a ValueError the embedding is as it was."""
     for number, ids in ((0, None), (-1, None), (3, [7, 2]), (2, [7, 2, 9])):
         table = draw(V, D)
-        trains, kept = stage(after_error, table, number, ids)
+        trains, kept = stage(after_error, table, number, ids, True)
         text = f"the embedding was frozen before the error was raised (num_tokens={number})"
         require(trains is not False, text, "frozen-before-check")
         same(kept, table, "embedding.weight after the error")
+        trains, _ = stage(after_error, table, number, ids, False)
+        require(not trains, "after the error an embedding that was frozen trains")
 
 
 # gpu

@@ -1,5 +1,5 @@
 # wrong: causal by default
-# bug: causal-by-default
+# bug: -
 
 import math
 

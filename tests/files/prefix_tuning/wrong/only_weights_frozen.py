@@ -1,5 +1,5 @@
 # wrong: the biases train
-# bug: biases-train
+# bug: -
 
 import math
 

@@ -1,5 +1,5 @@
 # wrong: the queries are scaled, and torch scales again
-# bug: scale-not-rooted
+# bug: -
 
 import math
 

@@ -1,5 +1,5 @@
 # wrong: only the first row teaches the prompt
-# bug: gradient-of-one-row
+# bug: -
 
 import torch
 import torch.nn as nn

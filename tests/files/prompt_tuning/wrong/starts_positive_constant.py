@@ -1,5 +1,5 @@
 # wrong: every vector starts as the mean of the table
-# bug: prompt-rows-alike
+# bug: -
 
 import torch
 import torch.nn as nn

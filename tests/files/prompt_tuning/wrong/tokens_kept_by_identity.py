@@ -1,5 +1,5 @@
 # wrong: the embedded tokens of the same input_ids are kept
-# bug: table-copied
+# bug: -
 
 import torch
 import torch.nn as nn
