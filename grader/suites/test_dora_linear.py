@@ -138,6 +138,13 @@ def at_start(case):
     return replace(case, values=(W, b, rows(W)[:, 0], A, 0 * B))
 
 
+def zeros(case):
+    """It with magnitudes of zero, all or some, and with a lora_B of zero."""
+    W, b, m, A, B = case.values
+    some = (0 * m, A, B), (m * (torch.arange(len(m)) % 2), A, B), (m, A, 0 * B)
+    return [replace(case, values=(W, b, *one)) for one in some]
+
+
 def wide(case):
     """Whether each mistake shows on it."""
     return min(case.values[0].shape) > 1
@@ -272,10 +279,7 @@ def test_gives_the_direction_its_magnitude(stage, draw):
     case = DORA.case(draw, 3, 4)
     for mode, y in zip(MODES, stage(wrapped.in_each_mode, *case.call)):
         wrapped.computes(y, case, mode=mode)
-    zeros = replace(case, values=(*case.values[:2], case.values[2] * 0, *case.values[3:]))
-    some = case.values[2] * (torch.arange(OUT) % 2)
-    zeros = zeros, replace(case, values=(*case.values[:2], some, *case.values[3:]))
-    wrapped.all_right(stage, zeros, named=lambda case: False)
+    wrapped.all_right(stage, zeros(case), named=lambda case: False)
 
 
 @part("forward")
@@ -291,15 +295,20 @@ def test_any_alpha(stage, draw):
 
 
 @part("forward")
-def test_small_weights(stage, draw):
-    """Nothing is added to the norm but, at most, 1e-12: small weights have a direction too."""
+def test_small_and_large_weights(stage, draw):
+    """Nothing is added to the norm but, at most, 1e-12: small weights have a direction too, and
+    large ones."""
     case = DORA.case(draw, 5, bias=False)
     W, _, m, A, B = case.values
-    small = replace(case, values=(W * 1e-3, None, m, A, B * 1e-3))
-    (y,) = stage(wrapped.outputs, *small.call, ("train",))
-    eps = small.lazily(y, tuple(map(padded, (1e-3, 1e-4, 1e-5, 1e-6))))
-    what = "the output of a layer with small weights"
-    near(y, small.output(), what=what, unless={"norm-with-eps": eps})
+    for size in (1e-3, 1e-4):
+        small = replace(case, values=(W * size, None, m, A, B * size))
+        (y,) = stage(wrapped.outputs, *small.call, ("train",))
+        eps = small.lazily(y, tuple(map(padded, (1e-3, 1e-4, 1e-5, 1e-6))))
+        what = "the output of a layer with small weights"
+        near(y, small.output(), what=what, unless={"norm-with-eps": eps})
+    large = replace(case, values=(W * 1e4, None, m * 1e4, A, B * 1e4))
+    (y,) = stage(wrapped.outputs, *large.call, ("train",))
+    near(y, large.output(), what="the output of a layer with large weights")
 
 
 def padded(eps):
@@ -310,12 +319,16 @@ def padded(eps):
 @part("forward")
 def test_input_unchanged(stage, draw):
     """The input is not changed in place."""
-    wrapped.inputs_unchanged(stage, [DORA.case(draw, *lead) for lead in ((5,), ())])
+    cases = [DORA.case(draw, *lead) for lead in ((5,), ())]
+    wrapped.inputs_unchanged(stage, [*cases, DORA.case(draw, 5, out=IN, into=IN)])
 
 
 def walked(stage, draw, mode, *lead):
-    """A layer in this mode of which magnitude, factors and base change, in place and in `.data`."""
+    """A layer in this mode of which magnitude, factors and base change, in place and in `.data`;
+    its bias is zero at first."""
     first, second, third, fourth = (DORA.case(draw, *lead) for _ in range(4))
+    W, b, *learned = first.values
+    first = replace(first, values=(W, 0 * b, *learned))
     steps = wrapped.changes(
         first,
         mode,
@@ -369,7 +382,8 @@ SHAPES = (  # out, in, rank, leading shape
 def of_all_shapes(draw):
     """Layers of these shapes; one without a bias."""
     cases = [DORA.case(draw, *lead, out=o, into=i, rank=r) for o, i, r, lead in SHAPES]
-    return [*cases, DORA.case(draw, 2, 3, bias=False)]
+    negative = DORA.case(draw, 2, 3, options={"alpha": -ALPHA})
+    return [*cases, negative, DORA.case(draw, 2, 3, bias=False)]
 
 
 @part("gradient")
@@ -413,7 +427,8 @@ def test_to_linear_computes_the_same(stage, draw):
     """to_linear() is an nn.Linear that computes the same; it has a bias if the base has one."""
     sizes = ((IN, IN), (OUT, IN), (IN, OUT), (1, IN), (OUT, 1), (1, 1))
     words = [{"out": out, "into": into} for out, into in sizes]
-    plain.computes_the_same(stage, draw, DORA, TO_LINEAR, words, SHARED)
+    also = zeros(DORA.case(draw, 5))
+    plain.computes_the_same(stage, draw, DORA, TO_LINEAR, words, SHARED, also)
 
 
 @part("merge")
