@@ -201,10 +201,10 @@ def computes_the_same(stage, draw, kind, plain, sizes, itself=None, also=()):
     zero = replace(first, values=(weight, 0 * bias, *learned))
     cases = [(case, mode) for case in (zero, *also) for mode in MODES]
     for case, got in _plainly(stage, cases, plain, itself):
-        _is_plain(got, case, plain)
+        _is_plain(got, case, plain, named=False)
 
 
-def _is_plain(got, case, plain):
+def _is_plain(got, case, plain, named=True):
     what, (weight, bias) = f"{plain.method}()", plain.of(case)
     names, wanted = got["state"], ["weight"] if bias is None else ["bias", "weight"]
     bug = plain.dropped if names == ["weight"] else None
@@ -216,7 +216,7 @@ def _is_plain(got, case, plain):
     drawn = bias is not None and not torch.equal(got["bias"], got["other bias"])
     bug = plain.dropped if drawn else None
     # A single scale or bias may be such that a mistake does not show.
-    known = plain.known(case, got["y"]) if out > 1 and into > 1 else {}
+    known = plain.known(case, got["y"]) if named and out > 1 and into > 1 else {}
     agrees(got["y"], case.output(), known, f"the output of {what}", bug=bug, rtol=2e-4)
     near(got["other y"], case.output(), what=f"the output of {what} under no_grad", rtol=2e-4)
     near(got["weight"], weight, what=f"the weight of {what}")
@@ -268,7 +268,7 @@ def shares_nothing(stage, cases, plain, itself=None, shared=None, cached=None):
         near(got["later"], got["y"].double(), what=what)
 
 
-def of_the_moment(stage, case, plain, steps, kept):
+def of_the_moment(stage, case, plain, steps, kept=None):
     """Each call of the method gives another layer with the values of that moment; kept: the
     mistake that it has earlier ones."""
     told = [(step.verb, step.detail) for step in steps]
@@ -276,7 +276,7 @@ def of_the_moment(stage, case, plain, steps, kept):
         before = case
         seen = stage(moments, case.layer, plain.method, case.x, mode, told)
         for y, step in zip(seen, steps, strict=True):
-            known = {kept: before.output} if before is not step.now else {}
+            known = {kept: before.output} if kept and before is not step.now else {}
             what = f"the output of {plain.method}() after {step.words}"
             agrees(y, step.now.output(), known, what, rtol=2e-4)
             before = step.now
