@@ -85,7 +85,6 @@ SLIPS = {bug: through(adapted, scale=scale) for bug, scale in SCALES.items()} | 
     "norm-of-whole-matrix": through(lambda W, m, V: m * V / V.norm()),
     "bias-scaled": through(adapted, lambda b, ratio: b * ratio),
     "bias-dropped": through(adapted, lambda b, ratio: 0 * b),
-    "bias-twice": through(adapted, lambda b, ratio: 2 * b),
 }
 DORA = Kind(
     name="DoRALinear",
@@ -119,7 +118,14 @@ TO_LINEAR = Plain(
         "to-linear-scales-bias": parts(adapted, lambda b, ratio: b * ratio),
     },
     "to-linear-drops-bias",
-    unnamed=("not-linear", "needs-no-grad", "assigns-tensor", "needs-bias", "cannot-train"),
+    unnamed=(
+        "not-linear",
+        "adds-bias",
+        "needs-no-grad",
+        "assigns-tensor",
+        "needs-bias",
+        "cannot-train",
+    ),
 )
 
 
@@ -183,7 +189,7 @@ def test_any_layer_size(stage, draw):
 @part("init")
 def test_base_is_the_layer_passed_in(stage, draw):
     """`base` is the very layer passed in, its values untouched."""
-    wrapped.keeps_base(stage, DORA.case(draw, 1))
+    wrapped.keeps_base(stage, DORA.case(draw, 1), "base-changed")
 
 
 @part("init")
@@ -346,7 +352,7 @@ def test_follows_its_parameters(stage, draw):
     under no_grad."""
     for mode in MODES:
         steps = walked(stage, draw, mode, 5)
-        wrapped.outputs_follow(steps, mode, kept_values)
+        wrapped.outputs_follow(steps, mode, kept_values, "merges-in-place")
 
 
 # gradient
