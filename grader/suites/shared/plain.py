@@ -32,7 +32,8 @@ class Plain:
     mistake of several forms has several), called with a case's values and its options by name.
 
     prefix: with it begin the names of the mistakes that any such method may make; dropped: the
-    mistake that there is no bias, or another one than should be.
+    mistake that there is no bias, or another one than should be; unnamed: ends of names that are
+    not used.
     """
 
     method: str
@@ -40,6 +41,10 @@ class Plain:
     parts: Parts
     slips: Mapping[str, Parts | tuple[Parts, ...]]
     dropped: str
+    unnamed: tuple[str, ...] = ()
+
+    def bug(self, end):
+        return None if end in self.unnamed else f"{self.prefix}-{end}"
 
     def of(self, case, parts=None):
         """Weight and bias, float64."""
@@ -73,6 +78,7 @@ def all_of(kata, layer, x, mode, method, names):
     learned = [need(layer, name) for name in names]
     for p in learned:
         p.grad = torch.ones_like(p)
+    learned[0].requires_grad_(mode == "train")
     objects = [*layer.modules(), *layer.parameters()]
     before = standing(layer, x)
     one = getattr(layer, method)()
@@ -99,7 +105,8 @@ def all_of(kata, layer, x, mode, method, names):
         "after": standing(layer, x),
         "same": all(a is b for a, b in zip(objects, [*layer.modules(), *layer.parameters()])),
         "grads": all(p.grad is not None and bool((p.grad == 1).all()) for p in learned),
-        "shares": in_common(one, held),
+        "shares": in_common(one, held) or in_common(other, held),
+        "trainable": not any(p.is_inference() for p in one.parameters()),
         "ties": in_common(one, list(other.parameters())),
     }
     with torch.no_grad():
@@ -168,49 +175,56 @@ def both_train(kata, layer, method, names, x, g):
 def _plainly(stage, cases, plain, itself=None):
     """What the method gives of each of some cases with a mode, and what it leaves."""
     told = [(case.layer, case.x, mode) for case, mode in cases]
-    leaf = blame(f"{plain.prefix}-needs-no-grad", "leaf Variable")
-    assigned = blame(f"{plain.prefix}-assigns-tensor", "cannot assign")
+    leaf = blame(plain.bug("needs-no-grad"), "leaf Variable")
+    assigned = blame(plain.bug("assigns-tensor"), "cannot assign")
     with leaf, assigned:
         seen = stage(plainly, told, plain.method, cases[0][0].kind.learned)
     for got, (case, _) in zip(seen, cases, strict=True):
         text = f"{plain.method}() returns or holds the layer that was there"
         require(not got["ours"], text, itself)
         text = f"{plain.method}() should return an nn.Linear, not a {got['kind']}"
-        require(got["linear"], text, f"{plain.prefix}-not-linear")
+        require(got["linear"], text, plain.bug("not-linear"))
         yield case, got
 
 
-def computes_the_same(stage, draw, kind, plain, sizes, itself=None):
+def computes_the_same(stage, draw, kind, plain, sizes, itself=None, also=()):
     """The method gives a plain nn.Linear that computes the same; it has a bias if the base has
-    one. itself: the mistake that it gives the layer, or what is in it."""
+    one. itself: the mistake that it gives the layer, or what is in it; also: further cases."""
     first = kind.case(draw, 5)
     computes(stage(outputs, *first.call, ("train",))[0], first)
     for bias, modes in ((True, MODES), (False, ("eval",))):
         cases = [(kind.case(draw, 5, bias=bias, **one), mode) for one in sizes for mode in modes]
-        with blame(None if bias else f"{plain.prefix}-needs-bias", "NoneType"):
+        with blame(None if bias else plain.bug("needs-bias"), "NoneType"):
             for case, got in _plainly(stage, cases, plain, itself):
                 _is_plain(got, case, plain)
+    weight, bias, *learned = first.values
+    zero = replace(first, values=(weight, 0 * bias, *learned))
+    cases = [(case, mode) for case in (zero, *also) for mode in MODES]
+    for case, got in _plainly(stage, cases, plain, itself):
+        _is_plain(got, case, plain, named=False)
 
 
-def _is_plain(got, case, plain):
+def _is_plain(got, case, plain, named=True):
     what, (weight, bias) = f"{plain.method}()", plain.of(case)
     names, wanted = got["state"], ["weight"] if bias is None else ["bias", "weight"]
     bug = plain.dropped if names == ["weight"] else None
     if names == ["bias", "weight"] and "base.bias" not in got["before"][0]:
-        bug = f"{plain.prefix}-adds-bias"
+        bug = plain.bug("adds-bias")
     require(names == wanted, f"{what} holds {', '.join(names)}, expected {', '.join(wanted)}", bug)
     out, into = weight.shape
     # The bias that a new nn.Linear draws is another one at each call.
     drawn = bias is not None and not torch.equal(got["bias"], got["other bias"])
     bug = plain.dropped if drawn else None
     # A single scale or bias may be such that a mistake does not show.
-    known = plain.known(case, got["y"]) if out > 1 and into > 1 else {}
+    known = plain.known(case, got["y"]) if named and out > 1 and into > 1 else {}
     agrees(got["y"], case.output(), known, f"the output of {what}", bug=bug, rtol=2e-4)
     near(got["other y"], case.output(), what=f"the output of {what} under no_grad", rtol=2e-4)
     near(got["weight"], weight, what=f"the weight of {what}")
     if bias is not None:
         near(got["bias"], bias, what=f"the bias of {what}", bug=bug)
     require(got["leaf"], f"the parameters of {what} carry a gradient graph")
+    text = f"the parameters of {what} cannot be trained: they were made in inference mode"
+    require(got["trainable"], text, plain.bug("cannot-train"))
     text = f"in_features, out_features of {what} are {got['sizes']}, expected {(into, out)}"
     require(tuple(got["sizes"]) == (into, out), text)
 
@@ -228,7 +242,8 @@ def leaves_the_layer(stage, cases, plain, changed, thawed=None, itself=None):
             same(state[name], value, f"`{name}` {after}", changed(name))
         require(got["same"], f"modules or parameters of the layer are other objects {after}")
         more = sorted(set(trains) - set(trained))
-        require(not more, f"{', '.join(more)} trains {after}", thawed)
+        bug = None if set(more) & set(case.kind.learned) else thawed
+        require(not more, f"{', '.join(more)} trains {after}", bug)
         for name in set(trained) - set(trains):
             require(False, f"{name} no longer trains {after}", changed(name))
         bug = changed("") if like(y, case.output()) else None
@@ -253,7 +268,7 @@ def shares_nothing(stage, cases, plain, itself=None, shared=None, cached=None):
         near(got["later"], got["y"].double(), what=what)
 
 
-def of_the_moment(stage, case, plain, steps, kept):
+def of_the_moment(stage, case, plain, steps, kept=None):
     """Each call of the method gives another layer with the values of that moment; kept: the
     mistake that it has earlier ones."""
     told = [(step.verb, step.detail) for step in steps]
@@ -261,7 +276,7 @@ def of_the_moment(stage, case, plain, steps, kept):
         before = case
         seen = stage(moments, case.layer, plain.method, case.x, mode, told)
         for y, step in zip(seen, steps, strict=True):
-            known = {kept: before.output} if before is not step.now else {}
+            known = {kept: before.output} if kept and before is not step.now else {}
             what = f"the output of {plain.method}() after {step.words}"
             agrees(y, step.now.output(), known, what, rtol=2e-4)
             before = step.now
@@ -272,7 +287,7 @@ def each_trains(stage, case, plain):
     itself."""
     list(_plainly(stage, [(case, "train")], plain))
     told = (case.layer, plain.method, case.kind.learned, case.x, case.g)
-    with blame(f"{plain.prefix}-cannot-train", "inference", "Inference"):
+    with blame(plain.bug("cannot-train"), "inference", "Inference"):
         got = stage(both_train, *told)
     g, x, (weight, bias) = case.g.double(), case.x.double(), plain.of(case)
     grads = g @ weight, g.T @ x, g.sum(0)
@@ -307,15 +322,17 @@ def after_loading(stage, draw, kind, plain):
 
 
 def given(kata, layer, method, x):
-    one = getattr(made(kata, *layer), method)()
+    layer = made(kata, *layer)
+    one = getattr(layer, method)()
     alike = one.weight.dtype == x.dtype
-    return one.weight, one.bias, one(x) if alike else None
+    shares = in_common(one, [*layer.parameters(), *layer.buffers()])
+    return one.weight, one.bias, shares, one(x) if alike else None
 
 
 def in_dtype(stage, case, plain, coarse, other=None, **tolerance):
     """What the method gives has the dtype of the base. coarse, other: the mistakes that it is
     float32, or right to no better precision, and that it has another dtype."""
-    *got, y = stage(given, case.layer, plain.method, case.x)
+    *got, shares, y = stage(given, case.layer, plain.method, case.x)
     for name, value, want in zip(("weight", "bias"), got, plain.of(case), strict=True):
         what = f"the {name} of {plain.method}()"
         if want is None:
@@ -324,6 +341,8 @@ def in_dtype(stage, case, plain, coarse, other=None, **tolerance):
         single = tensor(value, what).dtype == torch.float32
         exact(value, want, what, case, coarse if single else other, coarse, **tolerance)
     exact(y, case.output(), f"the output of {plain.method}()", case, **tolerance)
+    text = f"{' and '.join(shares)} of {plain.method}() shares storage with the layer"
+    require(not shares, text)
 
 
 def given_on_meta(kata, name, sizes, words, method):

@@ -259,6 +259,15 @@ def outputs_of_all(kata, cases):
     return [outputs(kata, *case) for case in cases]
 
 
+def silent_outputs_of_all(kata, cases):
+    """The same under no_grad, and the input as it then is."""
+    seen = []
+    for layer, x, more, calls in cases:
+        own = x.clone()
+        seen.append((outputs(kata, layer, own, more, calls, graph=False), own))
+    return seen
+
+
 def strided(kata, layer, x, as_views):
     layer = made(kata, *layer)
     seen = []
@@ -284,14 +293,15 @@ def attributes(kata, layer, names):
 
 
 def gradient(kata, layer, x, more, g, names, calls, follows, trains):
-    """The gradients to x and to the named parameters, after calls of the layer's methods."""
+    """The gradients to x and to the named parameters, after calls of the layer's methods. trains:
+    whether these train, or the name of the one that does."""
     layer = made(kata, *layer)
     for call in calls:
         getattr(layer, call)()
     learned = [found(layer, name) for name in names]
-    for p in learned:
-        if not trains:
-            p.requires_grad_(False)
+    still = [p for name, p in zip(names, learned) if trains not in (True, name)]
+    for p in still:
+        p.requires_grad_(False)
     inside = x.clone().requires_grad_(follows)
     y = run(layer, inside, more)
     if y.requires_grad:
@@ -302,6 +312,7 @@ def gradient(kata, layer, x, more, g, names, calls, follows, trains):
         "kept": inside,
         "learned": [p.grad for p in learned],
         "trains": all(p.requires_grad for p in learned),
+        "thawed": any(p.requires_grad for p in still),
     }
 
 
@@ -386,7 +397,12 @@ def two_calls(kata, layer, x, more, x2, more2, g, names):
     total = (y * g).sum() + (y2 * g).sum()
     if total.requires_grad:
         total.backward()
-    return [x.grad, x2.grad], [found(layer, name).grad for name in names]
+    learned = [found(layer, name) for name in names]
+    grads = [None if p.grad is None else p.grad.clone() for p in learned]
+    y = run(layer, x.detach(), more)
+    if y.requires_grad:
+        (y * g).sum().backward()
+    return [x.grad, x2.grad], grads, [p.grad for p in learned]
 
 
 def wrapping(kata, name, weight, bias, learned, words):
@@ -440,6 +456,17 @@ def after_backward(kata, layer, values, x, more, calls):
     }
 
 
+def half_frozen(kata, name, weight, bias, learned, words):
+    """What of a base trains inside a layer, if its weight, or its bias, arrived frozen."""
+    seen = []
+    for part in ("weight", "bias"):
+        base = linear(weight, bias)
+        getattr(base, part).requires_grad_(False)
+        base = base_of(getattr(kata, name)(base, **words))
+        seen.append([own for own in ("weight", "bias") if getattr(base, own).requires_grad])
+    return seen
+
+
 def learning(layer, names, returned):
     """How the learned parameters of a layer are held, and what else trains."""
     learned = [found(layer, name) for name in names]
@@ -458,9 +485,9 @@ def kept_inputs(kata, layer, x, more, ways):
     seen = []
     for mode, graph in ways:
         own, others = x.clone(), [v.clone() for v in more]
-        held = made(kata, *layer)
-        getattr(held, mode)()
         with torch.set_grad_enabled(graph):
+            held = made(kata, *layer)
+            getattr(held, mode)()
             held(own, *others)
             kept = torch.is_grad_enabled() == graph
         seen.append((own, others, kept))
@@ -511,9 +538,14 @@ def kinds_of(kata, layer, names):
     return [(str(t.dtype)[6:], t.device.type, bool((t != 0).any())) for t in made_of]
 
 
-def moved(kata, layer, x, g, names, to):
-    """Output and gradients of a layer after .to(), under no_grad first."""
-    layer, x, g = made(kata, *layer).to(to), x.to(to).requires_grad_(), g.to(to)
+def moved(kata, layer, x, g, names, steps, within):
+    """Output and gradients of a layer after each .to(), its own or that of a module around it;
+    under no_grad first."""
+    layer, x, g = made(kata, *layer), x.to(steps[-1]).requires_grad_(), g.to(steps[-1])
+    mover = nn.Sequential(layer) if within else layer
+    for to in steps:
+        mover = mover.to(to)
+    layer = mover[0] if within else mover
     with torch.no_grad():
         silent = layer(x)
     y = layer(x)
@@ -555,15 +587,22 @@ def bad_base(which):
 
 def after_error(kata, name, weight, words):
     """A base after it was refused: a Conv1d, or, where a weight is given, a linear. Whether it
-    still trains, whether it has the parameters it had, and what these hold."""
-    base = nn.Conv1d(6, 6, 1) if weight is None else linear(weight, weight[:, 0])
-    kept = base.weight, base.bias
-    try:
-        getattr(kata, name)(base, **words)
-    except (TypeError, ValueError) as error:
-        del error
-    there = base._parameters.get("weight") is kept[0] and base._parameters.get("bias") is kept[1]
-    return all(p.requires_grad for p in kept), there, list(kept)
+    still trains, whether it has the parameters and the modes it had (and one that was frozen still
+    is), and what these hold."""
+    there = []
+    for trains in (False, True):
+        base = nn.Conv1d(6, 6, 1) if weight is None else linear(weight, weight[:, 0])
+        kept = base.requires_grad_(trains).weight, base.bias
+        try:
+            getattr(kata, name)(base, **words)
+        except (TypeError, ValueError) as error:
+            del error
+        there += [
+            base._parameters.get("weight") is kept[0],
+            base._parameters.get("bias") is kept[1],
+        ]
+        there += [base.training, trains or not any(p.requires_grad for p in kept)]
+    return all(p.requires_grad for p in kept), all(there), list(kept)
 
 
 def around_heir(kata, name, weight, bias, learned, words, x, plain):
@@ -637,14 +676,18 @@ def shapes(stage, case, bug="factor-transposed"):
 
 
 def all_right(stage, cases, named=lambda case: True, also=None):
-    """The outputs of several layers are right, in both modes; named: where known mistakes show."""
-    seen = stage(outputs_of_all, [(*case.call, MODES) for case in cases])
-    for got, case in zip(seen, cases, strict=True):
-        for mode, y in zip(MODES, got, strict=True):
+    """The outputs of several layers are right, in both modes, also under no_grad, where the input
+    stays as it was; named: where known mistakes show."""
+    told = [(*case.call, MODES) for case in cases]
+    seen = stage(outputs_of_all, told)
+    silent = stage(silent_outputs_of_all, told)
+    for got, (quiet, kept), case in zip(seen, silent, cases, strict=True):
+        for mode, y in zip(MODES * 2, (*got, *quiet), strict=True):
             out, into = case.values[0].shape
             what = f"the output in {mode} mode of a layer {into} -> {out} for {shown(case)}"
             known = case.mistakes(y, mode, also) if named(case) else {}
             agrees(y, case.output(), known, what, dtype=case.dtype)
+        same(kept, case.x, "an input under no_grad", "changes-input-in-place")
 
 
 # init
@@ -712,16 +755,21 @@ def base_frozen(stage, case, calls=(), tracked=None, thawed=None):
         require(not got["at_once"], "the base is not yet frozen when the layer has been made")
         for name in got["grads"]:
             fail(f"base.{name} receives a gradient{none}")
+    for part, trains in zip(("weight", "bias"), stage(half_frozen, *case.fresh), strict=True):
+        text = f"base.{' and base.'.join(trains)} trains where the {part} arrived frozen"
+        require(not trains, text)
 
 
 def only_learned_train(stage, case, unregistered=None, frozen=None):
     """The learned parameters are registered and train, and no other one does; train() and eval()
     return the layer."""
-    got = _after_backward(stage, case)
-    learned_train(case.kind, got, unregistered, frozen)
-    others = [n for n in got["extra"] if n not in got["base"]]
-    require(not others, f"another parameter trains: {', '.join(others)}", "extra-trainable")
-    require(not got["base"], f"a parameter of the base trains: {', '.join(got['base'])}")
+    bare = replace(case, values=(case.values[0], None, *case.values[2:]))
+    for one in (bare, case):
+        got = _after_backward(stage, one)
+        learned_train(case.kind, got, unregistered, frozen)
+        others = [n for n in got["extra"] if n not in got["base"]]
+        require(not others, f"another parameter trains: {', '.join(others)}", "extra-trainable")
+        require(not got["base"], f"a parameter of the base trains: {', '.join(got['base'])}")
     return got
 
 
@@ -762,7 +810,8 @@ def inputs_unchanged(stage, cases, names=("x",)):
     bugs = {"x": "changes-input-in-place", "adapter_ids": "changes-ids-in-place"}
     for case in cases:
         for own, others, kept in stage(kept_inputs, *case.call, ways):
-            require(kept, "forward leaves grad mode on that was off, or off that was on")
+            text = "making the layer or its forward leaves grad mode on that was off, or off"
+            require(kept, f"{text} that was on")
             for name, got, was in zip(names, (own, *others), (case.x, *case.more), strict=True):
                 same(got, was, "the input" if name == "x" else name, bugs[name])
 
@@ -912,7 +961,12 @@ def learned_gradients(stage, cases, none, in_eval=None):
     train, still = ("train",), ("eval",)
     ways = ((train, True, True), (still, True, True), (train, False, True))
     kind = cases[0].kind
-    for case, (calls, follows, _), got in seen_gradients(stage, cases, ways):
+    if len(kind.learned) > 1:
+        ways = *ways, *((train, True, name) for name in kind.learned)
+    for case, (calls, follows, trains), got in seen_gradients(stage, cases, ways):
+        if trains is not True:
+            _trains_alone(case, trains, got)
+            continue
         silent = "eval" in calls and like(got["y"], case.output(_slip(kind, kind.off[0])))
         where = f"({_mode(calls)}, {shown(case)})"
         flows = got["trains"] and (got["x"] is not None or not follows)
@@ -923,6 +977,16 @@ def learned_gradients(stage, cases, none, in_eval=None):
             require(value is not None, text, kind.off[1] if silent else bug)
             known = in_gradients(case, place, kind.bends)
             agrees(value, want, known, f"the gradient of {name} {where}")
+
+
+def _trains_alone(case, name, got):
+    """The gradient of one learned parameter where the others have been frozen."""
+    place, alone = 1 + case.kind.learned.index(name), "where it trains alone"
+    require(not got["thawed"], "A forward makes parameters train that were frozen")
+    value = got["learned"][place - 1]
+    require(value is not None, f"{name} gets no gradient {alone}")
+    known = in_gradients(case, place, case.kind.bends)
+    agrees(value, case.gradients()[place], known, f"the gradient of {name} {alone}")
 
 
 def _slip(kind, bug):
@@ -964,10 +1028,11 @@ def all_gradients(stage, cases, **tolerance):
 
 
 def gradients_add_up(stage, case, other):
-    """A layer that is called twice before the backward pass gets the sum of both gradients."""
+    """A layer that is called twice before the backward pass gets the sum of both gradients; those
+    of a second pass are added to what is there."""
     other = replace(case, x=other.x, more=other.more)
     names = case.kind.learned
-    to_x, got = stage(two_calls, *case.call, other.x, other.more, case.g, names)
+    to_x, got, later = stage(two_calls, *case.call, other.x, other.more, case.g, names)
     first, second = case.gradients(), other.gradients()
     for value, want in zip(to_x, (first[0], second[0]), strict=True):
         require(value is not None, "no gradient reaches the input of two calls")
@@ -976,6 +1041,9 @@ def gradients_add_up(stage, case, other):
         text = f"{name} gets no gradient from two calls, where the base was frozen beforehand"
         require(value is not None, text)
         near(value, one + two, what=f"the gradient of {name} after two calls")
+    for name, value, one, two in zip(names, later, first[1:], second[1:], strict=True):
+        what = f"the gradient of {name} after two backward passes"
+        near(value, 2 * one + two, what=what)
 
 
 # state
@@ -1006,13 +1074,16 @@ def state_round_trip(stage, draw, kind, also=None, lead=(5,)):
 
 
 def learned_are(stage, case, bug="float32-factors"):
-    """The learned parameters have the dtype of the base."""
+    """The learned parameters have the dtype of the base; the first one and lora_A do not start at
+    zero."""
     want = str(case.values[0].dtype)[6:]
     got = stage(kinds_of, case.fresh, case.kind.learned)
     for name, (kind, _, _) in zip(case.kind.learned, got, strict=True):
         text = f"{name} is {kind}, the base is {want}"
         require(kind == want, text, bug if kind == "float32" else None)
-    require(got[0][2], f"{case.kind.learned[0]} starts at zero in {want}")
+    for place, (name, (_, _, filled)) in enumerate(zip(case.kind.learned, got, strict=True)):
+        if place == 0 or name == "lora_A":
+            require(filled, f"{name} starts at zero in {want}")
 
 
 def in_dtype(
@@ -1041,11 +1112,17 @@ def exact(got, want, what, case, other=None, coarse=None, known=None, **toleranc
 
 
 def after_move(stage, case, to, **tolerance):
-    """A layer made in float32 on the CPU works after .to() another dtype or device."""
-    *outputs, grads = stage(moved, *case.call[:2], case.g, case.kind.learned, to)
-    for y in outputs:
-        near(y, case.output(), what=f"the output after .to({to})", **tolerance)
-    right_gradients(grads, case, f"after .to({to})", **tolerance)
+    """A layer made in float32 on the CPU works after .to() another dtype or device, also of a
+    module around it; to: may be several, one after the other."""
+    steps = list(to) if isinstance(to, tuple) else [to]
+    how = "".join(f".to({step})" for step in steps)
+    for within in (False, True):
+        told = (*case.call[:2], case.g, case.kind.learned, steps, within)
+        *outputs, grads = stage(moved, *told)
+        after = f"after {how}" + " of a module around it" * within
+        for y in outputs:
+            near(y, case.output(), what=f"the output {after}", **tolerance)
+        right_gradients(grads, case, after, **tolerance)
 
 
 def meta_device(stage, case, bugs, held=()):
@@ -1084,7 +1161,7 @@ def rank_checked(stage, case, froze):
         rejects(outcome, "ValueError", "rank", what=f"rank={rank}", bug="rank-unchecked")
         trains, there, values = stage(after_error, name, W, told)
         require(trains, "the base was frozen before ValueError was raised", froze)
-        require(there, "the base has other parameters after the ValueError")
+        require(there, "the base has other parameters or modes after the ValueError")
         for value, was in zip(values, (W, W[:, 0].contiguous())):
             same(value, was, "what the base holds after the ValueError")
 
@@ -1099,7 +1176,7 @@ def base_checked(stage, case, froze):
         rejects(outcome, "TypeError", "base", what=what, bug="base-type-unchecked")
     trains, there, _ = stage(after_error, name, None, words)
     require(trains, "the base was frozen before TypeError was raised", froze)
-    require(there, "the base has other parameters after the TypeError")
+    require(there, "the base has other parameters or modes after the TypeError")
     for which in ("Tensor", "NoneType"):
         outcome = stage.attempt(tried, name, which, words)
         rejects(outcome, "TypeError", "base", what=f"a base of type {which}")

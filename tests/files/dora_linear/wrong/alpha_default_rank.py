@@ -1,5 +1,5 @@
 # wrong: alpha is 2 * rank unless given
-# bug: default-differs
+# bug: -
 import math
 
 import torch

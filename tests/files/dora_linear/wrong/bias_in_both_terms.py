@@ -1,5 +1,5 @@
 # wrong: base(x) plus the rest of the adapted layer, which adds the bias again
-# bug: bias-twice
+# bug: -
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: in eval mode the base alone
-# bug: eval-disables-adapter
+# bug: adapter-ignored
 import math
 
 import torch

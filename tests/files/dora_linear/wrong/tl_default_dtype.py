@@ -1,5 +1,5 @@
 # wrong: to_linear() is float32
-# bug: to-linear-float32
+# bug: -
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: to_linear() gives the same layer until training goes on
-# bug: to-linear-kept
+# bug: -
 import math
 
 import torch

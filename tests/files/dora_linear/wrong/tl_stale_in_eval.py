@@ -1,5 +1,5 @@
 # wrong: in eval mode to_linear() gives the weight of its first call
-# bug: to-linear-kept
+# bug: -
 import math
 
 import torch

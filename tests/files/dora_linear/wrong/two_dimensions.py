@@ -1,5 +1,5 @@
 # wrong: x is multiplied as a matrix
-# bug: leading-dims-lost
+# bug: -
 import math
 
 import torch

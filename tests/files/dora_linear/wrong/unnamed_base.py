@@ -1,5 +1,5 @@
 # wrong: the base is kept in a tuple
-# bug: base-not-in-state
+# bug: -
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: the base's bias is in the branch too
-# bug: bias-twice
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

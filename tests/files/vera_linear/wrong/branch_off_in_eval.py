@@ -1,5 +1,5 @@
 # wrong: in eval mode the base alone
-# bug: eval-disables-branch
+# bug: branch-missing
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: vera_b is (out_features, 1)
-# bug: vector-two-dimensional
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

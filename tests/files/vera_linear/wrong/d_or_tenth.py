@@ -1,5 +1,5 @@
 # wrong: a d_initial of 0 is taken for none given
-# bug: d-initial-ignored
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: vera_d starts at zero too
-# bug: d-starts-at-zero
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: in eval mode the update is made once
-# bug: shared-copied
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the pair has other names
-# bug: argument-renamed
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

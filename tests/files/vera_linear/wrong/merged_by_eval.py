@@ -1,5 +1,5 @@
 # wrong: eval() adds the update to the base
-# bug: merges-in-place
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the product of the pair with vera_d is kept while vera_d stays
-# bug: shared-copied
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: x is multiplied as a matrix
-# bug: leading-dims-lost
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: two layers around one base share vera_b
-# bug: vectors-shared
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

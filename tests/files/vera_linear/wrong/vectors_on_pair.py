@@ -1,5 +1,5 @@
 # wrong: the vectors are kept with the pair
-# bug: vectors-shared
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

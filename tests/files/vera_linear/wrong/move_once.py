@@ -1,0 +1,35 @@
+# wrong: shared tensors moved by the first cast only
+# bug: shared-left-behind
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class VeRALinear(nn.Module):
+    def __init__(
+        self,
+        base: nn.Linear,
+        shared_A: torch.Tensor,
+        shared_B: torch.Tensor,
+        d_initial: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if shared_A.ndim != 2 or shared_A.shape[1] != base.in_features:
+            raise ValueError(f"shared_A must be (r, {base.in_features}), not {tuple(shared_A.shape)}")
+        r = len(shared_A)
+        if shared_B.shape != (base.out_features, r):
+            raise ValueError(f"shared_B must be ({base.out_features}, {r}), not {tuple(shared_B.shape)}")
+        self.base = base.requires_grad_(False)
+        self.A, self.moved = [shared_A.detach(), shared_B.detach()], False
+        self.vera_d = nn.Parameter(base.weight.new_full((r,), d_initial))
+        self.vera_b = nn.Parameter(base.weight.new_zeros(base.out_features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        low = F.linear(x, self.A[0]) * self.vera_d
+        return self.base(x) + F.linear(low, self.A[1]) * self.vera_b
+
+    def _apply(self, fn, *a, **k):
+        super()._apply(fn, *a, **k)
+        if not self.moved and self.A[0].dtype != self.vera_d.dtype:
+            self.A, self.moved = [fn(t) for t in self.A], True
+        return self
