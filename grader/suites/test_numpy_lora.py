@@ -62,9 +62,6 @@ class Case:
         return {
             "scale-missing": 1.0,
             "scale-is-alpha": alpha,
-            "scale-inverted": r / alpha,
-            "scale-floored": alpha // r,
-            "scale-one-over-r": 1 / r,
             "scale-by-root-r": alpha / math.sqrt(r),
             "scale-twice": s * s,
         }
@@ -130,7 +127,7 @@ def mistake(case, got):
     """The one known mistake whose gradients these are, or None."""
     if any(not isinstance(value, Tensor) for value in got) or not case.scale:
         return None
-    (dA, dB, dx), s, n, width = case.gradients(), case.scale, len(case.x), case.g.shape[1]
+    (dA, dB, dx), s, n = case.gradients(), case.scale, len(case.x)
     g, z, x = (v.mean(0) for v in (case.g, case.x @ case.A.T, case.x))
     means = s * torch.outer(g @ case.B, x), s * torch.outer(g, z)
     forms = [
@@ -139,21 +136,16 @@ def mistake(case, got):
         ("mean-missing", (dA, dB * n, dx)),
         ("mean-twice", (dA / n, dB / n, dx)),
         ("mean-twice", (dA / n, dB / n, dx / n)),
-        ("mean-over-features", (dA * n / width, dB * n / width, dx)),
-        ("mean-over-features", (dA / width, dB / width, dx)),
         ("product-of-means", (*means, dx)),
         ("grad-x-averaged", (dA, dB, dx / n)),
         ("scale-missing-in-backward", (dA / s, dB / s, dx / s)),
         ("scale-missing-in-dA", (dA / s, dB, dx)),
         ("scale-missing-in-dB", (dA, dB / s, dx)),
-        ("scale-missing-in-grad-z", (dA / s, dB, dx / s)),
         ("scale-missing-in-grad-x", (dA, dB, dx / s)),
         ("scale-twice-in-backward", (dA * s, dB * s, dx * s)),
         ("scale-twice-in-backward", (dA * s, dB, dx)),
         ("scale-twice-in-backward", (dA, dB * s, dx)),
         ("scale-twice-in-backward", (dA * s, dB, dx * s)),
-        ("gradients-negated", (-dA, -dB, -dx)),
-        ("gradients-negated", (-dA, -dB, dx)),
         ("gradients-transposed", (dA.T, dB.T, dx)),
         ("gradients-transposed", (dA.T, dB, dx)),
         ("gradients-transposed", (dA, dB.T, dx)),
@@ -204,9 +196,8 @@ def test_a_is_gaussian_and_b_zero(stage, draw):
     """A: (r, d_in) is Gaussian of standard deviation init_scale, 0.01 by default, with a generator
     and without, at any size; B: (d_out, r) is zero; both are float64."""
     seed = draw.integers(0, 10**6, 1).item()
-    with blame("legacy-random-calls", "Generator' object has no attribute"):
-        given = [(None, 3.0), (seed, 0.05), (None, 0.01)]
-        starts = [stage(start, seed, *([scale] * (scale != 0.01))) for seed, scale in given]
+    given = [(None, 3.0), (seed, 0.05), (None, 0.01)]
+    starts = [stage(start, seed, *([scale] * (scale != 0.01))) for seed, scale in given]
     (first, _), (second, _), _ = starts
     for (A, B), (_, scale) in zip(starts, given):
         _shaped("A", A, (R, D_IN))
@@ -231,7 +222,7 @@ def _shaped(name, got, shape):
     bug = "factors-transposed" if got.shape == shape[::-1] else None
     require(got.shape == shape, f"{name} has shape {tuple(got.shape)}, expected {shape}", bug)
     kind = str(got.dtype).removeprefix("torch.")
-    require(got.dtype == F64, f"{name} is {kind}, expected float64", "float32-factors")
+    require(got.dtype == F64, f"{name} is {kind}, expected float64")
 
 
 def _gaussian(A, scale, ignored):
@@ -241,10 +232,8 @@ def _gaussian(A, scale, ignored):
     peak = float(((A - mean) ** 4).mean()) / std**4  # 3 for a Gaussian, 1.8 where it is uniform
     bug = "uniform-not-gaussian" if abs(peak - 1.8) < 0.2 else None
     require(abs(peak - 3) < 0.5, f"A is not Gaussian (kurtosis {peak:.2f}, expected 3)", bug)
-    variance = abs(std / math.sqrt(scale) - 1) < 0.05
-    bug = "init-scale-as-variance" if variance else ignored
     text = f"A has standard deviation {std:.4g}, expected init_scale, {scale}"
-    require(abs(std / scale - 1) < 0.06, text, bug)
+    require(abs(std / scale - 1) < 0.06, text, ignored)
     require(abs(mean) < 7 * scale / math.sqrt(n), f"A has mean {mean:.2g}, expected 0")
 
 
@@ -287,14 +276,13 @@ def test_the_generator_decides_on_a(stage, draw):
     """A generator in the same state gives the same A, one that was used another; without a
     generator every A is new, in every run."""
     seed = draw.integers(0, 10**6, 1).item()
-    with blame("legacy-random-calls", "Generator' object has no attribute"):
-        got = stage(draws, seed, seed + 1)
+    got = stage(draws, seed, seed + 1)
     again = torch.equal(got["seed"], got["again"])
     require(again, "Two generators of the same seed give different A", "rng-ignored")
     other = torch.equal(got["seed"], got["other"])
     require(not other, "Generators of different seeds give the same A", "rng-ignored")
     moved = not torch.equal(*got["moving"])
-    require(moved, "One generator gives the same A twice", "rng-does-not-move-on")
+    require(moved, "One generator gives the same A twice")
     used = torch.equal(got["seed"], got["used"])
     require(not used, "A generator that was used before gives the A of a new one")
     fresh = not torch.equal(*got["fresh"])
@@ -323,18 +311,13 @@ def beside(kata, one, other):
 @part("init")
 def test_instances_share_nothing(stage, draw):
     """Two instances that take turns have factors and gradients of their own."""
-    bug, one, other = "shared-between-instances", case(draw), case(draw)
-    alone = [stage(steps, *c.given[:3], [(c.x, c.g)], 0.3) for c in (one, other)]
+    one, other = case(draw), case(draw)
     both, factors = stage(beside, one.given, other.given)
-    for c, ((right,), *_), delta, after in zip((one, other), alone, both, factors):
-        # What two do that one alone does not is the other's doing.
-        sound = all(close(a, b, 1e-9, 1e-9) for a, b in zip(right, c.stepped(0.3)))
-        single = stage(output, *c.given[:4])
-        fine = isinstance(single, Tensor) and close(single, c.delta(), 1e-9, 1e-9)
-        equals(delta, c.delta(), "delta of one of two instances", bug=bug if fine else None)
+    for c, delta, after in zip((one, other), both, factors):
+        equals(delta, c.delta(), "delta of one of two instances that take turns")
         for name, got, want in zip("AB", after, c.stepped(0.3)):
-            what = f"{name} of one of two instances after its step"
-            equals(got, want, what, bug=bug if fine and sound else None)
+            what = f"{name} of one of two instances that take turns, after its step"
+            equals(got, want, what)
 
 
 # shape
@@ -422,15 +405,10 @@ def test_scaled_low_rank_update(stage, draw):
 @part("forward")
 def test_alpha(stage, draw):
     """alpha is r where none is given; it may be 0, whole or not, of any sign and size."""
-    for alpha in (None, 0, 0.0, 4.4, 0.4, 1, 5, -2.5, 4096):  # int(4.4) / 3 is no 4.4 // 3
+    for alpha in (None, 0, 0.0, 0.4, 1, 5, -2.5, 4096):
         batch = case(draw, alpha=alpha)
         known = {"alpha-zero-is-none": batch.delta(1.0)} if alpha == 0 else {}
-        if alpha is None:
-            known = {"alpha-defaults-to-one": batch.delta(1 / batch.rank)}
-        elif alpha != 0:
-            known = {"scale-floored": batch.delta(alpha // batch.rank)}
-        with blame("alpha-none-fails" if alpha is None else None, "NoneType"):
-            got, grads = stage(both_ways, *batch.given)
+        got, grads = stage(both_ways, *batch.given)
         equals(got, batch.delta(), f"delta at alpha={alpha}", unless=known)
         graded(batch, grads, f" at alpha={alpha}")
 
@@ -493,11 +471,9 @@ def kept(kata, A, B, alpha, x, g):
 def test_changes_nothing_else(stage, draw):
     """x and grad_output are not changed in place, and A and B change in update() only."""
     batch = case(draw)
-    calls = zip(("forward", "backward"), stage(kept, *batch.given))
-    for call, factors in calls:
+    for call, factors in zip(("forward", "backward"), stage(kept, *batch.given)):
         for name, got, want in zip("AB", factors, (batch.A, batch.B)):
-            bug = "backward-updates" if call == "backward" else None
-            equals(got, want, f"{name} after {call}()", bug=bug)
+            equals(got, want, f"{name} after {call}()")
 
 
 # gradient
@@ -604,7 +580,7 @@ def test_gradients_are_replaced(stage, draw):
     graded(first, seen[0])
     before, after = first.gradients(), second.gradients()
     for name, got, old, new in zip(("dA", "dB"), seen[1], before, after):
-        known = {"gradients-add-up": old + new, "first-gradients-kept": old}
+        known = {"gradients-add-up": old + new}
         equals(got, new, f"{name} after a second backward()", unless=known)
     for each, got in zip(cases[2:], seen[2:]):
         for name, value, want in zip(("dA", "dB", "the gradient of x"), got, each.gradients()):
@@ -631,13 +607,11 @@ def test_update(stage, draw):
     late_A = Case(batch.A, two, batch.x, batch.g).gradients()[0]
     late_B = Case(one, batch.B, batch.x, batch.g).gradients()[1]
     late = "update-one-after-the-other"
-    known = {"update-climbs": -lr, "lr-ignored": 1.0, "factor-not-updated": 0.0}
     for name, got, want, start, slope, later in (
         ("A", A, one, batch.A, dA, late_A),
         ("B", B, two, batch.B, dB, late_B),
     ):
-        unless = {bug: start - size * slope for bug, size in known.items()}
-        unless[late] = start - lr * later
+        unless = {"update-climbs": start + lr * slope, late: start - lr * later}
         equals(got, want, f"{name} after update({lr})", unless=unless)
     before = [(batch.A, two), (one, batch.B), (batch.A, batch.B)]
     old = [Case(*factors, batch.x, batch.g) for factors in before]
