@@ -285,7 +285,7 @@ def test_many_epochs(stage, draw):
         isinstance(v, Tensor) and close(v, w, 1e-9, 1e-9)
         for v, w in zip(got, start.moved(first, 6 * LR))
     )
-    same = isinstance(losses, list) and len(losses) == 6 and len(set(losses)) == 1
+    same = isinstance(losses, list) and len(losses) == 6 and len({*losses, None}) == 2
     for name, value, want in zip(("lora.A", "lora.B", "head.W", "head.b"), got, end.learned):
         bug = "forward-once" if old or same else None
         equals(value, want, f"{name} after 6 epochs", bug=bug)
