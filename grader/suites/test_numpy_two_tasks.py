@@ -11,7 +11,7 @@ from grader.exam.kit import need
 from grader.suites.shared.arrays import F64, array, equals, numpy_only, sent, written
 
 LR = 0.1
-LOSS = {"rtol": 0, "atol": 2e-6}  # a logarithm may be kept from 0 in its own way
+LOSS = {"rtol": 0, "atol": 5e-6}  # a logarithm may be kept from 0 in its own way
 LAYERS = ("W1", "b1", "W2", "b2")
 
 
@@ -304,10 +304,18 @@ def judged(start, epochs, lr, losses, got, what, loose=False):
 @part("gradient")
 def test_any_scale_and_rate(stage, draw):
     """alpha may be 0 or negative, and lr any number: every epoch is one step and has its loss."""
-    for alpha, lr, n in ((0.0, LR, 3), (-4.5, LR, 3), (4.5, 0.0, 3), (4.5, -0.2, 3), (4.5, 2.5, 1)):
+    for alpha, lr, n in (
+        (0.0, LR, 3),
+        (-4.5, LR, 3),
+        (4.5, 0.0, 3),
+        (4.5, -0.02, 3),
+        (4.5, 2.5, 1),
+    ):
         start = case(draw, alpha=alpha)
         ((losses, got),) = stage(training, start.network, start.task, start.X, start.y, (n,), lr)
-        judged(start, n, lr, losses, got, f" after {n} epochs at alpha={alpha}, lr={lr}")
+        listed(losses, n)  # no more: where training climbs, a logarithm kept from 0 shows
+        what = f" after {n} epochs at alpha={alpha}, lr={lr}"
+        trained(start.trained(n, lr)[1], got, None, what)
 
 
 @part("gradient")
