@@ -88,6 +88,13 @@ def _imports(text) -> Iterator[tuple[str, int]]:
                 args=[ast.Constant(value=str(name)), *_],
             ):
                 yield name, node.lineno
+            case ast.Call(
+                func=ast.Attribute(
+                    value=ast.Attribute(value=ast.Name(id="sys"), attr="modules"), attr="get"
+                ),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name, node.lineno
             case ast.Subscript(
                 value=ast.Attribute(value=ast.Name(id="sys"), attr="modules"),
                 slice=ast.Constant(value=str(name)),

@@ -1,5 +1,5 @@
 # wrong: B is a default argument, one array for all instances of a size
-# bug: shared-between-instances
+# bug: -
 
 import numpy as np
 

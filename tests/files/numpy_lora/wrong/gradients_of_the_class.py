@@ -1,5 +1,5 @@
 # wrong: dA and dB are kept in the class
-# bug: shared-between-instances
+# bug: -
 
 import numpy as np
 

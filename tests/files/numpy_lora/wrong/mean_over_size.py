@@ -1,5 +1,5 @@
 # wrong: the sums are divided by the number of entries
-# bug: mean-over-features
+# bug: -
 
 import numpy as np
 

@@ -1,5 +1,5 @@
 # wrong: a generator is asked for randn
-# bug: legacy-random-calls
+# bug: -
 
 import numpy as np
 

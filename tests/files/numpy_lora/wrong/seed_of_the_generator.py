@@ -1,5 +1,5 @@
 # wrong: A is drawn from a new generator with the seed of the one given
-# bug: rng-does-not-move-on
+# bug: -
 
 import numpy as np
 

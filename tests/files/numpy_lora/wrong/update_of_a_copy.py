@@ -1,5 +1,5 @@
 # wrong: update() makes a new A and keeps it to itself
-# bug: factor-not-updated
+# bug: -
 
 import numpy as np
 

@@ -1,5 +1,5 @@
 # wrong: a whole alpha is divided without a rest
-# bug: scale-floored
+# bug: -
 
 import numpy as np
 

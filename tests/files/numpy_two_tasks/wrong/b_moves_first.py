@@ -1,5 +1,5 @@
 # wrong: B is updated before A's gradient
-# bug: b-updated-first
+# bug: -
 
 from dataclasses import dataclass, replace
 

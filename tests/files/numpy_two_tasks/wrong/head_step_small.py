@@ -1,5 +1,5 @@
 # wrong: the head's gradients are divided by N once more
-# bug: head-mean-twice
+# bug: -
 
 from dataclasses import dataclass, replace
 

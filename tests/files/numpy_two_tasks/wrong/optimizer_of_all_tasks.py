@@ -1,5 +1,5 @@
 # wrong: a list of adapters outlives the call, and all are updated
-# bug: tasks-disturb-each-other
+# bug: -
 
 from dataclasses import dataclass, replace
 

@@ -1,5 +1,5 @@
 # wrong: the learning rate is divided by N
-# bug: mean-twice
+# bug: -
 
 from dataclasses import dataclass, replace
 
