@@ -386,6 +386,16 @@ class LoadFailureRemembered(Cache):
 
 
 @known("failure-remembered")
+class ExceptionRemembered(LoadFailureRemembered):
+    def load(self, name, failure):
+        super().load(name, "")
+        if failure:
+            if failure not in INTERRUPTS:
+                self.failed.add(name)
+            raise End("load")
+
+
+@known("failure-remembered")
 class SizeRemembered(Cache):
     def clear(self):
         super().clear()
