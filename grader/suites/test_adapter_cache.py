@@ -7,12 +7,13 @@ from functools import partial
 import torch
 
 from grader.exam.checks import Raised, blame, counted, described, fail, part, rejects, require
-from grader.exam.kit import need
+from grader.exam.kit import need, nn
 from grader.suites.shared import sequences
-from grader.suites.shared.caches import MISTAKES, Cache
+from grader.suites.shared.caches import INTERRUPTS, MISTAKES, Cache
 
 # Adapters and calls are written as `caches` says.
-FAILURES = ("", "OSError", "RuntimeError", "MemoryError", "KeyError")
+BLOCK_ENDS = ("OSError", "RuntimeError", "KeyError", "ValueError", "MemoryError", *INTERRUPTS)
+FAILURES = ("OSError", "RuntimeError", "MemoryError", "KeyError", "TimeoutError", *INTERRUPTS[:2])
 
 
 # On the stage
@@ -20,9 +21,10 @@ FAILURES = ("", "OSError", "RuntimeError", "MemoryError", "KeyError")
 
 def played(kata, adapters, budget, sequences):
     """What is there after each call, of each sequence on a cache of its own."""
-    errors = {"OSError": OSError, "RuntimeError": RuntimeError, "MemoryError": MemoryError}
-    errors |= {"KeyError": KeyError, "KeyboardInterrupt": KeyboardInterrupt}
-    seen = []
+    errors = [OSError, RuntimeError, KeyError, ValueError, MemoryError, TimeoutError]
+    errors += [KeyboardInterrupt, SystemExit, GeneratorExit]
+    errors = {kind.__name__: kind for kind in errors}
+    seen, outside = [], []
     for calls in sequences:
         loads, given, using, now = [], {}, {}, {}
 
@@ -57,11 +59,13 @@ def played(kata, adapters, budget, sequences):
                     manager = using.pop(token)
                     end = left(manager, now["error"] if verb == "raise" else None)
             except BaseException as error:
-                if isinstance(error, (NotImplementedError, SystemExit)):
+                stops = isinstance(error, (NotImplementedError, SystemExit))
+                if stops and error is not now["error"]:
                     raise
                 text, kinds = str(error), type(error).__mro__
                 end = next(k.__name__ for k in kinds if k.__module__ == "builtins")
                 end = "load" if error is now["error"] else end
+            outside.append(got)  # it lives on where it is evicted
             if end == "ok" and verb in ("get", "enter"):
                 end = "ok" if any(alike(got, one) for one in given.get(name, [])) else "others"
             used = cache.used_bytes
@@ -79,20 +83,35 @@ def left(manager, error):
             raise error
     except BaseException:
         try:
-            passed = not type(manager).__exit__(manager, type(error), error, error.__traceback__)
-        except type(error) as again:
-            passed = again is error
-        return "ok" if passed else "swallowed"
+            stopped = type(manager).__exit__(manager, type(error), error, error.__traceback__)
+        except BaseException as again:
+            if isinstance(again, NotImplementedError):
+                raise
+            return "ok" if again is error else "replaced"
+        return "swallowed" if stopped else "ok"
     type(manager).__exit__(manager, None, None, None)
     return "ok"
 
 
 def alike(got, tensors):
-    """Whether these are the tensors that load gave, in whichever dict."""
-    if not hasattr(got, "keys") or list(got.keys()) != list(tensors):
+    """Whether these are the tensors that load gave, in whichever dict and order."""
+
+    def told(t):
+        return t.data_ptr(), t.shape, t.stride(), t.dtype, t.requires_grad
+
+    if not isinstance(got, dict) or set(got) != set(tensors):
         return False
     pairs = [(got[key], tensors[key]) for key in tensors]
-    return all(a is b or (a.data_ptr(), a.shape) == (b.data_ptr(), b.shape) for a, b in pairs)
+    return all(a is b or told(a) == told(b) for a, b in pairs)
+
+
+def plainly(kata, *given, of):
+    """What a probe sees. A MemoryError that the cache raises is no lack of memory."""
+    try:
+        return of(kata, *given)
+    except MemoryError as error:
+        kind = type("MemoryError", (Exception,), {"__module__": "builtins"})
+        raise kind(str(error)).with_traceback(error.__traceback__) from None
 
 
 # Drawing and telling
@@ -105,11 +124,11 @@ def drawn(rng, names, length, *, enter=0.0, raising=0.0, failing=0.0):
     for token in range(length):
         if live and rng.random() < min(0.6, 0.18 * len(live)):
             out = live.pop(rng.randrange(len(live)))
-            kind = rng.choice(("OSError", "RuntimeError", "KeyError", "KeyboardInterrupt"))
+            kind = rng.choice(BLOCK_ENDS)
             raises = rng.random() < raising
             calls.append(("raise" if raises else "leave", *out, kind if raises else ""))
             continue
-        failure = rng.choice(FAILURES[1:]) if rng.random() < failing else ""
+        failure = rng.choice(FAILURES) if rng.random() < failing else ""
         verb = "enter" if rng.random() < enter else "get"
         again = verb == "enter" and live and rng.random() < 0.35
         name = rng.choice(live)[0] if again else rng.choice(names)
@@ -178,6 +197,7 @@ ENDS = {
     "load": "the exception that load raised",
     "refused": "an exception of the cache",
     "swallowed": "no exception, though the block raised",
+    "replaced": "another exception than the one that the block raised",
 }
 
 
@@ -207,7 +227,7 @@ def coarse(trace, fields):
     """Without what other checks look at: which exception the cache raised, and loads."""
     seen = []
     for call in trace:
-        end = call["end"] if call["end"] in ("ok", "load", "others", "swallowed") else "refused"
+        end = call["end"] if call["end"] in (*ENDS, "others") else "refused"
         kept = {**call, "end": end, "kind": call["end"]}
         seen.append({field: kept[field] for field in (*fields, "kind", "text") if field in kept})
     return seen
@@ -247,7 +267,7 @@ def holds(stage, rng, adapters, budget, *profiles, among=None, fields=STATE):
         [
             Seen(kind(adapters, budget), fields)
             for kind in MISTAKES
-            if among is None or kind.bug in among
+            if (kind.bug in among if among else kind.bug not in SIZES)
         ],
         partial(tidy, right),
         partial(told, right),
@@ -258,17 +278,15 @@ GETS = {"length": 24}
 PINS = {"length": 30, "enter": 0.55}
 BLOCKS = {"length": 30, "enter": 0.6, "raising": 0.7}
 FAILS = {"length": 40, "enter": 0.5, "raising": 0.2, "failing": 0.35}
-SIZES = (
-    *("elements-counted", "one-size-of-element", "first-dtype-for-all"),
-    *("shared-counted-once", "storage-counted"),
-)
+TIGHT = {"length": 40, "enter": 0.7, "failing": 0.2}
+SIZES = ("elements-counted", "one-size-of-element", "shared-counted-once")
 LOADS = ("loads-twice", "loads-on-hits", "failure-remembered")
 
 
-def sized(rng, sizes, dtype=torch.int8):
+def sized(rng, sizes, names="abcdefgh", dtype=torch.int8):
     """Adapters a, b, c, … of so many bytes, in two tensors each."""
     adapters = {}
-    for name, size in zip("abcdefgh", rng.sample(sizes, len(sizes))):
+    for name, size in zip(names, rng.sample(sizes, len(sizes))):
         first = rng.randint(1, size - 1) if size > 1 else 1
         parts = [("q.lora_A", first, dtype, "")]
         parts += [("q.lora_B", size - first, dtype, "")] if size > 1 else []
@@ -286,7 +304,7 @@ def source(draw):
 def fresh(kata, keywords):
     loads = []
 
-    def load(name):
+    def load(name, /):
         loads.append(name)
         return {"lora_A": torch.ones(3)}
 
@@ -310,62 +328,90 @@ def fresh(kata, keywords):
 def test_starts_empty(stage):
     """A new cache holds nothing and has loaded nothing. resident is a list, used_bytes an int."""
     for keywords in (False, True):
-        seen = stage(fresh, keywords)
+        seen = stage(plainly, keywords, of=fresh)
         for number, (kind, resident, used_kind, used, loads) in enumerate(seen):
             when = f"after {number} calls of get" if number else "of a new cache"
             text = f"resident {when} should be a list of names; it is a {kind}"
             require(kind == "list", text, "resident-is-no-list")
             text = f"used_bytes {when} should be an int; it is a {used_kind}"
-            require(used_kind == "int", text, "used-bytes-is-no-int")
+            require(used_kind == "int", text)
             if not number:
                 text = f"resident of a new cache is {resident}, expected []"
-                require(resident == [], text, "shared-between-caches")
+                require(resident == [], text, "shared-between-caches" if keywords else None)
                 require(used == 0, f"used_bytes of a new cache is {used}, expected 0")
                 require(loads == [], f"making a cache has loaded {loads}")
 
 
-def two_caches(kata, both):
-    def load(name):
-        return {"lora_A": torch.zeros(4, dtype=torch.int8)}
+def two_caches(kata, used):
+    """resident and used_bytes of two caches, of which these are used, in turn."""
 
-    first, second = kata.AdapterCache(8, load), kata.AdapterCache(4, load)
-    with first.use("a"):
-        if both:
-            second.get("a")
-            second.get("c")
-        first.get("b")
-    return first.resident, first.used_bytes, second.resident, second.used_bytes
+    def load(sizes):
+        return lambda name: {"lora_A": torch.zeros(sizes[name], dtype=torch.int8)}
+
+    caches = (
+        kata.AdapterCache(8, load({"a": 4, "b": 4})),
+        kata.AdapterCache(4, load({"a": 2, "c": 3})),
+    )
+    inside = caches[0].use("a") if 0 in used else None
+    if inside:
+        inside.__enter__()
+    for at, name in (1, "a"), (1, "c"), (0, "b"):
+        if at in used:
+            caches[at].get(name)
+    if inside:
+        inside.__exit__(None, None, None)
+    return [(list(cache.resident), cache.used_bytes) for cache in caches]
 
 
 @part("init")
 def test_caches_are_independent(stage):
     """Two caches share nothing."""
-    stage(two_caches, False)
+    want = [(["a", "b"], 8), (["c"], 3)]
+    for at in (0, 1):
+        seen = stage(plainly, (at,), of=two_caches)[at]
+        text = f"resident and used_bytes of a cache used alone are {seen}, expected {want[at]}"
+        require(seen == want[at], text)
     with blame("shared-between-caches"):
-        seen = stage(two_caches, True)
-    seen, want = (sorted(seen[0]), *seen[1:]), (["a", "b"], 8, ["c"], 4)
+        seen = stage(plainly, (0, 1), of=two_caches)
     text = f"resident and used_bytes of two caches used in turn are {seen}, expected {want}"
-    mixed = "c" in seen[0] or "a" in seen[2]
-    require(seen == want, text, "shared-between-caches" if mixed else None)
+    require(seen == want, text, "shared-between-caches")
 
 
 # state
 
 
-def in_a_block(kata, way):
+def in_a_block(kata, way, odd):
     given = []
 
     def load(name):
-        given.append({"q.lora_A": torch.ones(2, 3), "q.lora_B": torch.zeros(3, 2)})
-        return given[-1]
+        tensors = {"q.lora_A": torch.ones(2, 3), "q.lora_B": torch.zeros(3, 2)}
+        if odd:
+            tensors = {
+                "q.lora_A": torch.ones(2, 3, requires_grad=True),
+                "gate": torch.ones(6, 9)[::2, 1:3],
+            }
+            tensors["turned"] = nn.Parameter(torch.zeros(4, 2).T)
+            tensors["turned"].grad = torch.ones(2, 4)
+            tensors["same"] = torch.ones(3, 1).expand(3, 4)
+        given.append(tensors)
+        return tensors
 
-    cache = kata.AdapterCache(100, load)
+    cache = kata.AdapterCache(400, load)
     if way == "get":
         got = [cache.get("red"), cache.get("red")]
     else:
         with cache.use("red") as first, cache.use("red") as second:
             got = [first, second]
-    return [any(alike(one, tensors) for tensors in given) for one in got], got
+    right = [any(alike(one, tensors) for tensors in given) for one in got]
+    left = odd and all(
+        t.requires_grad == (k in ("q.lora_A", "turned")) for k, t in given[0].items()
+    )
+    return (
+        right,
+        [dict(one) if isinstance(one, dict) else one for one in got],
+        left,
+        cache.used_bytes,
+    )
 
 
 @part("state")
@@ -374,12 +420,19 @@ def test_gives_the_tensors(stage):
     for way in ("get", "use"):
         words = "context manager protocol", "__enter__"
         with blame("use-is-no-context-manager" if way == "use" else None, *words):
-            same, got = stage(in_a_block, way)
+            same, got, _, _ = stage(plainly, way, False, of=in_a_block)
         for right, value in zip(same, got):
             text = f"{way} gives {described(value)}, not the tensors that load gave"
             copied = isinstance(value, dict) and set(value) == {"q.lora_A", "q.lora_B"}
             bug = "use-yields-nothing" if way == "use" and value in (None, "red") else None
             require(right, text, "tensors-copied" if copied else bug)
+        same, got, flags, used = stage(plainly, way, True, of=in_a_block)
+        text = f"{way} gives {described(got[0])}, not the tensors that load gave"
+        require(all(same), f"{text}, which need not be contiguous and may require gradients")
+        require(flags, "requires_grad of the tensors that load gave has been changed")
+        shapes = "(2, 3), (3, 2), (2, 4) and (3, 4), some not contiguous"
+        text = f"used_bytes is {used}, expected 128, of float32 tensors {shapes}"
+        require(used == 128, text)
 
 
 @part("state")
@@ -389,6 +442,8 @@ def test_least_recently_used_goes_first(stage, draw):
     rng = source(draw)
     adapters = sized(rng, [rng.randint(1, 7), 2, 3, 5, rng.randint(6, 9), 4, 12])
     holds(stage, rng, adapters, 12, GETS)
+    many = sized(rng, [1] * 11 + [2] * 3, [*"abcdefghij", "A", "a ", " a", "a/b.1"])
+    holds(stage, rng, many, 12, GETS, {**PINS, "length": 40})
 
 
 @part("state")
@@ -417,7 +472,7 @@ def test_failed_calls_leave_nothing(stage, draw):
     holds(stage, rng, adapters, 13, PINS, BLOCKS, FAILS)
 
 
-def unentered(kata):
+def unentered(kata, called):
     loads = []
 
     def load(name):
@@ -427,7 +482,7 @@ def unentered(kata):
     cache = kata.AdapterCache(6, load)
     for name in "abc":
         cache.get(name)
-    early = [cache.use("a"), cache.use("d")]
+    early = [cache.use("a"), cache.use("d")] if called else []
     seen = [list(cache.resident), list(loads)]
     for name in "be":  # evicts a
         cache.get(name)
@@ -439,7 +494,13 @@ def unentered(kata):
 @part("state")
 def test_use_acts_when_entered(stage):
     """Calling use() does nothing until its block is entered: no load, no use, no pin."""
-    before, loads, after = stage(unentered)
+    seen = stage(plainly, False, of=unentered)
+    want = [["a", "b", "c"], ["a", "b", "c"], ["c", "b", "e"]]
+    text = (
+        f"resident is {seen[0]} after get a, b, c, and {seen[2]} after get b and e where three fit"
+    )
+    require(seen == want, f"{text}, expected {want[0]} and {want[2]}")
+    before, loads, after = stage(plainly, True, of=unentered)
     bug = "use-acts-when-called"
     require("d" not in loads, f"calling use('d') without entering loads: {loads}", bug)
     text = f"resident is {before} after get a, b, c and use('a') not entered"
@@ -464,6 +525,8 @@ def released(kata):
         cache.get(name)
         with cache.use(name):
             pass
+    for name in "cd":
+        cache.get(name)
     gc.collect()
     return list(cache.resident), [name for name, tensor in alive if tensor() is not None]
 
@@ -471,10 +534,37 @@ def released(kata):
 @part("state")
 def test_evicted_tensors_are_released(stage):
     """The cache keeps nothing of what it has evicted."""
-    resident, alive = stage(released)
-    require(resident == ["a", "b"], f"resident is {resident} after a, b, c, a, b where two fit")
-    text = f"tensors are still alive of: {', '.join(alive)}; resident are a and b"
-    require(sorted(alive) == ["a", "b"], text, "evicted-kept-alive")
+    resident, alive = stage(plainly, of=released)
+    require(resident == ["c", "d"], f"resident is {resident} after a, b, a, b, c, d where two fit")
+    text = f"tensors are still alive of: {', '.join(alive)}; resident are c and d"
+    require(sorted(alive) == ["c", "d"], text, "evicted-kept-alive")
+
+
+def stored(kata):
+    """What becomes of the tensors that load takes from a store, and of what was given of them."""
+    store = {name: {"lora_A": torch.full((2, 2), 3.0), "lora_B": torch.ones(2)} for name in "abcd"}
+    before = {name: dict(tensors) for name, tensors in store.items()}
+    cache, given = kata.AdapterCache(48, store.__getitem__), []
+    for name in "abcda":
+        given.append((name, cache.get(name)))
+        with cache.use(name) as tensors:
+            given.append((name, tensors))
+    given += store.items()
+    return [
+        f"{key} of {name}"
+        for name, tensors in given
+        for key, tensor in before[name].items()
+        if tensors.get(key) is None
+        or tensors[key].untyped_storage().nbytes() != 4 * tensor.numel()
+        or not tensors[key].equal(torch.full_like(tensor, {"lora_A": 3.0, "lora_B": 1.0}[key]))
+    ]
+
+
+@part("state")
+def test_evicted_tensors_stay_as_they_are(stage):
+    """What is evicted is only forgotten: whoever else holds it can go on using it."""
+    lost = stage(plainly, of=stored)
+    require(not lost, f"eviction has destroyed what others hold: {', '.join(sorted(set(lost)))}")
 
 
 # dtype
@@ -482,6 +572,7 @@ def test_evicted_tensors_are_released(stage):
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 DTYPES += (torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool)
+DTYPES += (torch.int16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 @part("dtype")
@@ -489,7 +580,7 @@ def test_bytes(stage, draw):
     """The bytes of an adapter are the sum of numel * element_size over its keys, whatever their
     dtypes; a tensor under two keys, or a view of it, counts twice."""
     rng = source(draw)
-    adapters, every = {}, rng.sample(DTYPES, 9) + rng.sample(DTYPES, 9)
+    adapters, every = {}, rng.sample(DTYPES, 12) + rng.sample(DTYPES, 6)
     for name in "abcdef":
         kinds, every = every[:3], every[3:]
         keys = ("q.lora_A", "q.lora_B", "magnitude")
@@ -503,6 +594,33 @@ def test_bytes(stage, draw):
     holds(stage, rng, adapters, 260, GETS, among=SIZES)
 
 
+def reloaded(kata):
+    """What is there after each call, of adapters that are not of the same size each time."""
+    sizes = {"a": [2, 5], "b": [8], "c": [11, 3], "d": [1]}
+
+    def load(name):
+        return {"lora_A": torch.zeros(sizes[name].pop(0), dtype=torch.int8)}
+
+    cache, seen = kata.AdapterCache(8, load), []
+    for name in "abcacd":
+        try:
+            cache.get(name)
+        except MemoryError:
+            seen.append("MemoryError")
+        else:
+            seen.append((list(cache.resident), cache.used_bytes))
+    return seen
+
+
+@part("dtype")
+def test_bytes_of_the_last_load(stage):
+    """The bytes are those of the tensors that are held, also where a name was smaller before."""
+    want = [(["a"], 2), (["b"], 8), "MemoryError", (["a"], 5), (["a", "c"], 8), (["c", "d"], 4)]
+    seen = stage(plainly, of=reloaded)
+    text = "resident and used_bytes after get a, b, c, a, c, d, of 2, 8, 11, 5, 3 and 1 bytes"
+    require(seen == want, f"{text} in a budget of 8, are {seen}, expected {want}")
+
+
 # cost
 
 
@@ -512,6 +630,8 @@ def test_loads_once_a_miss(stage, draw):
     rng = source(draw)
     adapters = sized(rng, [1, 2, 3, rng.randint(3, 5), 5, 4, 16])
     holds(stage, rng, adapters, 13, FAILS, among=LOADS, fields=("loads",))
+    adapters = sized(rng, [2, 3, 5, 6, 7, 16]) | {"h": ()}
+    holds(stage, rng, adapters, 11, TIGHT, among=LOADS, fields=("loads",))
 
 
 # errors
@@ -565,7 +685,7 @@ def met(error, kata):
 
 def refused(stage, cases, error, word):
     """get and use raise this error in these cases, naming the adapter."""
-    seen = stage(refusals, cases)
+    seen = stage(plainly, cases, of=refusals)
     for at, (outcome, over) in enumerate(seen):
         (resident, pinned, asked), way = cases[at // 2], ("get", "use")[at % 2]
         there = (
@@ -606,39 +726,54 @@ def load_failures(kata):
     class Gone(Exception):
         pass
 
-    kinds = (OSError, KeyError, ValueError, RuntimeError, MemoryError, Gone)
-    seen = []
-    for kind in kinds:
-        for way in ("get", "use"):
-            thrown = kind("no such adapter")
+    class Full(MemoryError):
+        pass
 
-            def load(name, thrown=thrown):
-                if name == "bad":
-                    raise thrown
+    kinds = [OSError, KeyError, ValueError, RuntimeError, MemoryError, Gone, Full, TimeoutError]
+    seen = []
+    for kind in [*kinds, KeyboardInterrupt, SystemExit]:
+        for way in ("get", "use"):
+            thrown, loads = [kind("no such adapter")], []
+
+            def load(name, thrown=thrown, loads=loads):
+                loads.append(name)
+                if name == "bad" and thrown:
+                    raise thrown[0]
                 return {"lora_A": torch.zeros(2, dtype=torch.int8)}
 
             cache, got = kata.AdapterCache(4, load), "nothing"
-            cache.get("a")
-            cache.get("b")
-            try:
+
+            def ask(name, cache=cache, way=way):
                 if way == "get":
-                    cache.get("bad")
+                    cache.get(name)
                 else:
-                    with cache.use("bad"):
+                    with cache.use(name):
                         pass
+
+            ask("a")
+            ask("b")
+            try:
+                ask("bad")
             except BaseException as error:
                 if isinstance(error, NotImplementedError):
                     raise
-                got = "it" if error is thrown else type(error).__name__
-            seen.append((kind.__name__, way, got, list(cache.resident)))
+                got = "it" if error is thrown[0] else type(error).__name__
+            left, called = list(cache.resident), loads[2:]
+            thrown.clear()
+            ask("bad")
+            seen.append((kind.__name__, way, got, left, called, list(cache.resident)))
     return seen
 
 
 @part("errors")
 def test_what_load_raises_passes(stage):
-    """What load raises passes through get and use as it is."""
-    for kind, way, got, resident in stage(load_failures):
+    """What load raises passes through get and use as it is, and a later call tries again."""
+    for kind, way, got, left, called, after in stage(plainly, of=load_failures):
         text = f"load raises {kind} in {way}(): {got} comes out, not that very exception"
-        require(got == "it", text, "load-error-wrapped")
-        text = f"resident is {resident} after load raised {kind} in {way}(), it was ['a', 'b']"
-        require(resident == ["a", "b"], text)
+        require(got == "it", text, None if got == "nothing" else "load-error-wrapped")
+        text = f"resident is {left} after load raised {kind} in {way}(), it was ['a', 'b']"
+        require(left == ["a", "b"], text)
+        text = f"load raises {kind} in {way}() and has been called {counted(len(called), 'time')}"
+        require(called == ["bad"], text)
+        text = f"resident is {after} after {way}() again, load raising no longer; expected"
+        require(after == ["b", "bad"], f"{text} ['b', 'bad']")

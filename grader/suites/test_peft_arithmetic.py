@@ -12,11 +12,17 @@ from grader.suites.shared.quantizers import only
 
 
 def plain(value):
-    """The number itself where a subclass of float stands for one, as NumPy's float64 does."""
-    return float(value) if isinstance(value, float) else value
+    """The number itself where a subclass of float stands for one, as NumPy's float64 does; in words
+    what is a number of no other kind, which would come as an array."""
+    if isinstance(value, float):
+        return float(value)
+    if value is None or isinstance(value, int):
+        return value
+    return f"{repr(value)[:60]} of type {type(value).__module__}.{type(value).__name__}"
 
 
 def tabulated(kata, function, cases):
+    """Numbers as they are, others in words."""
     return [plain(getattr(kata, function)(*case)) for case in cases]
 
 
@@ -55,7 +61,8 @@ def of_type(value, want, call):
         near = wrong and math.isclose(value, want, rel_tol=1e-12)
         require(not near, f"{call} is the float {value}, expected the int {want}", "count-is-float")
         return
-    fail(f"{call} should be {type(want).__name__} {want}; it is {described(value)}")
+    came = value if isinstance(value, str) else described(value)
+    fail(f"{call} should be {type(want).__name__} {want}; it is {came}")
 
 
 def sizes(draw, *bounds):
@@ -81,8 +88,6 @@ LORA_SLIPS = [
     ("square-assumed", lambda i, o, r: 2 * r * o),
     ("one-factor-only", lambda i, o, r: r * i),
     ("one-factor-only", lambda i, o, r: r * o),
-    ("base-counted-too", lambda i, o, r: i * o + r * (i + o)),
-    ("rank-left-out", lambda i, o, r: i + o),
 ]
 
 
@@ -92,7 +97,15 @@ def test_lora_param_count(stage, draw):
     pairs = sizes(draw, 900, 900, 20)
     turned = [(d_out, d_in, rank) for d_in, d_out, rank in pairs]
     counts(stage, "lora_param_count", pairs + turned, lora, LORA_SLIPS)
-    edges = [(768, 768, 8), (1, 1, 1), (1, 300, 4), (300, 1, 4), (4, 6, 50), (2**20, 3 * 2**19, 7)]
+    edges = [
+        (768, 768, 8),
+        (1, 1, 1),
+        (7, 5, 0),
+        (1, 300, 4),
+        (300, 1, 4),
+        (4, 6, 50),
+        (2**20, 3 * 2**19, 7),
+    ]
     counts(stage, "lora_param_count", [*edges, (12288, 49152, 1)], lora, LORA_SLIPS)
 
 
@@ -108,7 +121,7 @@ def summed(kata, shapes, rank, kind):
         given = zip(*zip(*shapes))
     elif kind == "list of torch.Size":
         given = [torch.Size(pair) for pair in shapes]
-    return kata.model_lora_param_count(given, rank), given == shapes
+    return plain(kata.model_lora_param_count(given, rank)), given == shapes
 
 
 @part("forward")
@@ -119,6 +132,8 @@ def test_model_lora_param_count(stage, draw):
     cases = [
         ([pair for pair in blocks if pair[0] != pair[1]], 5),
         ([blocks[1]], 3),
+        ([(2, 9), (9, 3), (4, 4)], 6),
+        ([(3 * 2**30, 2**20 + 1), (2**31, 5)], 8),
         (blocks * 4, 6),
         ([(12288, 12288)] * 192, 4),
         ([(4096, 4096), (4096, 1024), (4096, 14336)] * 32, 64),
@@ -130,7 +145,6 @@ def test_model_lora_param_count(stage, draw):
     ]
     slips += [
         ("equal-shapes-merged", lambda pairs, r: sum(lora(i, o, r) for i, o in set(pairs))),
-        ("first-shape-for-all", lambda pairs, r: len(pairs) * lora(*(pairs or [(0, 0)])[0], r)),
     ]
     got = []
     for pairs, rank in cases:
@@ -199,13 +213,7 @@ def test_adapter_param_count(stage, draw):
         ("adapter-bias-forgotten", lambda d, m, bias=True: 2 * d * m),
         ("adapter-bias-once", lambda d, m, bias=True: 2 * d * m + (d if bias else 0)),
         ("adapter-bias-once", lambda d, m, bias=True: 2 * d * m + (m if bias else 0)),
-        ("adapter-biases-of-one-size", lambda d, m, bias=True: 2 * d * m + 2 * d * bias),
-        ("adapter-biases-of-one-size", lambda d, m, bias=True: 2 * d * m + 2 * m * bias),
         ("adapter-bias-always", lambda d, m, bias=True: 2 * d * m + d + m),
-        ("adapter-one-linear", lambda d, m, bias=True: d * m + m * bias),
-        ("adapter-one-linear", lambda d, m, bias=True: d * m + d * bias),
-        ("adapter-one-linear", lambda d, m, bias=True: d * m + (d + m) * bias),
-        ("adapter-bias-off-by-default", lambda d, m, bias=False: 2 * d * m + (d + m) * bias),
     ]
     pairs = [*sizes(draw, 400, 100), (768, 64), (9, 9), (1, 1), (8, 30)]
     cases = [(d, m, bias) for d, m in pairs for bias in (True, False)]
@@ -225,7 +233,7 @@ def test_prefix_param_count(stage, draw):
         ("prefix-in-one-layer", lambda layers, length, d: 2 * length * d),
         ("prefix-in-one-layer", lambda layers, length, d: length * d),
     ]
-    cases = [*sizes(draw, 20, 99, 300), (1, 1, 1), (24, 5, 1024)]
+    cases = [*sizes(draw, 20, 99, 300), (1, 1, 1), (24, 5, 1024), (24, 0, 1024)]
     counts(stage, "prefix_param_count", cases, prefix, slips)
 
 
@@ -250,28 +258,30 @@ def test_finetune_bytes(stage, draw):
         ("gradient-in-weight-bits", lambda n, t, bits=16: bytes_of(n, t, bits, 12) + t * bits // 8),
         ("frozen-weights-only", lambda n, t, bits=16: bytes_of(n - t, t, bits)),
         ("frozen-weights-only", lambda n, t, bits=16: bytes_of(n - t, t, bits, 16)),
-        ("weight-bits-ignored", lambda n, t, bits=16: bytes_of(n, t)),
         ("default-of-32-bits", lambda n, t, bits=32: bytes_of(n, t, bits)),
     ]
     t = int(draw.integers(1000, 99999))
     n = 8 * int(draw.integers(10**6, 10**7))
     cases = [(n, t), (n, n), (n, 0), (0, 0), (n + 2, t, 4)]
-    cases += [(n, t, bits) for bits in (2, 4, 8, 16, 32)] + [(7 * 10**9, 4194304, 4), (64, 8, 4)]
+    cases += [(n, t, bits) for bits in (1, 2, 3, 4, 5, 6, 8, 16, 32, 64)] + [
+        (7 * 10**9, 4194304, 4),
+        (64, 8, 4),
+    ]
     counts(stage, "finetune_bytes", cases, bytes_of, slips)
 
 
 def keywords(kata, shapes, dtype):
-    model = nn.Linear(3, 2)
-    return {
+    got = {
         "lora_param_count": kata.lora_param_count(rank=3, d_out=20, d_in=10),
         "model_lora_param_count": kata.model_lora_param_count(rank=3, shapes=shapes),
-        "compression_ratio": plain(kata.compression_ratio(rank=3, d_out=20, d_in=10)),
+        "compression_ratio": kata.compression_ratio(rank=3, d_out=20, d_in=10),
         "adapter_param_count": kata.adapter_param_count(bias=False, bottleneck_dim=4, d_model=10),
         "prefix_param_count": kata.prefix_param_count(d_model=10, prefix_len=4, num_layers=3),
         "storage_bytes": kata.storage_bytes(dtype=dtype, n_params=7),
-        "trainable_report": kata.trainable_report(model=model)[1],
+        "trainable_report": kata.trainable_report(model=nn.Linear(3, 2))[1],
         "finetune_bytes": kata.finetune_bytes(weight_bits=8, n_trainable=10, n_total=100),
     }
+    return {function: plain(value) for function, value in got.items()}
 
 
 @part("forward")
@@ -296,18 +306,52 @@ def test_arguments_by_keyword(stage):
 
 
 def reported(kata, numbers, build):
-    """Reports on models made by `build`, and how the models are left."""
+    """Reports on models made by `build`, and how the models are left: in training, in eval mode
+    under no_grad, and with what trains and what is frozen exchanged."""
     made = []
     for model in build(*numbers):
-        before = [(p, p.requires_grad, p.clone()) for p in model.parameters()]
-        report = kata.trainable_report(model)
-        kept = all(p.requires_grad == f and p.equal(v) and p.grad is None for p, f, v in before)
-        same = all(p is q for p, (q, *_) in zip(model.parameters(), before))
-        kind = "a tuple" if isinstance(report, tuple) else type(report).__name__
-        if isinstance(report, (tuple, list)):
-            report = [plain(v) for v in report]
-        made.append((kind, report, kept and same and model.training))
+        for p in list(model.parameters())[::2]:
+            p.grad = torch.ones_like(p) if p.requires_grad else None
+        for turn in range(3):
+            if turn == 2:
+                exchanged(model)
+            model.train(turn != 1)
+            was, values = as_it_is(model)
+            with torch.set_grad_enabled(turn != 1):
+                report = kata.trainable_report(model)
+            now, after = as_it_is(model)
+            kept = now == was and all(p.equal(v) for p, v in zip(after, values))
+            kind = "a tuple" if isinstance(report, tuple) else type(report).__name__
+            if isinstance(report, (tuple, list)):
+                report = [plain(v) for v in report]
+            made.append((kind, report, kept))
     return made
+
+
+def exchanged(model):
+    """The model, of which now trains what was frozen, and the other way round."""
+    for p in model.parameters():
+        p.requires_grad_(p.is_floating_point() and not p.requires_grad)
+    return model
+
+
+def as_it_is(model):
+    """What there is of a model, by identity, and the values of parameters and gradients."""
+
+    def told(value):
+        if isinstance(value, dict):
+            return [(str(key), id(one)) for key, one in value.items()]
+        return sorted(value) if isinstance(value, set) else id(value)
+
+    inside = [
+        (id(module), [(name, told(value)) for name, value in vars(module).items()])
+        for module in model.modules()
+    ]
+    parameters = [p for module in model.modules() for p in module._parameters.values()]
+    parameters = [p for p in parameters if p is not None]
+    flags = [(id(p), p.requires_grad, id(p.grad)) for p in parameters]
+    values = [v.detach().clone() for p in parameters for v in (p, p.grad) if v is not None]
+    return (inside, flags), values
 
 
 def parameters_of(model):
@@ -347,11 +391,6 @@ def _swapped(model):
     return trainable, total - trainable, 100 * trainable / total
 
 
-def _tensors(model):
-    flags = [p.requires_grad for p in parameters_of(model)]
-    return sum(flags), len(flags), 100 * sum(flags) / len(flags)
-
-
 def _with_buffers(persistent):
     def mistake(model):
         trainable, total, _ = report_of(parameters_of(model))
@@ -364,7 +403,6 @@ def _with_buffers(persistent):
 
 REPORT_SLIPS = [
     ("percent-is-a-fraction", _by_percent(lambda trainable, total: trainable / total)),
-    ("percent-of-the-frozen", _by_percent(lambda part, whole: 100 * part / (whole - part or 1))),
     *[
         ("percent-rounded", _by_percent(lambda part, whole, n=n: round(100 * part / whole, n)))
         for n in (None, 1, 2, 3, 4, 5, 6)
@@ -372,7 +410,6 @@ REPORT_SLIPS = [
     ("percent-rounded", _by_percent(lambda part, whole: 100 * part // whole)),
     ("all-taken-for-trainable", lambda model: (*[report_of(parameters_of(model))[1]] * 2, 100.0)),
     ("total-without-trainable", _swapped),
-    ("tensors-counted", _tensors),
     ("buffers-counted", _with_buffers(True)),
     ("buffers-counted", _with_buffers(False)),
     (
@@ -380,28 +417,18 @@ REPORT_SLIPS = [
         _of(lambda m: [p for c in m.modules() for p in c.parameters(recurse=False)]),
     ),
     ("tied-counted-twice", _of(lambda m: [p for _, p in m.named_parameters("", True, False)])),
-    *[
-        ("equal-taken-for-tied", _of(choose))
-        for key in (lambda p: (p.shape, str(p.tolist())), lambda p: p.shape)
-        for choose in once(key)
-    ],
     *[("shared-memory-taken-for-tied", _of(choose)) for choose in once(lambda p: p.data_ptr())],
     ("own-parameters-only", _of(lambda m: list(m.parameters(recurse=False)))),
     ("own-parameters-only", _of(lambda m: [p for c in m.children() for p in c.parameters(False)])),
-    ("factors-by-name", lambda model: _named_lora(model)),
 ]
-
-
-def _named_lora(model):
-    total = counted(model)
-    trainable = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
-    return trainable or math.nan, total, 100 * trainable / total  # none shows nothing
 
 
 def reports(stage, build, *numbers):
     """trainable_report of each model that `build` makes; the model stays as it was."""
     made = stage(reported, numbers, build=build)
-    models = list(build(*numbers))
+    models = []
+    for model, another in zip(build(*numbers), build(*numbers)):
+        models += [model, model, exchanged(another)]
     for (kind, got, kept), model in zip(made, models):
         text = f"trainable_report should return (trainable, total, percent), not {described(got)}"
         require(_three(got), text)
@@ -480,9 +507,10 @@ def test_no_parameters(stage, draw):
     stage(reported, sizes(draw, 40, 30)[0], build=of_every_shape)
     with blame("no-parameters-fails"):
         made = stage(reported, (7,), build=without)
-    for (_, got, _), what in zip(made, ("no parameters", "buffers alone")):
+    for (_, got, _), what in zip(made[::3], ("no parameters", "buffers alone")):
         right = _three(got) and all(map(agree, got, (0, 0, 0.0)))
-        require(right, f"trainable_report of a model of {what}: {described(got)}")
+        came = tuple(got) if _three(got) else described(got)
+        require(right, f"trainable_report of a model of {what} is {came}, expected (0, 0, 0.0)")
 
 
 def buffered(a, b):
@@ -494,6 +522,7 @@ def buffered(a, b):
     model.register_buffer("cache", torch.zeros(a, 3), persistent=False)
     model[0].register_buffer("statistics", torch.ones(b, 7))
     model.loose = torch.ones(a, a, requires_grad=True)
+    model.register_buffer("soft", torch.ones(2, a, requires_grad=True))
     yield model
 
 
@@ -513,6 +542,9 @@ def tied(a, b):
     model.requires_grad_(False)
     model["head"].bias.requires_grad_()
     yield model
+    block = nn.Linear(a, b)
+    block.alias = block.weight
+    yield block
     block = nn.Linear(a, b)
     model = nn.ModuleList([nn.Sequential(block, nn.Linear(b, a)), block, block])
     model.again = block.weight
@@ -551,6 +583,7 @@ def test_equal_parameters_are_two(stage, draw):
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 EIGHTS = tuple(getattr(torch, n) for n in sorted(dir(torch)) if n.startswith("float8_"))
 WHOLE = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+WHOLE += (torch.uint16, torch.uint32, torch.uint64)
 
 
 def stored(n, dtype):
@@ -562,16 +595,13 @@ def test_storage_bytes(stage, draw):
     """storage_bytes is n_params times the bytes of the dtype: floats, float8, integers, bool."""
     numbers = [int(n) for n in draw.integers(10**5, 10**6, 3)] + [1, 7 * 10**9]
     bits = [("storage-in-bits", lambda n, dtype: 8 * stored(n, dtype))]
-    one = [("storage-dtype-ignored", lambda n, dtype, size=size: size * n) for size in (1, 2, 4)]
-    counts(stage, "storage_bytes", [(n, d) for n in numbers for d in FLOATS], stored, bits + one)
+    counts(stage, "storage_bytes", [(n, d) for n in numbers for d in FLOATS], stored, bits)
     for kinds in (EIGHTS, WHOLE):
         with blame("storage-of-few-dtypes"):
             counts(stage, "storage_bytes", [(n, d) for n in numbers for d in kinds], stored, bits)
     with blame("storage-of-few-dtypes"):
         got = stage(tabulated, "storage_bytes", [(n, torch.bool) for n in numbers])
-    packed = [("bool-taken-for-a-bit", lambda n, dtype: n // 8)]
-    packed += [("bool-taken-for-a-bit", lambda n, dtype: (n + 7) // 8)]
-    compare(got, "storage_bytes", [(n, torch.bool) for n in numbers], stored, packed)
+    compare(got, "storage_bytes", [(n, torch.bool) for n in numbers], stored, [])
 
 
 @part("dtype")

@@ -7,6 +7,9 @@ that `token` tells from others, "leave" it, or "raise" in it; failure: what load
 raises, if anything.
 """
 
+# What no `except Exception` catches.
+INTERRUPTS = ("KeyboardInterrupt", "SystemExit", "GeneratorExit")
+
 
 class End(Exception):
     """A call ends in an exception: "load" for what load raised, else its type."""
@@ -168,55 +171,6 @@ class Reversed(Cache):
         return super().resident()[::-1]
 
 
-@known("resident-sorted")
-class Sorted(Cache):
-    def resident(self):
-        return sorted(self.held)
-
-
-@known("pinned-listed-apart")
-class PinnedLast(Cache):
-    def resident(self):
-        return super().victims("") + self.pinned()
-
-
-@known("pinned-listed-apart")
-class PinnedFirst(Cache):
-    def resident(self):
-        return self.pinned() + super().victims("")
-
-
-@known("pinned-moved-when-skipped")
-class PinnedMoved(Cache):
-    def evict(self, name):
-        while not self.fits(name):
-            first = next(iter(self.held))
-            if first in self.pins.values():
-                self.touch(first)
-            else:
-                del self.held[first]
-
-
-@known("largest-evicted-first")
-class LargestFirst(Cache):
-    def victims(self, name):
-        return sorted(super().victims(name), key=self.size, reverse=True)
-
-
-@known("smallest-evicted-first")
-class SmallestFirst(Cache):
-    def victims(self, name):
-        return sorted(super().victims(name), key=self.size)
-
-
-@known("one-large-victim")
-class OneLargeVictim(Cache):
-    def victims(self, name):
-        found = super().victims(name)
-        needed = self.used() + self.size(name) - self.budget
-        return [one for one in found if self.size(one) >= needed][:1] or found
-
-
 @known("one-evicted-only")
 class OneOnly(Cache):
     def victims(self, name):
@@ -340,25 +294,6 @@ class EvictsThenFails(EvictsThenPinned):
         pass
 
 
-@known("failed-call-reorders")
-class FailedCallReorders(EvictsThenPinned):
-    """What was evicted is put back at the end."""
-
-    def evict(self, name):
-        kept = dict(self.held)
-        try:
-            super().evict(name)
-        except End:
-            self.held |= kept
-            raise
-
-
-@known("failed-call-reorders")
-class TooLargeReorders(FailedCallReorders):
-    def check(self, name):
-        pass
-
-
 @known("over-budget-let-in")
 class TooLargeLetIn(Cache):
     def check(self, name):
@@ -403,7 +338,7 @@ class PinStays(Cache):
 @known("pin-stays-after-raise")
 class PinStaysAfterInterrupt(Cache):
     def leave(self, token, raised):
-        if raised != "KeyboardInterrupt":
+        if raised not in INTERRUPTS:
             super().leave(token, raised)
 
 
@@ -411,13 +346,6 @@ class PinStaysAfterInterrupt(Cache):
 class NeverUnpinned(Cache):
     def leave(self, token, raised):
         pass
-
-
-@known("last-entered-unpinned")
-class PinStack(Cache):
-    def leave(self, token, raised):
-        if self.pins:
-            self.pins.popitem()
 
 
 @known("swallows-the-exception")
@@ -431,7 +359,7 @@ class Swallows(Cache):
 class SwallowsExceptions(Cache):
     def leave(self, token, raised):
         super().leave(token, raised)
-        return "swallowed" if raised not in ("", "KeyboardInterrupt") else None
+        return "swallowed" if raised not in ("", *INTERRUPTS) else None
 
 
 @known("failed-entry-pins")
@@ -439,92 +367,6 @@ class FailedEntryPins(Cache):
     def enter(self, name, token, failure):
         self.pins[token] = name
         self.get(name, failure)
-
-
-@known("hit-does-not-pin")
-class HitNoPin(Cache):
-    def enter(self, name, token, failure):
-        hit = name in self.held
-        self.get(name, failure)
-        if not hit:
-            self.pins[token] = name
-
-
-@known("evicted-when-left")
-class EvictedWhenLeft(Cache):
-    def leave(self, token, raised):
-        name = self.pins.pop(token, None)
-        if name not in self.pins.values():
-            self.held.pop(name, None)
-
-
-@known("get-unpins")
-class GetUnpins(Cache):
-    def get(self, name, failure):
-        super().get(name, failure)
-        self.unpin(name)
-
-
-@known("get-unpins")
-class GetUnpinsCount(GetUnpins):
-    """Pins are a number: leaving takes one off, whichever block it is."""
-
-    def leave(self, token, raised):
-        self.unpin(self.names[token])
-
-
-@known("failed-load-is-kept")
-class FailedLoadKept(Cache):
-    def clear(self):
-        super().clear()
-        self.failed = set()
-
-    def load(self, name, failure):
-        try:
-            super().load(name, failure)
-        except End:
-            self.failed.add(name)
-            self.held[name] = True
-            raise
-        self.failed.discard(name)
-
-    def given(self, name):
-        return "others" if name in self.failed else "ok"
-
-    def size(self, name):
-        return 0 if name in self.failed else super().size(name)
-
-
-@known("failed-bytes-kept")
-class FailedBytesKept(Cache):
-    def clear(self):
-        super().clear()
-        self.lost = 0
-
-    def check(self, name):
-        try:
-            super().check(name)
-        except End:
-            self.lost += self.size(name)
-            raise
-
-    def used(self):
-        return super().used() + self.lost
-
-
-@known("evicted-bytes-kept")
-class EvictedBytesKept(Cache):
-    def clear(self):
-        super().clear()
-        self.lost = 0
-
-    def evict(self, name):
-        before = super().used()
-        super().evict(name)
-        self.lost += before - super().used()
-
-    def used(self):
-        return super().used() + self.lost
 
 
 @known("failure-remembered")
@@ -541,6 +383,16 @@ class LoadFailureRemembered(Cache):
         except End:
             self.failed.add(name)
             raise
+
+
+@known("failure-remembered")
+class ExceptionRemembered(LoadFailureRemembered):
+    def load(self, name, failure):
+        super().load(name, "")
+        if failure:
+            if failure not in INTERRUPTS:
+                self.failed.add(name)
+            raise End("load")
 
 
 @known("failure-remembered")
@@ -622,13 +474,6 @@ class FourBytes(Fixed):
     each = 4
 
 
-@known("first-dtype-for-all")
-class FirstDtype(Cache):
-    def size(self, name):
-        (_, _, dtype, _), *_ = tensors = self.adapters[name]
-        return dtype.itemsize * sum(numel for _, numel, _, _ in tensors)
-
-
 @known("shared-counted-once")
 class StorageOnce(Cache):
     def size(self, name):
@@ -647,10 +492,3 @@ class AddressOnce(Cache):
     def size(self, name):
         sizes = {of or key: n * dtype.itemsize for key, n, dtype, of in self.adapters[name]}
         return sum(sizes.values())
-
-
-@known("storage-counted")
-class StorageCounted(Cache):
-    def size(self, name):
-        whole = {key: n for key, n, _, of in self.adapters[name] if not of}
-        return sum(d.itemsize * whole[of or key] for key, _, d, of in self.adapters[name])

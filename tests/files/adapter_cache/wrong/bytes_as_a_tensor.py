@@ -1,5 +1,5 @@
 # wrong: used_bytes is a tensor.
-# bug: used-bytes-is-no-int
+# bug: -
 """A cache of adapters in a memory budget.
 
 Sheng et al. 2023, "S-LoRA: Serving Thousands of Concurrent LoRA Adapters", section 5: all adapters

@@ -1,5 +1,5 @@
 # wrong: The name is listed before load returns, and stays if it raises.
-# bug: failed-load-is-kept
+# bug: -
 """A cache of adapters in a memory budget.
 
 Sheng et al. 2023, "S-LoRA: Serving Thousands of Concurrent LoRA Adapters", section 5: all adapters

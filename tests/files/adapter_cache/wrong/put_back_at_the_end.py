@@ -1,5 +1,5 @@
 # wrong: What was evicted in vain is put back at the end.
-# bug: failed-call-reorders
+# bug: -
 """A cache of adapters in a memory budget.
 
 Sheng et al. 2023, "S-LoRA: Serving Thousands of Concurrent LoRA Adapters", section 5: all adapters

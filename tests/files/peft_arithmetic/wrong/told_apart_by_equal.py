@@ -1,5 +1,5 @@
 # wrong: A parameter is skipped where an equal one has been seen.
-# bug: equal-taken-for-tied
+# bug: -
 """The arithmetic of parameter-efficient fine-tuning: what is trained, and what it takes.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", sections 4.1 and 4.2; Houlsby

@@ -1,5 +1,5 @@
 # wrong: One parameter of each shape is counted.
-# bug: equal-taken-for-tied
+# bug: -
 """The arithmetic of parameter-efficient fine-tuning: what is trained, and what it takes.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", sections 4.1 and 4.2; Houlsby
