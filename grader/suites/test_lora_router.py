@@ -584,7 +584,9 @@ def right_in_dtype(stage, draw, dtype):
         # A scale that is not exact in any dtype: one kept in a coarser dtype shows.
         case = ROUTED.case(draw, *lead, dtype=dtype, bias=bias, options={"alpha": 10.0})
         wrapped.learned_are(stage, case, "float32-factors")
-        wrapped.in_dtype(stage, case, mode)
+        # The router's gradient is a small difference of large terms: bfloat16 leaves little of it.
+        rough = {"atol": 0.4} if dtype == torch.bfloat16 else {}
+        wrapped.in_dtype(stage, case, mode, **rough)
 
 
 @part("dtype")
