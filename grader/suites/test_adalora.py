@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional as F
 
 from grader.exam.checks import (
-    LearnerRaised,
     blame,
     described,
     fail,
@@ -21,7 +20,7 @@ from grader.exam.checks import (
 from grader.exam.kit import CheapMeta, linear, need, nn
 from grader.suites.shared import lowrank, wrapped
 from grader.suites.shared.lowrank import ALPHA, RANK
-from grader.suites.shared.wrapped import MODES, called, loaded, made, writing
+from grader.suites.shared.wrapped import MODES, called, loaded, made, take, writing
 
 OUT, IN = 12, 18
 LEARNED = ("lora_Q", "lora_E", "lora_P")
@@ -43,15 +42,11 @@ def pieces(draw, dtype=torch.float32, rank=RANK, out=OUT, into=IN):
     )
 
 
-def with_e(change):
-    """As a formula: the layer with another lora_E."""
-    return lambda x, W, b, Q, E, P, **o: SVD.right(x, W, b, Q, change(E), P, **o)
+def without_e(x, W, b, Q, E, P, **options):
+    return SVD.right(x, W, b, Q, torch.ones_like(E), P, **options)
 
 
-def added(x, W, b, Q, E, P, alpha=ALPHA):
-    return F.linear(x, W, b) + alpha / len(Q) * (x @ Q.T + E) @ P.T
-
-
+NAMED = ("scale-missing", "scale-is-alpha", "update-missing", "e-missing")
 SVD = lowrank.beside(
     lambda x, W, b: F.linear(x, W, b),
     lambda x, Q, E, P: (x @ Q.T * E) @ P.T,
@@ -59,13 +54,10 @@ SVD = lowrank.beside(
     name="SVDLinear",
     values=pieces,
     words=lambda W, b, Q, E, P, alpha=ALPHA: {"rank": len(Q), "alpha": alpha},
-    slips={
-        "e-missing": with_e(torch.ones_like),
-        "e-squared": with_e(torch.square),
-        "e-absolute": with_e(torch.abs),
-        "e-added": added,
-    },
+    scales={bug: lowrank.SCALES[bug] for bug in NAMED[:2]},
+    slips={"e-missing": without_e},
 )
+SVD = replace(SVD, slips={bug: SVD.slips[bug] for bug in NAMED})
 
 
 def having(case, **values):
@@ -74,37 +66,39 @@ def having(case, **values):
     return replace(case, values=(*case.values[:2], *learned))
 
 
+def partly(case):
+    """The case with one entry of lora_E at zero, as after pruning."""
+    E = case.values[3].clone()
+    E[len(E) // 2] = 0
+    return having(case, E=E)
+
+
 # shape
 
 
 @part("shape")
 def test_any_leading_dimensions(stage, draw):
     """Inputs are (..., in_features): any number of leading dimensions, batches of one too."""
-    leads = (2, 7), (2, 3, 4), (1, 1), (1,), (RANK,), (RANK, RANK)
-    wrapped.leading_dimensions(stage, draw, SVD, leads, "leading-dims-lost")
+    leads = (2, 7), (2, 3, 4), (1, 1), (1,), (RANK,), (RANK, RANK), (2, 1, 3, 2)
+    wrapped.leading_dimensions(stage, draw, SVD, leads, None)
 
 
 @part("shape")
 def test_single_vector(stage, draw):
     """A single vector (in_features,) gives (out_features,)."""
-    wrapped.leading_dimensions(stage, draw, SVD, ((),), "single-vector-fails")
+    wrapped.leading_dimensions(stage, draw, SVD, ((),), None)
 
 
 @part("shape")
 def test_non_contiguous_input(stage, draw):
     """Inputs need not be contiguous."""
-    wrapped.non_contiguous(stage, draw, SVD, "contiguous-only")
+    wrapped.non_contiguous(stage, draw, SVD, None)
 
 
 @part("shape")
 def test_shapes_of_the_triplets(stage, draw):
     """lora_P is (out_features, rank), lora_E (rank,), lora_Q (rank, in_features)."""
-    case = SVD.case(draw, 1)
-    shape = tuple(tensor(stage(wrapped.attributes, case.fresh, ["lora_E"])[0], "lora_E").shape)
-    two = shape in ((RANK, 1), (1, RANK), (RANK, RANK))
-    text = f"lora_E has shape {shape}, expected ({RANK},)"
-    require(shape == (RANK,), text, "e-two-dimensional" if two else None)
-    wrapped.shapes(stage, case)
+    wrapped.shapes(stage, SVD.case(draw, 1), None)
 
 
 # out, in, rank: where two of them are the same, a matrix may be used the wrong way round.
@@ -151,11 +145,8 @@ def test_e_starts_at_zero(stage, draw):
             storages == 6, "two layers share a parameter, or a layer's parameters share storage"
         )
         for _, E, _ in held:
-            bug = None
-            if isinstance(E, torch.Tensor) and bool((E == 1).all()):
-                bug = "e-starts-at-one"
-            elif isinstance(E, torch.Tensor) and len(E.unique()) == E.numel() > 1:
-                bug = "e-starts-random"
+            ones = isinstance(E, torch.Tensor) and bool((E == 1).all())
+            bug = "e-starts-at-one" if ones else None
             near(E, torch.zeros(E.shape), what="lora_E at the start", rtol=0, atol=0, bug=bug)
     case = SVD.case(draw, 5)
     wrapped.starts_as(stage, having(case, E=torch.zeros(RANK)))
@@ -177,7 +168,7 @@ def test_p_and_q_start_random(stage, draw):
             constant = bool((one == one.reshape(-1)[0]).all())
             require(not constant, f"{name} starts constant")
             text = f"two layers start with the same {name}: it is not random"
-            require(not torch.equal(one, other), text, "starts-not-random")
+            require(not torch.equal(one, other), text)
 
 
 def settings(kata, weight, bias, x, calls):
@@ -198,27 +189,27 @@ def test_arguments(stage, draw):
     """rank 8 and alpha 16 by default; arguments by place or by name."""
     W, b, x = draw(20, 30, std=0.3), draw(20), draw(5, 30)
     told = (
-        ((), {"rank": 4, "alpha": 10.0}, 4, 2.5, None),
-        ((), {"rank": 4, "alpha": 10}, 4, 2.5, None),
-        ((4, 10), {}, 4, 2.5, None),
-        ((), {}, 8, 2.0, "default-differs"),
-        ((), {"rank": 4}, 4, 4.0, "default-differs"),
-        ((4,), {"alpha": -3.0}, 4, -0.75, None),
+        ((), {"rank": 4, "alpha": 10.0}, 4, 2.5),
+        ((), {"rank": 4, "alpha": 10}, 4, 2.5),
+        ((4, 10), {}, 4, 2.5),
+        ((), {}, 8, 2.0),
+        ((), {"rank": 4}, 4, 4.0),
+        ((4,), {"alpha": -3.0}, 4, -0.75),
     )
     seen = stage(settings, W, b, x, [told[k][:2] for k in range(len(told))])
-    for (rank, y), (args, words, right, scale, bug) in zip(seen, told, strict=True):
+    for (rank, y), (args, words, right, scale) in zip(seen, told, strict=True):
         told_how = [*map(str, args), *(f"{k}={v}" for k, v in words.items())]
         how = f"SVDLinear({', '.join(['base', *told_how])})"
-        require(rank == right, f"the rank of {how} is {rank}, expected {right}", bug)
+        require(rank == right, f"the rank of {how} is {rank}, expected {right}")
         low = x.double().sum(-1, keepdim=True) * 0.25 * right
         want = F.linear(x.double(), W.double(), b.double())
-        near(y, want + scale * low, what=f"the output of {how}, filled with constants", bug=bug)
+        near(y, want + scale * low, what=f"the output of {how}, filled with constants")
 
 
 @part("init")
 def test_base_is_the_layer_passed_in(stage, draw):
     """`base` is the very layer passed in, its values untouched."""
-    wrapped.keeps_base(stage, SVD.case(draw, 1), bias="bias-required")
+    wrapped.keeps_base(stage, SVD.case(draw, 1))
 
 
 # freeze
@@ -234,7 +225,7 @@ def test_base_is_frozen(stage, draw):
 def test_only_the_triplets_train(stage, draw):
     """lora_P, lora_E and lora_Q are registered parameters that train, and no other one does.
     train() and eval() return the layer."""
-    got = wrapped.only_learned_train(stage, SVD.case(draw, 5), "triplet-no-parameter")
+    got = wrapped.only_learned_train(stage, SVD.case(draw, 5))
     require(got["returned"], "train() and eval() should return the layer")
 
 
@@ -272,7 +263,7 @@ def at_alpha(other):
 @part("forward")
 def test_without_a_bias(stage, draw):
     """A base without bias works."""
-    wrapped.without_bias(stage, draw, SVD, "bias-required")
+    wrapped.without_bias(stage, draw, SVD, None)
 
 
 @part("forward")
@@ -284,19 +275,20 @@ def test_input_unchanged(stage, draw):
 
 def walked(stage, draw, mode, *lead):
     """A layer in this mode of which all there is changes, in place and in `.data`."""
-    first, second, third = (SVD.case(draw, *lead) for _ in range(3))
+    first, second, third = (partly(SVD.case(draw, *lead)) for _ in range(3))
+    first = having(first, E=first.values[3] + (first.values[3] == 0))
     steps = [called(first, mode)]
     for names, other, verb in (
         (("lora_E",), second, "set"),
         (("lora_P", "lora_Q"), second, "set"),
         (("base.weight", "base.bias"), second, "set"),
         (("lora_E",), first, "data"),
-        (("base.weight",), first, "replace"),
-        (("lora_Q",), third, "replace"),
+        (("base.weight", "base.bias"), first, "replace"),
+        (LEARNED, third, "replace"),
     ):
         words = f"{' and '.join(names)} changed" + f" ({verb})" * (verb != "set")
         steps.append(writing(steps[-1].now, other, *names, verb=verb, words=words))
-    steps.append(loaded(steps[-1].now, third))
+    steps.append(loaded(steps[-1].now, second))
     return wrapped.walked(stage, first, steps)
 
 
@@ -309,7 +301,7 @@ def test_follows_its_parameters(stage, draw):
         return {"weight-cached": past[:1]} if past else {}
 
     for mode in MODES:
-        wrapped.outputs_follow(walked(stage, draw, mode, 5), mode, stale, "updates-base-in-place")
+        wrapped.outputs_follow(walked(stage, draw, mode, 5), mode, stale)
 
 
 # forward: the penalty
@@ -330,22 +322,12 @@ def penalty(Q, E, P):
 PENALTIES = {
     "penalty-not-squared": lambda Q, E, P: gram(P.T).norm() + gram(Q).norm(),
     "penalty-as-in-peft": lambda Q, E, P: (gram(P.T).norm() + gram(Q).norm()) / 2,
-    "penalty-averaged": (
-        lambda Q, E, P: gram(P.T).square().mean() + gram(Q).square().mean(),
-        lambda Q, E, P: penalty(Q, E, P) / 2,
-    ),
     "penalty-without-identity": lambda Q, E, P: squares(gram(P.T, 0)) + squares(gram(Q, 0)),
-    "penalty-of-p-alone": lambda Q, E, P: squares(gram(P.T)),
-    "penalty-of-q-alone": lambda Q, E, P: squares(gram(Q)),
     "penalty-wrong-side": (
         lambda Q, E, P: squares(gram(P)) + squares(gram(Q.T)),
         lambda Q, E, P: squares(gram(P)) + squares(gram(Q)),
         lambda Q, E, P: squares(gram(P.T)) + squares(gram(Q.T)),
     ),
-    "penalty-off-diagonal": lambda Q, E, P: sum(
-        squares(m - torch.diag(m.diag())) for m in (gram(P.T), gram(Q))
-    ),
-    "penalty-weighs-with-e": lambda Q, E, P: penalty(E[:, None] * Q, E, P * E),
 }
 
 
@@ -354,19 +336,24 @@ def nearest(got, formula, *values):
     return wrapped.nearest(got, forms)
 
 
-def penalties(kata, layers, mode):
-    """The penalty of each layer and its gradients, under no_grad too."""
+def penalties(kata, layers, mode, steps=()):
+    """The penalty of each layer, as it is and after each step, and its gradients; under no_grad
+    too."""
     seen = []
     for layer in layers:
         layer = made(kata, *layer)
-        getattr(layer, mode)()
-        with torch.no_grad():
-            silent = layer.orthogonality_penalty()
-        got = layer.orthogonality_penalty()
-        if isinstance(got, torch.Tensor) and got.requires_grad:
-            (got * 0.5).sum().backward()
-        learned = [need(layer, name) for name in ("lora_Q", "lora_E", "lora_P")]
-        seen.append((silent, got, [p.grad for p in learned], [p.detach() for p in learned]))
+        for step in (("call", mode), *steps):
+            take(kata, layer, *step)
+            with torch.no_grad():
+                silent = layer.orthogonality_penalty()
+            learned = [need(layer, name) for name in ("lora_Q", "lora_E", "lora_P")]
+            for p in learned:
+                p.grad = None
+            got = layer.orthogonality_penalty()
+            if isinstance(got, torch.Tensor) and got.requires_grad:
+                (got * 0.5).sum().backward()
+            values = [p.detach().clone() for p in learned]
+            seen.append((silent, got, [p.grad for p in learned], values))
     return seen
 
 
@@ -379,7 +366,7 @@ def test_penalty(stage, draw):
     """orthogonality_penalty() is ||P^T P - I||_F^2 + ||Q Q^T - I||_F^2, sums of squares, a
     0-dimensional tensor, whatever lora_E is."""
     case = SVD.case(draw, 1)
-    cases = [case, having(case, E=torch.zeros(RANK)), *sizes(draw)]
+    cases = [case, having(case, E=torch.zeros(RANK)), partly(case), *sizes(draw)]
     for mode in MODES:
         for one, (silent, got, _, after) in zip(
             cases, stage(penalties, [c.layer for c in cases], mode)
@@ -411,21 +398,18 @@ def test_penalty_of_orthonormal_vectors(stage, draw):
 
 @part("forward")
 def test_penalty_follows_its_parameters(stage, draw):
-    """Each call of orthogonality_penalty() uses the values of the moment."""
-    case, other = SVD.case(draw, 1), SVD.case(draw, 1)
+    """Each call of orthogonality_penalty() uses the values of the moment, and so do its
+    gradients."""
+    first, second = SVD.case(draw, 1), partly(SVD.case(draw, 1))
+    told = second.layer, dict(first.learned), dict(second.learned), dict(first.learned)
+    steps = list(zip(("load", "data", "replace", "set"), told, strict=True))
     for mode in MODES:
-        for got, one in zip(stage(penalties_in_turn, case.layer, other.layer, mode), (case, other)):
-            known = {"penalty-cached": penalty(*wide(case))} if one is other else {}
-            what = "the penalty of changed parameters"
-            near(got, penalty(*wide(one)), what=what, unless=known, dtype=None)
-
-
-def penalties_in_turn(kata, layer, other, mode):
-    layer, other = made(kata, *layer), made(kata, *other)
-    getattr(layer, mode)()
-    seen = [layer.orthogonality_penalty()]
-    layer.load_state_dict(other.state_dict())
-    return [*seen, layer.orthogonality_penalty()]
+        seen = stage(penalties, [first.layer], mode, steps)
+        for (silent, got, grads, _), case in zip(seen, (first, second) * 2 + (first,), strict=True):
+            for value in (silent, got):
+                what = f"the penalty of changed parameters ({mode} mode)"
+                near(value, penalty(*wide(case)), what=what, dtype=None)
+            penalty_gradients(grads, case, f"{mode} mode")
 
 
 # forward: importance
@@ -450,26 +434,9 @@ SCORES = {
     "importance-summed": lambda Q, E, P, gQ, gE, gP: (
         (E * gE).abs() + (P * gP).abs().sum(0) + (Q * gQ).abs().sum(1)
     ),
-    "importance-of-e-alone": lambda Q, E, P, gQ, gE, gP: (E * gE).abs(),
-    "importance-without-e": lambda Q, E, P, gQ, gE, gP: mean_score(P, gP, Q, gQ),
-    "importance-without-p": lambda Q, E, P, gQ, gE, gP: (E * gE).abs() + (Q * gQ).abs().mean(1),
-    "importance-without-q": lambda Q, E, P, gQ, gE, gP: (E * gE).abs() + (P * gP).abs().mean(0),
     "importance-magnitude": (
         lambda Q, E, P, gQ, gE, gP: E.abs() + P.abs().mean(0) + Q.abs().mean(1),
         lambda Q, E, P, gQ, gE, gP: E.abs(),
-    ),
-    "importance-gradient-alone": lambda Q, E, P, gQ, gE, gP: (
-        gE.abs() + gP.abs().mean(0) + gQ.abs().mean(1)
-    ),
-    "importance-squared": lambda Q, E, P, gQ, gE, gP: (
-        (E * gE).square() + (P * gP).square().mean(0) + (Q * gQ).square().mean(1)
-    ),
-    "importance-one-mean": lambda Q, E, P, gQ, gE, gP: (
-        (E * gE).abs() + torch.cat([(P * gP).T, Q * gQ], 1).abs().mean(1)
-    ),
-    "importance-averaged": (
-        lambda Q, E, P, gQ, gE, gP: score(Q, E, P, gQ, gE, gP) / 3,
-        lambda Q, E, P, gQ, gE, gP: (E * gE).abs() + mean_score(P, gP, Q, gQ) / 2,
     ),
 }
 
@@ -481,6 +448,7 @@ def scored(kata, layers, mode, graph):
         layer = made(kata, *layer)
         getattr(layer, mode)()
         learned, scores = [need(layer, name) for name in ("lora_Q", "lora_E", "lora_P")], []
+        flags = [p.requires_grad for p in learned]
         for given in (gradients[0], gradients[0], gradients[1]):
             for p, g in zip(learned, given):
                 p.grad = g.clone()
@@ -488,17 +456,12 @@ def scored(kata, layers, mode, graph):
                 scores.append(kata.importance(layer))
                 kept = torch.is_grad_enabled() == graph
         left = [p.detach() for p in learned], [p.grad for p in learned]
-        seen.append((scores, *left, all(p.requires_grad for p in learned) and kept))
+        seen.append((scores, *left, [p.requires_grad for p in learned] == flags and kept))
     return seen
 
 
 def gradients_by_hand(draw, case):
     return [draw(*value.shape, dtype=value.dtype) for value in case.values[2:]]
-
-
-def alone(got, wants):
-    """Whether it is one of these with a dimension more."""
-    return isinstance(got, torch.Tensor) and got.ndim > 1 and got.numel() == wants.numel()
 
 
 @part("forward")
@@ -515,18 +478,9 @@ def test_importance(stage, draw):
             want, names = score(*values, *g), {}
             if one is case:
                 names = {bug: nearest(first, f, *values, *g) for bug, f in SCORES.items()}
-            if alone(first, want):
-                fail(
-                    f"the scores have shape {tuple(first.shape)}, expected {tuple(want.shape)}", TWO
-                )
             wrapped.agrees(first, want, names, f"the scores ({mode} mode)", dtype=None)
             near(again, want, what="the scores of a second call", dtype=None)
-            kept = {"importance-kept": want}
-            then = score(*values, *other)
-            wrapped.agrees(later, then, kept, "the scores with other gradients", dtype=None)
-
-
-TWO = "importance-two-dimensional"
+            near(later, score(*values, *other), what="the scores with other gradients", dtype=None)
 
 
 @part("forward")
@@ -539,9 +493,7 @@ def test_importance_changes_nothing(stage, draw):
             for name, value, was in zip(LEARNED, values, case.values[2:], strict=True):
                 same(value, was, f"{name} after importance()")
             for name, grad, was in zip(LEARNED, grads, hands[1], strict=True):
-                gone = grad is None or not bool((grad != 0).any())
-                text = f"{name} has no gradient any more after importance()"
-                require(not gone, text, "importance-clears-gradients")
+                require(grad is not None, f"{name} has no gradient any more after importance()")
                 same(grad, was, f"{name}.grad after importance()")
             require(same_flags, "importance() leaves requires_grad or grad mode other than it was")
 
@@ -550,7 +502,7 @@ def scores_after(kata, layer, x, g, backwards):
     layer = made(kata, *layer)
     for _ in range(backwards):
         (layer(x) * g).sum().backward()
-    return kata.importance(layer)
+    return kata.importance(layer=layer)
 
 
 @part("forward")
@@ -567,18 +519,22 @@ def test_importance_after_a_backward(stage, draw):
 
 
 def pruned(kata, layers, scores, budget, graph):
-    layers, scores = [made(kata, *one) for one in layers], [s.clone() for s in scores]
+    layers, scores = [made(kata, *one).train(graph) for one in layers], [s.clone() for s in scores]
+    given = [*layers], [*scores]
     names = ("lora_Q", "lora_E", "lora_P")
     before = [need(layer, name) for layer in layers for name in names]
+    flags = [p.requires_grad for p in before]
     with torch.set_grad_enabled(graph):
-        count = kata.prune_to_budget(layers, scores, budget)
+        count = kata.prune_to_budget(*given, budget)
         kept = torch.is_grad_enabled() == graph
+    ids = [[id(one) for one in of] for of in (*given, layers, scores)]
     after = [need(layer, name) for layer in layers for name in names]
     return {
         "count": count,
         "E": [layer.lora_E.detach() for layer in layers],
         "itself": all(one is other for one, other in zip(before, after)),
-        "trains": all(p.requires_grad and p.is_leaf for p in after),
+        "lists": ids[:2] == ids[2:],
+        "trains": [p.requires_grad and p.is_leaf for p in after] == flags,
         "scores": scores,
         "kept": kept,
         "others": [p.detach() for layer in layers for p in (layer.lora_Q, layer.lora_P)],
@@ -616,6 +572,7 @@ def prunes(stage, cases, scores, budget, named=False, graph=True, ties=False):
         got = stage(pruned, [case.layer for case in cases], scores, budget, graph)
     before, E = torch.cat([case.values[3] for case in cases]), got["E"]
     words = f"with a budget of {budget} for {len(before)} entries"
+    require(got["lists"], f"the list of layers, or that of scores, is changed {words}")
     require(got["itself"], f"a parameter is another object than before {words}", REPLACED)
     flat, total = torch.cat(scores).double(), len(before)
     for value, case in zip(E, cases, strict=True):
@@ -641,8 +598,8 @@ def prunes(stage, cases, scores, budget, named=False, graph=True, ties=False):
         text = "lora_P or lora_Q after pruning"
         same(value, was, text, "prune-zeroes-vectors" if zeroed else None)
     for value, was in zip(got["scores"], scores, strict=True):
-        same(value, was, "scores after pruning", "prune-changes-scores")
-    require(got["trains"], "lora_E no longer trains after pruning", "prune-freezes")
+        same(value, was, "scores after pruning")
+    require(got["trains"], "lora_E, lora_P or lora_Q no longer trains after pruning")
     require(got["kept"], "prune_to_budget() leaves grad mode other than it was")
     counts(got["count"], total - n, n, words)
 
@@ -658,27 +615,22 @@ def slipped(cases, scores, budget, n):
     """Which entries known mistakes keep."""
     flat, layers = torch.cat(scores), len(cases)
     ranks = [len(s) for s in scores]
-    E = torch.cat([case.values[3] for case in cases])
     even = [budget // layers] * layers
     shares = [budget // layers + (k < budget % layers) for k in range(layers)]
     portions = [round(budget * rank / sum(ranks)) for rank in ranks]
     return {
         "prune-keeps-lowest": [top(-flat, n)],
-        "prune-drops-budget": [~top(-flat, n)],
         "budget-for-each-layer": [per_layer(scores, [budget] * layers)],
         "prune-layer-by-layer": [per_layer(scores, of) for of in (even, shares, portions)],
-        "prune-by-magnitude": [top(E.abs(), n), top(E, n)],
-        "budget-off-by-one": [top(flat, n + 1), top(flat, n - 1)],
     }
 
 
 def counts(count, dropped, kept, words):
-    require(count is not None, "prune_to_budget() returns nothing", "prune-returns-nothing")
-    bug = "prune-returns-tensor" if isinstance(count, torch.Tensor) else None
+    require(count is not None, "prune_to_budget() returns nothing")
     count = count.item() if isinstance(count, np.ndarray) and not count.ndim else count
     whole = isinstance(count, (int, float)) and count == int(count)
     text = f"prune_to_budget() returns {described(count)}, expected a whole number"
-    require(whole, text, bug)
+    require(whole, text)
     bug = "prune-returns-kept" if count == kept and dropped else None
     text = f"prune_to_budget() returns {count}, expected {dropped}, {words}"
     require(count == dropped, text, bug)
@@ -691,7 +643,11 @@ def test_keeps_the_budget_over_all_layers(stage, draw):
     spread = torch.tensor([2, 7, 4, 10, 13, 6, 11, 9, 12, 3, 0, 8, 5, 1])
     cases, scores = several(draw), drawn_scores(draw, RANKS, spread)
     prunes(stage, cases, scores, 5, named=True)
-    prunes(stage, cases, [s * 1e-9 for s in scores], 5)
+    for factor in (1e-20, 1e-9, 1e9):
+        prunes(stage, cases, [s * factor for s in scores], 5)
+    prunes(stage, cases, [1 + s / 3700 for s in scores], 5)  # 0.0001 apart
+    wide = [SVD.case(draw, 2, rank=rank, out=5, into=7, dtype=torch.float64) for rank in RANKS]
+    prunes(stage, wide, [1 + s.double() * 1e-9 for s in scores], 5)
     for budget in (1, 6, 8, 13):
         cases = several(draw)
         prunes(stage, cases, drawn_scores(draw, RANKS), budget, graph=budget % 2 == 0)
@@ -700,7 +656,8 @@ def test_keeps_the_budget_over_all_layers(stage, draw):
 @part("forward")
 def test_any_number_of_layers(stage, draw):
     """One layer or many, of equal ranks or of different ones, of rank 1 too."""
-    for ranks, budget in (((5,), 2), ((1,), 1), ((4, 4), 5), ((1, 1, 1), 2), ((2, 8, 3), 9)):
+    several_layers = ((4, 4), 5), ((1, 1, 1), 2), ((2, 8, 3), 9), ((1, 3, 2, 1, 2, 4, 1), 6)
+    for ranks, budget in (((5,), 2), ((1,), 1), ((1,), 0), *several_layers):
         prunes(stage, several(draw, ranks), drawn_scores(draw, ranks), budget)
 
 
@@ -710,7 +667,7 @@ def test_whole_budget(stage, draw):
     cases, scores = several(draw), drawn_scores(draw, RANKS)
     prunes(stage, cases, scores, 5)
     for graph in (True, False):
-        for budget, bug in ((14, WHOLE), (15, WHOLE), (1000, WHOLE), (0, "zero-budget-fails")):
+        for budget, bug in ((14, WHOLE), (15, WHOLE), (1000, WHOLE), (0, None)):
             with blame(bug):
                 prunes_or(bug, stage, cases, scores, budget, graph)
 
@@ -724,11 +681,6 @@ def prunes_or(bug, stage, cases, scores, budget, graph):
     kept, n = int((torch.cat(got["E"]) != 0).sum()), min(budget, 14)
     text = f"a budget of {budget} for 14 entries keeps {kept}"
     require(kept == n, text, bug)
-    if budget > 14 and isinstance(got["count"], int) and got["count"] < 0:
-        fail(
-            f"prune_to_budget() returns {got['count']} for a budget above the total",
-            "count-below-zero",
-        )
     prunes(stage, cases, scores, budget, graph=graph)
 
 
@@ -774,8 +726,13 @@ def test_prunes_by_importance(stage, draw):
 @part("gradient")
 def test_gradients_of_the_triplets(stage, draw):
     """lora_P, lora_E and lora_Q get the exact gradients, in training and in eval mode."""
-    cases = [SVD.case(draw, 2, 3), *sizes(draw), SVD.case(draw), SVD.case(draw, 3, bias=False)]
-    wrapped.learned_gradients(stage, cases, "triplets-get-no-gradient")
+    cases = [
+        SVD.case(draw, 2, 3),
+        *sizes(draw),
+        SVD.case(draw),
+        SVD.case(draw, 2, 1, 3, bias=False),
+    ]
+    wrapped.learned_gradients(stage, cases, None)
 
 
 @part("gradient")
@@ -789,7 +746,7 @@ def test_first_gradient(stage, draw):
 def test_gradient_to_the_input(stage, draw):
     """The gradient flows to the input, through the frozen base and the update."""
     wrapped.input_gradients(
-        stage, [SVD.case(draw, 2, 3), SVD.case(draw), SVD.case(draw, 2, bias=False)]
+        stage, [SVD.case(draw, 2, 3), SVD.case(draw), SVD.case(draw, 2, 1, 3, bias=False)]
     )
 
 
@@ -810,18 +767,22 @@ def test_two_calls_in_one_graph(stage, draw):
 @part("gradient")
 def test_gradient_of_the_penalty(stage, draw):
     """The penalty is differentiable: lora_P and lora_Q get its gradients, lora_E none but zero."""
-    cases = [SVD.case(draw, 1), *sizes(draw)]
+    case = SVD.case(draw, 1)
+    cases = [case, partly(case), *sizes(draw)]
     for mode in MODES:
         for case, (_, _, grads, _) in zip(cases, stage(penalties, [c.layer for c in cases], mode)):
-            leaves = [v.clone().requires_grad_() for v in wide(case)]
-            total = penalty(*leaves) * 0.5
-            wants = torch.autograd.grad(total, leaves, materialize_grads=True)
-            for name, got, want in zip(LEARNED, grads, wants, strict=True):
-                none = got is None and name != "lora_E"
-                text = f"{name} gets no gradient from the penalty ({mode} mode)"
-                require(not none, text, FLOAT)
-                if got is not None:
-                    near(got, want, what=f"the gradient of {name} from the penalty ({mode} mode)")
+            penalty_gradients(grads, case, f"{mode} mode")
+
+
+def penalty_gradients(grads, case, how, **tolerance):
+    leaves = [v.clone().requires_grad_() for v in wide(case)]
+    wants = torch.autograd.grad(penalty(*leaves) * 0.5, leaves, materialize_grads=True)
+    for name, got, want in zip(LEARNED, grads, wants, strict=True):
+        none = got is None and name != "lora_E"
+        require(not none, f"{name} gets no gradient from the penalty ({how})", FLOAT)
+        if got is not None:
+            what = f"the gradient of {name} from the penalty ({how})"
+            near(got, want, what=what, dtype=case.dtype, **tolerance)
 
 
 def trained_on(kata, layers, xs, gs, scores, budget, again):
@@ -829,7 +790,7 @@ def trained_on(kata, layers, xs, gs, scores, budget, again):
     layers = [made(kata, *one) for one in layers]
     for layer, x in zip(layers, xs):
         layer(x)
-    kata.prune_to_budget(layers, [s.clone() for s in scores], budget)
+    kata.prune_to_budget(layers=layers, scores=[s.clone() for s in scores], budget=budget)
     seen = []
     for _ in range(2):
         for layer, x, g in zip(layers, xs, gs):
@@ -848,10 +809,18 @@ def trained_on(kata, layers, xs, gs, scores, budget, again):
 @part("gradient")
 def test_pruned_entries_go_on_training(stage, draw):
     """After pruning all of lora_E gets its gradient, so that an entry can come back."""
-    cases, scores = several(draw), drawn_scores(draw, RANKS)
+    below = False
+    while not below:  # a gradient without its sign shows on a kept entry below zero
+        cases, scores = several(draw), drawn_scores(draw, RANKS)
+        E = torch.cat([case.values[3] for case in cases])
+        below = bool((E[top(torch.cat(scores), 6)] < 0).any())
     again = [case.values[3] for case in several(draw)]
     layers, xs, gs = [c.layer for c in cases], [c.x for c in cases], [c.g for c in cases]
     seen, last = stage(trained_on, layers, xs, gs, scores, 6, again)
+    masks = all(
+        wrapped.like(grad, torch.where(E == 0, 0.0, having(case, E=E).gradients()[2]))
+        for case, (E, _, grad) in zip(cases, seen)
+    )
     for number, (E, y, grad) in enumerate(seen):
         case = cases[number % len(cases)]
         what = "after pruning" if number < len(cases) else "after lora_E was written anew"
@@ -861,7 +830,7 @@ def test_pruned_entries_go_on_training(stage, draw):
         near(y, now.output(), what=f"the output {what}")
         require(grad is not None, f"lora_E gets no gradient {what}")
         want = now.gradients()[2]
-        masked = {"pruned-stays-pruned": torch.where(E == 0, 0.0, want)}
+        masked = {"pruned-stays-pruned": torch.where(E == 0, 0.0, want)} if masks else {}
         wrapped.agrees(grad, want, masked, f"the gradient of lora_E {what}")
     kept = torch.cat(last) != 0
     right = torch.equal(kept, top(-torch.cat(scores), 6))
@@ -887,17 +856,18 @@ def test_state_round_trip(stage, draw):
 
 
 def right_in_dtype(stage, draw, dtype):
-    output, coarse = "output-in-another-dtype", "float32-inside"
     for mode, lead, bias in (("train", (5,), True), ("eval", (2, 3), False), ("eval", (), True)):
         # A scale that is not exact in any dtype: one kept in a coarser dtype shows.
         case = SVD.case(draw, *lead, dtype=dtype, bias=bias, options={"alpha": 10.0})
         wrapped.learned_are(stage, case, "float32-triplets")
-        wrapped.in_dtype(stage, case, mode, output, coarse, coarse)
+        wrapped.in_dtype(stage, case, mode)
         values, hands = wide(case), [gradients_by_hand(draw, case) for _ in range(2)]
         off = (
             {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 4e-2, "atol": 4e-2}
         )
-        ((_, got, *_),) = stage(penalties, [case.layer], mode)
+        ((_, got, grads, _),) = stage(penalties, [case.layer], mode)
+        rough = {} if dtype == torch.float64 else {"rtol": 0.15}
+        penalty_gradients(grads, case, f"{str(dtype)[6:]}, {mode} mode", **rough)
         (((first, *_), *_),) = stage(scored, [(case.layer, *hands)], mode, True)
         wants = penalty(*values), score(*values, *(g.double() for g in hands[0]))
         for value, want, what in zip(
@@ -945,6 +915,8 @@ def penalty_on_meta(kata):
 
     with Eyes():
         layer = kata.SVDLinear(nn.Linear(7, 5, device="meta"), 3)
+        with torch.no_grad():
+            layer(torch.empty(4, 7, device="meta"))
         return layer.orthogonality_penalty()
 
 
@@ -952,12 +924,7 @@ def penalty_on_meta(kata):
 def test_meta_device(stage, draw):
     """A base on the meta device gives triplets, outputs and the penalty there."""
     wrapped.meta_device(stage, SVD.case(draw, 2, 5), bugs=("cpu-triplets", "float32-triplets"))
-    try:
-        got = stage(penalty_on_meta)
-    except LearnerRaised as error:
-        cpu = "same device" in error.text or "expected device" in error.text
-        error.bug = "identity-on-cpu" if cpu else None
-        raise
+    got = stage(penalty_on_meta)
     require(tensor(got, "the penalty").device.type == "meta", "the penalty is not on meta")
 
 
@@ -988,11 +955,11 @@ def leaves_all(stage, cases, scores, budget, what):
 def test_negative_budget(stage, draw):
     """budget < 0 raises ValueError naming budget, before anything is changed."""
     cases, scores = several(draw), drawn_scores(draw, RANKS)
-    for budget in (-1, -3, -100):
-        told = [case.layer for case in cases]
-        outcome = stage.attempt(refused, told, scores, budget)
+    for budget, n in ((-1, 4), (-3, 4), (-100, 4), (-1, 1)):
+        told, given = [case.layer for case in cases[:n]], scores[:n]
+        outcome = stage.attempt(refused, told, given, budget)
         rejects(outcome, "ValueError", "budget", what=f"budget={budget}", bug="budget-unchecked")
-        leaves_all(stage, cases, scores, budget, f"budget={budget}")
+        leaves_all(stage, cases[:n], given, budget, f"budget={budget}")
 
 
 @part("errors")

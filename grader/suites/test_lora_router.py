@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional as F
 
-from grader.exam.checks import Raised, blame, near, part, rejects, require, same, tensor
+from grader.exam.checks import Raised, near, part, rejects, require, same, tensor
 from grader.exam.kit import CheapMeta, linear, need, nn
 from grader.suites.shared import lowrank, wrapped
 from grader.suites.shared.lowrank import ALPHA, FACTORS, RANK
@@ -29,16 +29,16 @@ def pieces(draw, dtype=torch.float32, n=N, rank=RANK, out=OUT, into=IN):
     )
 
 
-def spaced(draw, x, router):
+def spaced(draw, x, router, gap=GAP, centre=0.0):
     """x, moved so that the logits of each token keep clear margins, in an order of its own."""
     wide, rows = x.double(), router.double()
     n = len(rows)
     if n > rows.shape[1]:
         raise ValueError("more adapters than features: the logits are not free")
-    levels = (torch.arange(n) - (n - 1) / 2) * GAP
+    levels = (torch.arange(n) - (n - 1) / 2) * gap
     order = draw(*x.shape[:-1], n).argsort(-1)
-    jitter = 0.1 * draw(*x.shape[:-1], n).double().clamp(-1, 1)
-    want = levels.double()[order] + jitter
+    jitter = gap / 8 * draw(*x.shape[:-1], n).double().clamp(-1, 1)
+    want = levels.double()[order] + jitter + centre
     moved = wide + (want - wide @ rows.T) @ torch.linalg.pinv(rows.T)
     return moved.to(x.dtype)
 
@@ -71,11 +71,6 @@ def gates(logits, k):
     return at_chosen(logits, k, logits.topk(k)[0].softmax(-1))
 
 
-def others(count):
-    """As if another number were chosen."""
-    return lambda logits, k: gates(logits, min(max(k + count, 1), logits.shape[-1]))
-
-
 def along(dim):
     """The softmax along another dimension."""
 
@@ -89,23 +84,14 @@ def along(dim):
 
 GATES = {
     "softmax-over-all": lambda z, k: at_chosen(z, k, z.softmax(-1).topk(k)[0]),
-    "softmax-of-softmax": lambda z, k: at_chosen(z, k, z.softmax(-1).topk(k)[0].softmax(-1)),
     "no-softmax": lambda z, k: at_chosen(z, k, z.topk(k)[0]),
     "sigmoid-gates": (
         lambda z, k: at_chosen(z, k, z.topk(k)[0].sigmoid()),
         lambda z, k: at_chosen(z, k, F.normalize(z.topk(k)[0].sigmoid(), p=1, dim=-1)),
     ),
-    "gates-all-one": lambda z, k: at_chosen(z, k, torch.ones_like(z[..., :k])),
     "gates-all-equal": lambda z, k: at_chosen(z, k, torch.ones_like(z[..., :k]) / k),
     "gates-swapped": lambda z, k: at_chosen(z, k, z.topk(k)[0].softmax(-1).flip(-1)),
-    "lowest-chosen": (
-        lambda z, k: torch.zeros_like(z).scatter(
-            -1, (-z).topk(k)[1], (-(-z).topk(k)[0]).softmax(-1)
-        ),
-        lambda z, k: gates(-z, k),
-    ),
     "all-adapters-used": lambda z, k: z.softmax(-1),
-    "top-k-off-by-one": (others(-1), others(1)),
 }
 SEVERAL = {  # which show where there are several tokens
     "gates-swapped": (
@@ -133,7 +119,7 @@ def layer(mix=None, scale=lambda s, r: s, weigh=gates, routed=lambda x: x):
         update = (weigh(routed(x) @ R.T, top_k).unsqueeze(-1) * each).sum(-2)
         rank, own = A.shape[1], F.linear(x, W, b)
         update = scale(alpha / rank, rank) * update
-        return mix(own, update, ABSENT if b is None else b) if mix else own + update
+        return mix(own, update) if mix else own + update
 
     return formula
 
@@ -144,7 +130,7 @@ def weighed(table):
     return {bug: tuple(layer(weigh=form) for form in of) for bug, of in forms.items()}
 
 
-SCALES = {bug: layer(scale=value) for bug, value in lowrank.SCALES.items()}
+SCALES = {bug: layer(scale=lowrank.SCALES[bug]) for bug in ("scale-missing", "scale-is-alpha")}
 ROUTED = Routed(
     name="RoutedLoRALinear",
     learned=LEARNED,
@@ -158,16 +144,13 @@ ROUTED = Routed(
     right=layer(),
     slips={
         **SCALES,
-        "base-dropped": layer(lambda base, up, b: up),
-        "update-subtracted": layer(lambda base, up, b: base - up),
-        "update-missing": layer(lambda base, up, b: base + 0 * up),
-        "bias-dropped": layer(lambda base, up, b: base - b + up),
+        "update-missing": layer(lambda base, up: base + 0 * up),
         **weighed(GATES),
     },
     off=("update-missing", "eval-disables-adapters"),
     cuts={
-        "input-gradient-cut": layer(lambda base, up, b: base.detach() + up),
-        "branch-input-detached": layer(lambda base, up, b: base + up.detach()),
+        "input-gradient-cut": layer(lambda base, up: base.detach() + up),
+        "branch-input-detached": layer(lambda base, up: base + up.detach()),
         "router-input-detached": layer(routed=lambda x: x.detach()),
     },
 )
@@ -190,14 +173,14 @@ def chosen(case):
 @part("shape")
 def test_any_leading_dimensions(stage, draw):
     """Inputs are (..., in_features): any number of leading dimensions, batches of one too."""
-    leads = (2, 7), (2, 3, 4), (1, 1), (1,), (N,), (N, N), (TOP, 3), (3, TOP)
+    leads = (2, 7), (2, 3, 4), (1, 1), (1,), (N,), (N, N), (TOP, 3), (3, TOP), (2, 1, 3, 2)
     wrapped.leading_dimensions(stage, draw, ROUTED, leads, "leading-dims-lost")
 
 
 @part("shape")
 def test_single_vector(stage, draw):
     """A single vector (in_features,) gives (out_features,)."""
-    wrapped.leading_dimensions(stage, draw, ROUTED, ((),), "single-vector-fails")
+    wrapped.leading_dimensions(stage, draw, ROUTED, ((),), "leading-dims-lost")
 
 
 def strided(kata, held, x):
@@ -209,9 +192,7 @@ def strided(kata, held, x):
 def test_non_contiguous_input(stage, draw):
     """Inputs need not be contiguous."""
     case = ROUTED.case(draw, 4, 6)
-    stage(wrapped.outputs, *case.call, ("train",))
-    with blame("contiguous-only", "view size is not compatible", "contiguous"):
-        got = stage(strided, case.layer, case.x)
+    got = stage(strided, case.layer, case.x)
     for y, x in zip(got, (case.x.mT.mT.transpose(0, 1), case.x[:, ::2], case.x.transpose(0, 1))):
         near(y, replace(case, x=x).output(), what="the output for a non-contiguous x")
 
@@ -232,12 +213,12 @@ def test_shapes_of_what_trains(stage, draw):
     plain, bias, *_ = stage(parts_of, ROUTED.case(draw, 1).fresh)
     require(plain, "router is no nn.Linear")
     require(not bias, "router has a bias", "router-has-bias")
-    wrapped.shapes(stage, ROUTED.case(draw, 1))
+    wrapped.shapes(stage, ROUTED.case(draw, 1), None)
 
 
 # out, in, rank, adapters, top_k
 SIZES = (18, 18, 3, 4, 2), (6, 6, 6, 6, 3), (5, 9, 1, 2, 1), (1, 7, 2, 3, 2), (4, 1, 1, 1, 1)
-SIZES += (1, 1, 1, 1, 1), (6, 12, 8, 12, 11), (3, 3, 3, 3, 3), (8, 5, 2, 1, 1)
+SIZES += (1, 1, 1, 1, 1), (6, 12, 8, 12, 11), (3, 3, 3, 3, 3), (8, 5, 2, 1, 1), (5, 20, 2, 20, 3)
 
 
 def sizes(draw):
@@ -313,13 +294,14 @@ def test_arguments(stage, draw):
         A = torch.full((3, rank, IN), 0.25)
         B = torch.arange(1.0, 4.0)[:, None, None].expand(3, OUT, rank)
         right = replace(case, values=(W, b, A, B, R), options={"alpha": alpha, "top_k": k})
+        bug = None if wrapped.like(y, right.output(), 1e-2) else bug
         near(y, right.output(), what=f"the output of {how}, filled with constants", bug=bug)
 
 
 @part("init")
 def test_base_is_the_layer_passed_in(stage, draw):
     """`base` is the very layer passed in, its values untouched."""
-    wrapped.keeps_base(stage, ROUTED.case(draw, 1), bias="bias-required")
+    wrapped.keeps_base(stage, ROUTED.case(draw, 1))
 
 
 # freeze
@@ -337,7 +319,7 @@ def test_router_and_factors_train(stage, draw):
     and no other one does. train() and eval() return the layer."""
     for k in (TOP, 1):
         case = at_top(ROUTED.case(draw, 5), k)
-        got = wrapped.only_learned_train(stage, case, "factor-no-parameter", "router-frozen")
+        got = wrapped.only_learned_train(stage, case, frozen="router-frozen")
         require(got["returned"], "train() and eval() should return the layer")
 
 
@@ -365,22 +347,44 @@ def test_any_top_k(stage, draw):
             wrapped.agrees(y, case.output(), known, what)
 
 
+def with_zeros(case):
+    """The case with a zero token and an adapter whose logits are zero, all adapters being used."""
+    W, b, A, B, R = case.values
+    R, x = R.clone(), case.x.clone()
+    R[1], x[0] = 0, 0
+    return at_top(replace(case, values=(W, b, A, B, R), x=x), N)
+
+
+@part("forward")
+def test_logits_of_any_size(stage, draw):
+    """The logits may all be large, negative, or zero."""
+    cases = [with_zeros(ROUTED.case(draw, 4)), with_zeros(ROUTED.case(draw, 3, 4))]
+    for centre in (30.0, -30.0):
+        for k in (1, 3, N):
+            case = at_top(ROUTED.case(draw, 6), k)
+            cases.append(replace(case, x=spaced(draw, case.x, case.values[-1], centre=centre)))
+    wrapped.all_right(stage, cases, named=lambda case: False)
+
+
 @part("forward")
 def test_same_in_training_and_eval(stage, draw):
     """No noise, no capacity: training and eval give the same, call after call, also where all
     tokens choose the same adapters."""
     case = ROUTED.case(draw, 40)
     alike = replace(case, x=case.x[:1] + 0 * case.x)
-    for one in (alike, replace(alike, x=alike.x.unflatten(0, (2, 20))), case):
-        *ys, last = stage(wrapped.outputs, *one.call, ("eval", "train", "train", "eval"))
+    # Logits 0.003 apart: far more than rounding, and less than the smallest noise.
+    tight = replace(case, x=spaced(draw, draw(200, IN), case.values[-1], gap=0.003))
+    for one in (alike, replace(alike, x=alike.x.unflatten(0, (2, 20))), case, tight):
+        *ys, last = stage(wrapped.outputs, *one.call, ("eval", *["train"] * 4, "eval"))
+        distinct = one is case or one is tight
         still = wrapped.like(ys[0], one.output()) and wrapped.like(last, one.output())
-        for mode, y in zip(("eval", "train", "train"), ys, strict=True):
-            bug = "noise-in-training" if still and mode == "train" else None
-            bug = "capacity" if one is not case and _capacity(y, one) else bug
+        noisy = still and any(not wrapped.like(y, tensor(ys[1]), 1e-6) for y in ys[2:])
+        for mode, y in zip(("eval", *["train"] * 4, "eval"), (*ys, last), strict=True):
+            bug = "noise-in-training" if noisy and mode == "train" else None
+            bug = "capacity" if not distinct and _capacity(y, one) else bug
             known = {} if bug else one.mistakes(y, mode)
-            what = (
-                f"the output of {'40 tokens' if one is case else '40 tokens alike'} ({mode} mode)"
-            )
+            tokens = f"{one.x.shape[:-1].numel()} tokens" + " alike" * (not distinct)
+            what = f"the output of {tokens} ({mode} mode)"
             wrapped.agrees(y, one.output(), known, what, bug=bug)
 
 
@@ -397,7 +401,7 @@ def _capacity(y, case):
 @part("forward")
 def test_without_a_bias(stage, draw):
     """A base without bias works."""
-    wrapped.without_bias(stage, draw, ROUTED, "bias-required")
+    wrapped.without_bias(stage, draw, ROUTED, None)
 
 
 @part("forward")
@@ -424,21 +428,21 @@ def other_order(draw, case):
 
 def walked(stage, draw, mode, *lead):
     """A layer in this mode of which all there is changes, in place and in `.data`."""
-    first = ROUTED.case(draw, *lead)
-    second = other_order(draw, first)
-    third = other_order(draw, second)
+    first = at_top(ROUTED.case(draw, *lead), 3)
+    second = at_top(other_order(draw, first), 3)
+    third = at_top(other_order(draw, second), 3)
     steps = [called(first, mode)]
     for names, other, verb in (
         ((ROUTER,), second, "set"),
         (FACTORS, second, "set"),
         (("base.weight", "base.bias"), second, "set"),
         ((ROUTER,), first, "data"),
-        (("base.weight",), first, "replace"),
-        (("lora_A",), third, "replace"),
+        (("base.weight", "base.bias"), first, "replace"),
+        (LEARNED, third, "replace"),
     ):
         words = f"{' and '.join(names)} changed" + f" ({verb})" * (verb != "set")
         steps.append(writing(steps[-1].now, other, *names, verb=verb, words=words))
-    steps.append(loaded(steps[-1].now, third))
+    steps.append(loaded(steps[-1].now, second))
     return wrapped.walked(stage, first, steps)
 
 
@@ -459,7 +463,7 @@ def test_follows_its_parameters(stage, draw):
 
 def gradient_cases(draw):
     several = [ROUTED.case(draw, 2, 3), ROUTED.case(draw), ROUTED.case(draw, 4, bias=False)]
-    return [*several, at_top(ROUTED.case(draw, 3), N), ROUTED.case(draw, 2, out=IN)]
+    return [*several, with_zeros(ROUTED.case(draw, 3)), ROUTED.case(draw, 2, 1, 2, out=IN)]
 
 
 def router_gradient(got, case, how):
@@ -576,12 +580,13 @@ def test_state_round_trip(stage, draw):
 
 
 def right_in_dtype(stage, draw, dtype):
-    output, coarse = "output-in-another-dtype", "float32-inside"
     for mode, lead, bias in (("train", (5,), True), ("eval", (2, 3), False), ("eval", (), True)):
         # A scale that is not exact in any dtype: one kept in a coarser dtype shows.
         case = ROUTED.case(draw, *lead, dtype=dtype, bias=bias, options={"alpha": 10.0})
         wrapped.learned_are(stage, case, "float32-factors")
-        wrapped.in_dtype(stage, case, mode, output, coarse, coarse)
+        # The router's gradient is a small difference of large terms: bfloat16 leaves little of it.
+        rough = {"atol": 0.4} if dtype == torch.bfloat16 else {}
+        wrapped.in_dtype(stage, case, mode, **rough)
 
 
 @part("dtype")
@@ -628,14 +633,14 @@ def test_meta_device(stage, draw):
     """A base on the meta device gives router and factors there; the forward makes nothing on the
     CPU."""
     for name, device, dtype in stage(kinds_on_meta):
-        bug = "router-on-cpu" if name == ROUTER else "cpu-factors"
+        bug = None if name == ROUTER else "cpu-factors"
         require(device == "meta", f"{name} is on {device}; the base is on meta", bug)
         text = f"{name} is {dtype}; the base is bfloat16"
         require(dtype == "bfloat16", text, "float32-factors")
     got = stage.attempt(output_on_meta)
     if isinstance(got, Raised):  # picking tokens by their values is legal, and cannot be done there
         mixed = "same device" in got.text or "expected device" in got.text
-        require(not mixed, f"on meta, forward mixes devices: {got.text}", "devices-mixed")
+        require(not mixed, f"on meta, forward mixes devices: {got.text}")
         return
     shape = tuple(tensor(got).shape)
     require(got.device.type == "meta", f"the output on meta is on {got.device.type}")
@@ -671,8 +676,7 @@ def test_top_k_out_of_range(stage, draw):
     passed = {case: not isinstance(y, Raised) for case, y in outcomes.items()}
     low, high = all(passed[3, k] for k in (0, -1)), all(passed[3, k] for k in (4, 30))
     for (n, k), outcome in outcomes.items():
-        bug = "top-k-too-large" if k > n else "top-k-below-one"
-        bug = "top-k-unchecked" if low and high else bug
+        bug = "top-k-unchecked" if low and high else None
         rejects(outcome, "ValueError", "top_k", what=f"top_k={k} of {n}", bug=bug)
         trains, value = stage(base_after, weight, n, k)
         text = "the base was frozen before ValueError was raised"

@@ -1,5 +1,5 @@
 # wrong: alpha is 8 by default
-# bug: default-differs
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: a base without bias is refused
-# bug: bias-required
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: lora_E's gradient is that of its absolute value
-# bug: pruned-stays-pruned
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

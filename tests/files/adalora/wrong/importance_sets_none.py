@@ -1,5 +1,5 @@
 # wrong: gradients are None afterwards
-# bug: importance-clears-gradients
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: P never has a gradient
-# bug: triplets-get-no-gradient
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: a budget of 0 prunes nothing
-# bug: zero-budget-fails
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

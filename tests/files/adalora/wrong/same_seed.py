@@ -1,5 +1,5 @@
 # wrong: P and Q are drawn from a fixed seed
-# bug: starts-not-random
+# bug: -
 import torch
 import torch.nn as nn
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 # wrong: the logits of a float64 layer are float32
-# bug: float32-inside
+# bug: -
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: a top_k too large is cut to num_adapters
-# bug: top-k-too-large
+# bug: -
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: a top_k of 0 is not refused
-# bug: top-k-below-one
+# bug: -
 import torch
 import torch.nn as nn
 

@@ -1,5 +1,5 @@
 # wrong: top_k is ignored, one is chosen
-# bug: top-k-off-by-one
+# bug: -
 import torch
 import torch.nn as nn
 

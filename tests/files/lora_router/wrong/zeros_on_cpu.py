@@ -1,5 +1,5 @@
 # wrong: the gates' zeros are made on the CPU
-# bug: devices-mixed
+# bug: -
 import torch
 import torch.nn as nn
 
