@@ -124,7 +124,7 @@ def disturbed(made, given, trains):
     found = []
     for place, (p, M, flag) in enumerate(zip(made, given, trains)):
         kept = {
-            "values": torch.equal(p, M),
+            "values": p.dtype == M.dtype and torch.equal(p, M),
             "strides": p.stride() == M.T.contiguous().T.stride(),
             "requires_grad": p.requires_grad == flag and p.is_leaf,
             ".grad": p.grad is not None and bool((p.grad == 1).all()),

@@ -1,5 +1,5 @@
 # wrong: W1 is changed
-# bug: W1-changed-in-place
+# bug: weights-changed-in-place
 import torch
 
 
