@@ -344,7 +344,10 @@ def of_parameters(kata, W0, W1, rank):
             with torch.set_grad_enabled(grad):
                 seen.append(kata.extract_lora(first, second, rank))
         left += disturbed(given, (W0, W1), trains)
-        kata.extract_lora(first, first, rank), kata.extract_lora(second, second.clone(), rank)
+        (
+            kata.extract_lora(first, first, rank),
+            kata.extract_lora(second, second.detach().clone(), rank),
+        )
         attempted(kata.extract_lora, first, second, 0)
         left += disturbed(given, (W0, W1), trains)
     return seen, left
@@ -359,7 +362,7 @@ def test_weights_are_left_alone(stage, draw):
         with blame("parameters-refused", "requires grad", "requires_grad", "leaf Variable"):
             seen, left = stage(of_parameters, *case)
         for place, what in left:
-            bug = "weights-changed-in-place" if what == "values" else None
+            bug = f"W{place}-changed-in-place" if what == "values" else None
             fail(f"{what} of W{place}, an nn.Parameter, changed by the call", bug)
         judge(seen, [case] * len(seen))
 

@@ -1,5 +1,5 @@
 # wrong: in place: a parameter refuses it
-# bug: weights-changed-in-place
+# bug: W1-changed-in-place
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: W1 is changed
-# bug: weights-changed-in-place
+# bug: W1-changed-in-place
 import torch
 
 
