@@ -295,7 +295,7 @@ def test_small_and_large_changes(stage, draw):
     """A change is a change, however small it is beside the weights; however large, too."""
     W0 = draw(20, 24)
     W0 = W0 + W0.sign()
-    W1 = W0 * (1 + 8e-6 * draw(20, 24).clamp(-1, 1))
+    W1 = W0 * (1 + 8e-6 * draw(20, 24).abs().clamp(max=1))
     (got,) = stage(extracted, [(W0, W1, 6)])
     B, A, came = triple(got, (W0, W1, 6))
     missed = not (B.double() @ A.double()).any() and came == 0
