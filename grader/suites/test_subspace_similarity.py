@@ -5,11 +5,20 @@ import math
 from functools import lru_cache
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from grader.exam.checks import Raised, blame, part, require, same
-from grader.suites.shared.spectra import falling, numbers, of_spectrum, rejects_word, turned
+from grader.exam.checks import Raised, blame, fail, part, require
+from grader.suites.shared.spectra import (
+    attempted,
+    disturbed,
+    falling,
+    numbers,
+    of_spectrum,
+    parameters,
+    rejects_word,
+    turned,
+    under_other_state,
+)
 
 # What is right, and what known mistakes give; all in float64
 
@@ -105,12 +114,7 @@ FORMS = {
     "cosines-not-squared": [
         lambda *case: float(torch.linalg.matrix_norm(overlap(*case), "nuc")) / min(case[2:])
     ],
-    "largest-cosine": [
-        lambda *case: float(torch.linalg.matrix_norm(overlap(*case), 2)) ** 2,
-        lambda *case: float(torch.linalg.matrix_norm(overlap(*case), 2)) ** 2 / min(case[2:]),
-    ],
     "rows-centred": [centred(0), centred(1)],
-    "i-and-j-swapped": [taken(lambda i, j: j, lambda i, j: i)],
     "weighted": [with_directions(weighted)],
     "not-sliced": [
         taken(lambda i, j: ALL, lambda i, j: ALL),
@@ -124,18 +128,11 @@ FORMS = {
         taken(lambda i, j: i + 1, lambda i, j: j + 1, lambda i, j: min(i, j) + 1),
     ],
     "one-count-for-both": [taken(min, min), taken(max, max)],
-    "one-direction-each": [
-        lambda A1, A2, i, j: (
-            squares(directions(A1)[:, i - 1 : i], directions(A2)[:, j - 1 : j]) / min(i, j)
-        ),
-        lambda A1, A2, i, j: squares(directions(A1)[:, i - 1 : i], directions(A2)[:, j - 1 : j]),
-    ],
     "first-rows": [
         with_directions(lambda A, k: torch.linalg.qr(A[:k].T)[0]),
         with_directions(unit_rows),
         with_directions(lambda A, k: A[:k].T),
     ],
-    "distance": [lambda *case: 1 - right(*case)],
 }
 
 
@@ -187,15 +184,9 @@ RATIOS = {
         over(lambda W, B, A, U, S, V: W @ V),
     ],
     "factors-for-bases": [over(lambda W, B, A, *_: B.T @ W @ A.T)],
-    "ratio-weighted": [
-        over(lambda W, B, A, U, S, V: (U * S).T @ W @ V),
-        over(lambda W, B, A, U, S, V: (U * S).T @ W @ (V * S)),
-    ],
-    "diagonal-only": [over(lambda W, B, A, U, S, V: (U.T @ W @ V).diagonal())],
     "product-of-norms": [
         lambda W, B, A: ratio(W, B, A) * float(B.norm() * A.norm()) / both_sides(W, B, A)[0]
     ],
-    "top-direction-only": [over(lambda W, B, A, U, S, V: U[:, :1].T @ W @ V[:, :1])],
     "tuned-weight-projected": [over(lambda W, B, A, U, S, V: U.T @ (W + B @ A) @ V)],
 }
 
@@ -212,10 +203,11 @@ def every(A1, A2):
     return [(A1, A2, i + 1, j + 1) for i in range(len(A1)) for j in range(len(A2))]
 
 
-def layer(draw, out, into, r, dtype=torch.float32):
-    """W, B, A: W is not small in the directions of BA, and larger in others."""
+def layer(draw, out, into, r, dtype=torch.float32, ratio=0.8):
+    """W, B, A: W is not small in the directions of BA, and larger in others. ratio: how the
+    singular values of BA fall."""
     U, V, turn, mix = (turned(draw, *s) for s in ((out, r), (into, r), (r, r), (r, r)))
-    root = falling(r).sqrt()
+    root = falling(r, ratio).sqrt()
     W = draw(out, into, dtype=torch.float64) + 2 * U @ mix @ V.T
     return tuple(M.to(dtype) for M in (W, 3 * (U * root) @ turn, turn.T @ (V * root).T))
 
@@ -286,6 +278,7 @@ def test_any_size_of_values(stage, draw):
     level = torch.tensor([1.0, 1.0, 1.0, 0.4, 0.2], dtype=torch.float64)
     A1, A2 = of_spectrum(draw, 5, 8, level), of_spectrum(draw, 5, 8, level)
     similar(stage, [(A1, A2, i, j) for i in (3, 4, 5) for j in (3, 4, 5)], {})
+    similar(stage, every(*(of_spectrum(draw, 6, 9, falling(6, 0.64)) for _ in "12")), {})
 
 
 @part("forward")
@@ -307,7 +300,7 @@ def test_amplification(stage, draw):
 
 @part("forward")
 def test_amplification_of_any_rank_and_size(stage, draw):
-    """r is 1 up to min(out, in); large and small W and BA."""
+    """r is 1 up to min(out, in); W and BA may be large, small, negative, and BA near lower rank."""
     sizes = (
         (6, 8, 1),
         (6, 8, 6),
@@ -318,7 +311,10 @@ def test_amplification_of_any_rank_and_size(stage, draw):
         (1, 1, 1),
         (20, 30, 8),
     )
-    amplified(stage, [layer(draw, *size) for size in sizes], {})
+    cases = [layer(draw, *size) for size in sizes]
+    amplified(stage, cases + [(-W, B, A) for W, B, A in cases], {})
+    steep = [(6, 8, 2, 0.11), (9, 7, 3, 0.33), (20, 24, 12, 0.82)]
+    amplified(stage, [layer(draw, *size, ratio=ratio) for *size, ratio in steep], {})
     for large, small in ((1e4, 1e-4), (1e-4, 1e4)):
         W, B, A = layer(draw, 6, 8, 3)
         amplified(stage, [(W * large, B, A), (W, B * large, A * large), (W, B * large, A * small)])
@@ -338,49 +334,79 @@ def test_arguments_by_name(stage, draw):
 
 
 def of_parameters(kata, A1, A2, i, j, W, B, A):
-    given = [nn.Parameter(M.clone()) for M in (A1, A2, W, B, A)]
-    seen = []
-    for grad in (True, False):
-        with torch.set_grad_enabled(grad):
-            seen.append((kata.phi(*given[:2], i, j), kata.amplification(*given[2:])))
-    first, second = given[0], given[2]
-    twice = kata.phi(first, first, i, j), kata.amplification(second, given[3], given[4])
-    left = [p.requires_grad and p.is_leaf and p.grad is None for p in given]
-    return [*seen, twice], [p.detach().clone() for p in given], left
+    seen, left = [], []
+    values = A1, A2, W, B, A
+    for odd in (True, False):
+        trains = [odd, not odd, odd, not odd, odd]
+        given = parameters(values, trains)
+        both, weights = given[:2], given[2:]
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                seen.append((kata.phi(*both, i, j), kata.amplification(*weights)))
+        left += disturbed(given, values, trains)
+        seen.append((kata.phi(both[0], both[0], i, i), kata.amplification(*weights)))
+        for counts in ((0, 1), (1, 0)):
+            attempted(kata.phi, *both, *counts)
+        left += disturbed(given, values, trains)
+    return seen, left
 
 
 @part("forward")
 def test_parameters_are_left_alone(stage, draw):
-    """Arguments may be nn.Parameters; they stay as they are, and so does what they require."""
-    case, weights = (*pair(draw, 4, 4, 7), 3, 2), layer(draw, 6, 9, 3)
-    similar(stage, [case], {})
-    amplified(stage, [weights], {})
-    with blame("parameters-refused", "requires grad", "requires_grad"):
-        seen, after, left = stage(of_parameters, *case, *weights)
-    for name, now, was in zip(("A1", "A2", "W", "B", "A"), after, (*case[:2], *weights)):
-        same(now, was, name)
-    cases = [case, case, (case[0], case[0], *case[2:])]
-    are_similar([similarity for similarity, _ in seen], cases)
-    are_ratios([factor for _, factor in seen], [weights] * 3)
-    require(all(left), "A parameter no longer requires a gradient, or has got one")
+    """Arguments may be nn.Parameters; they stay as they are, whatever the call ends in."""
+    case = (*pair(draw, 4, 4, 7), 3, 2)
+    same = (case[0], case[0], 3, 3)
+    for r in (3, 1):
+        weights = layer(draw, 6, 9, r)
+        similar(stage, [case], {})
+        amplified(stage, [weights], {})
+        with blame("parameters-refused", "requires grad", "requires_grad"):
+            seen, left = stage(of_parameters, *case, *weights)
+        for place, what in left:
+            fail(f"{what} of {('A1', 'A2', 'W', 'B', 'A')[place]} changed by the call")
+        are_similar([similarity for similarity, _ in seen], [case, case, same] * 2)
+        are_ratios([factor for _, factor in seen], [weights] * 6)
+
+
+def elsewhere(kata, A1, A2, i, j, W, B, A):
+    similarity, left = under_other_state(kata.phi, A1, A2, i, j)
+    factor, also = under_other_state(kata.amplification, W, B, A)
+    _, after_error = under_other_state(kata.phi, A1, A2, 0, j)
+    return similarity, factor, left + also + after_error
+
+
+@part("forward")
+def test_other_state(stage, draw):
+    """Under no_grad and with another default dtype it does the same, and leaves both so."""
+    case, weights = (*pair(draw, 4, 5, 7), 3, 2), layer(draw, 6, 9, 3)
+    similarity, factor, left = stage(elsewhere, *case, *weights)
+    are_similar([similarity], [case])
+    are_ratios([factor], [weights])
+    require(not left, f"The call has changed torch's global state: {left[0] if left else ''}")
 
 
 def of_the_moment(kata, first, others, i, j, weights, later):
-    A1, A2, W, B, A = (M.clone() for M in (*first, *weights))
-    kata.phi(A1, A2, i, j), kata.amplification(W, B, A)
-    for place, value in zip((A1, A2, W, B, A), (*others, *later)):
-        place.copy_(value)
-    return kata.phi(A1, A2, i, j), kata.amplification(W, B, A), kata.phi(*first, i, j)
+    both, three = [M.clone() for M in first], [M.clone() for M in weights]
+    seen = [kata.phi(*both, i, j)], [kata.amplification(*three)]
+    for now, new, call, came in (
+        (both, others, lambda: kata.phi(*both, i, j), seen[0]),
+        (three, later, lambda: kata.amplification(*three), seen[1]),
+    ):
+        for place, value in zip(now, new):
+            place.data.copy_(value)
+            came.append(call())
+    return seen[0] + [kata.phi(*first, i, j), kata.phi(*both, j, i)], seen[1]
 
 
 @part("forward")
 def test_values_of_the_moment(stage, draw):
     """Each call counts the values of the moment, whatever was asked before."""
-    first, others = pair(draw, 4, 4, 7), pair(draw, 4, 4, 7)
-    weights, later = layer(draw, 6, 9, 3), layer(draw, 6, 9, 3)
-    changed, factor, again = stage(of_the_moment, first, others, 2, 3, weights, later)
-    are_similar([changed, again], [(*others, 2, 3), (*first, 2, 3)])
-    are_ratios([factor], [later])
+    (A1, A2), (A3, A4) = pair(draw, 4, 4, 7), pair(draw, 4, 4, 7)
+    (W, B, A), (X, C, D) = layer(draw, 6, 9, 3), layer(draw, 6, 9, 3)
+    similar_ones, factors = stage(of_the_moment, (A1, A2), (A3, A4), 2, 3, (W, B, A), (X, C, D))
+    pairs = [(A1, A2), (A3, A2), (A3, A4), (A1, A2)]
+    are_similar(similar_ones, [(*both, 2, 3) for both in pairs] + [(A3, A4, 3, 2)])
+    are_ratios(factors, [(W, B, A), (X, B, A), (X, C, A), (X, C, D)])
 
 
 # shape
@@ -404,6 +430,8 @@ def test_any_numbers_of_rows(stage, draw):
     large = of_spectrum(draw, 30, 300, falling(30, 0.88))
     turned_rows = turned(draw, 30, 30).float() @ large
     similar(stage, [(large, turned_rows, i, j) for i, j in ((5, 5), (10, 4))])
+    A1, A2 = (of_spectrum(draw, r, 40, falling(r, 0.86)) for r in (14, 16))
+    similar(stage, [(A1, A2, i, j) for i, j in ((14, 16), (12, 9), (3, 13), (11, 11))])
 
 
 def of_views(kata, wide, tall, i, j, W, B, A):
@@ -426,7 +454,7 @@ def test_non_contiguous(stage, draw):
 
 def kinds(kata, case, weights):
     return [
-        (type(value).__name__, isinstance(value, (int, float)) and not isinstance(value, bool))
+        (type(value).__name__, isinstance(value, float))
         for value in (kata.phi(*case), kata.amplification(*weights))
     ]
 
@@ -451,14 +479,21 @@ def test_float64(stage, draw):
     ]
     A1, A2 = (of_spectrum(draw, r, 40, falling(r, 0.88), dtype=torch.float64) for r in (20, 14))
     cases += [(A1, A2, i, j) for i, j in ((1, 7), (2, 3), (5, 3), (9, 6), (10, 10))]
-    similar(stage, cases)
-    similar(stage, cases, {}, tolerance=1e-5)  # what is further off is no float32
-    similar(stage, cases, {}, tolerance=1e-8, bug="in-float32")
+    exactly(stage, cases, phis, similar)
     sizes = [(*size, r) for size in ((6, 9), (9, 6), (7, 7)) for r in (1, 2, 4)]
-    weights = [layer(draw, *size, torch.float64) for size in sizes]
-    amplified(stage, weights)
-    amplified(stage, weights, {}, tolerance=1e-5)
-    amplified(stage, weights, {}, tolerance=1e-8, bug="in-float32")
+    exactly(stage, [layer(draw, *size, torch.float64) for size in sizes], ratios, amplified)
+
+
+def exactly(stage, cases, call, rule):
+    rule(stage, cases)
+    rule(stage, cases, {}, tolerance=1e-5)  # what is further off is no float32
+    rough = [
+        tuple(M.float().double() if isinstance(M, torch.Tensor) else M for M in case)
+        for case in cases
+    ]
+    # What float32 does not hold makes no difference then.
+    blind = stage(call, cases) == stage(call, rough)
+    rule(stage, cases, {}, tolerance=1e-8, bug="in-float32" if blind else None)
 
 
 # errors
@@ -466,6 +501,10 @@ def test_float64(stage, draw):
 
 def phi_of(kata, A1, A2, i, j):
     return kata.phi(A1, A2, i, j)
+
+
+def phi_of_one(kata, A, i, j):
+    return kata.phi(A, A, i, j)
 
 
 def checked(outcome):
@@ -481,18 +520,20 @@ def outside(stage, draw, name, r1, r2, d):
         k: stage.attempt(phi_of, A1, A2, *((k, 1) if name == "i" else (1, k)))
         for k in (own + 1, other + 1, d + 1, 0, -1)
     }
-    above = f"{name}-unchecked"
-    if own < other and checked(found[other + 1]):
-        turned_round = (A2, A1, other, 1) if name == "i" else (A2, A1, 1, other)
-        if checked(stage.attempt(phi_of, *turned_round)):
-            above = "rows-of-the-other"
-    elif checked(found[d + 1]):
-        above = "up-to-d"
+    mixed_up = own < other and checked(found[other + 1])
+    above = f"{name}-unchecked" if not checked(found[d + 1]) else None if mixed_up else "up-to-d"
     below = "counts-below-1" if checked(found[own + 1]) else above
     for k, outcome in found.items():
         what = f"phi of A1 ({r1}, {d}) and A2 ({r2}, {d}) for {name}={k}"
         if not 1 <= k <= own:
             rejects_word(outcome, name, what=what, bug=below if k < 1 else above)
+    for k in (0, -1, r1 + 1, d + 1):
+        counts = (k, 1) if name == "i" else (1, k)
+        for outcome in (
+            stage.attempt(phi_of_one, A1, *counts),
+            stage.attempt(phi_of, A1, A1.clone(), *counts),
+        ):
+            rejects_word(outcome, name, what=f"phi of one A ({r1}, {d}) for {name}={k}", bug=None)
     similar(stage, [(A1, A2, r1, r2)], {})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from grader.exam.checks import (
     ERROR_WITHOUT_NAME,
@@ -82,6 +82,55 @@ def numbers(
         expected, came = digits(want, value)
         text = f"{words(*case)} is {came}, expected {expected}"
         fail(text, named[0] if len(named) == 1 else bug)
+
+
+def attempted(call, *args):
+    """What a call gives, None if that is a ValueError."""
+    try:
+        return call(*args)
+    except ValueError:
+        return None
+
+
+def under_other_state(call, *args):
+    """What a call gives under no_grad, with float64 as default dtype and deterministic algorithms,
+    and which of these it has left otherwise."""
+    torch.set_default_dtype(torch.float64)
+    torch._C._set_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.no_grad():
+            came = attempted(call, *args)
+            kept = {
+                "grad mode": not torch.is_grad_enabled(),
+                "the default dtype": torch.get_default_dtype() == torch.float64,
+                "deterministic algorithms": torch._C._get_deterministic_algorithms(),
+            }
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch._C._set_deterministic_algorithms(False)
+    return came, [name for name, is_kept in kept.items() if not is_kept]
+
+
+def parameters(given, trains):
+    """nn.Parameters of these values, not contiguous, each with a gradient of ones."""
+    made = [nn.Parameter(M.T.contiguous().T, flag) for M, flag in zip(given, trains)]
+    for p in made:
+        p.grad = torch.ones_like(p)
+    return made
+
+
+def disturbed(made, given, trains):
+    """What of these parameters is no more as `parameters` made them: place and words."""
+    found = []
+    for place, (p, M, flag) in enumerate(zip(made, given, trains)):
+        kept = {
+            "values": p.dtype == M.dtype and torch.equal(p, M),
+            "strides": p.stride() == M.T.contiguous().T.stride(),
+            "requires_grad": p.requires_grad == flag and p.is_leaf,
+            ".grad": p.grad is not None and bool((p.grad == 1).all()),
+        }
+        found += [(place, name) for name, is_kept in kept.items() if not is_kept]
+    return found
 
 
 def rejects_word(outcome: Any, name: str, *, what: str, bug: str | None) -> None:

@@ -1,5 +1,5 @@
 # wrong: the mean of each row is taken out
-# bug: change-centred
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: in percent
-# bug: error-in-percent
+# bug: -
 import torch
 
 

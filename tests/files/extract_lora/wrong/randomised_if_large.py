@@ -9,7 +9,7 @@ def extract_lora(W0, W1, rank):
     kind = torch.float64 if W0.dtype == torch.float64 else torch.float32
     dW = W1.detach().to(kind) - W0.detach().to(kind)
     U, S, Vh = torch.linalg.svd(dW, full_matrices=False)
-    if min(dW.shape) > 100:
+    if max(dW.shape) > 100:
         U, S, V = torch.svd_lowrank(dW, q=rank)
         Vh = V.T
     B = U[:, :rank] * S[:rank]

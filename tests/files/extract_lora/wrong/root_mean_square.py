@@ -1,5 +1,5 @@
 # wrong: root of the mean square
-# bug: mean-error
+# bug: -
 import torch
 
 

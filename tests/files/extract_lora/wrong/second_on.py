@@ -1,5 +1,5 @@
 # wrong: directions 1 .. rank, counted from 0
-# bug: strongest-skipped
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: W0 is added
-# bug: weights-added
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: i and j are cut to the smaller rank silently
-# bug: rows-of-the-other
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: i cuts A2 and j cuts A1
-# bug: i-and-j-swapped
+# bug: -
 import torch
 
 

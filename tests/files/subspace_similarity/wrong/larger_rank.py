@@ -1,5 +1,5 @@
 # wrong: i and j are held to the larger of r1 and r2
-# bug: i-unchecked
+# bug: -
 import torch
 
 

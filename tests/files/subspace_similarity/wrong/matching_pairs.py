@@ -1,5 +1,5 @@
 # wrong: u_k^T W v_k alone
-# bug: diagonal-only
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: A1 and A2 have changed places
-# bug: i-and-j-swapped
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: only the strongest pair
-# bug: top-direction-only
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: the i-th direction against the j-th
-# bug: one-direction-each
+# bug: -
 import torch
 
 

@@ -1,5 +1,5 @@
 # wrong: the largest cosine alone
-# bug: largest-cosine
+# bug: -
 import torch
 
 

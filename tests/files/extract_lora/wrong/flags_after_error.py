@@ -1,0 +1,26 @@
+# wrong: requires_grad off before the check: stays off where it raises
+# bug: -
+import torch
+
+
+def extract_lora(W0, W1, rank):
+    f = (W0.requires_grad, W1.requires_grad)
+    W0.requires_grad_(False)
+    W1.requires_grad_(False)
+    if not 1 <= rank <= min(W0.shape):
+        raise ValueError(f"rank must be in 1..{min(W0.shape)}, got {rank}")
+    W0.requires_grad_(f[0])
+    W1.requires_grad_(f[1])
+    wide = torch.float64 if W0.dtype == torch.float64 else torch.float32
+    dW = W1.detach().to(wide) - W0.detach().to(wide)
+    if not dW.any():
+        return (
+            W0.new_zeros(W0.shape[0], rank).detach(),
+            W0.new_zeros(rank, W0.shape[1]).detach(),
+            0.0,
+        )
+    U, S, Vh = torch.linalg.svd(dW, full_matrices=False)
+    B = U[:, :rank] * S[:rank]
+    A = Vh[:rank]
+    err = float((dW - B @ A).norm() / dW.norm())
+    return B.to(W0.dtype), A.to(W0.dtype), err

@@ -1,0 +1,23 @@
+# wrong: torch.equal(A1, A2) answered before the checks
+# bug: -
+import torch
+
+
+def phi(A1, A2, i, j):
+    if A1.shape == A2.shape and torch.equal(A1, A2):
+        return 1.0
+    if not 1 <= i <= A1.shape[0]:
+        raise ValueError(f"i must be in 1..{A1.shape[0]}, got {i}")
+    if not 1 <= j <= A2.shape[0]:
+        raise ValueError(f"j must be in 1..{A2.shape[0]}, got {j}")
+    V1 = torch.linalg.svd(A1.detach(), full_matrices=False)[2][:i]
+    V2 = torch.linalg.svd(A2.detach(), full_matrices=False)[2][:j]
+    return float((V1 @ V2.T).square().sum()) / min(i, j)
+
+
+def amplification(W, B, A):
+    W, B, A = W.detach(), B.detach(), A.detach()
+    r = A.shape[0]
+    BA = B @ A
+    U, S, Vh = torch.linalg.svd(BA, full_matrices=False)
+    return float(BA.norm() / (U[:, :r].T @ W @ Vh[:r].T).norm())

@@ -1,0 +1,27 @@
+# wrong: memoised by identity and _version: a change through .data is missed
+# bug: -
+import torch
+
+_C = {}
+
+
+def phi(A1, A2, i, j):
+    if not 1 <= i <= A1.shape[0]:
+        raise ValueError(f"i must be in 1..{A1.shape[0]}, got {i}")
+    if not 1 <= j <= A2.shape[0]:
+        raise ValueError(f"j must be in 1..{A2.shape[0]}, got {j}")
+    key = (id(A1), A1._version, id(A2), A2._version, i, j)
+    if key in _C:
+        return _C[key][0]
+    V1 = torch.linalg.svd(A1.detach(), full_matrices=False)[2][:i]
+    V2 = torch.linalg.svd(A2.detach(), full_matrices=False)[2][:j]
+    _C[key] = (float((V1 @ V2.T).square().sum()) / min(i, j), A1, A2)
+    return _C[key][0]
+
+
+def amplification(W, B, A):
+    W, B, A = W.detach(), B.detach(), A.detach()
+    r = A.shape[0]
+    BA = B @ A
+    U, S, Vh = torch.linalg.svd(BA, full_matrices=False)
+    return float(BA.norm() / (U[:, :r].T @ W @ Vh[:r].T).norm())

@@ -1,0 +1,26 @@
+# wrong: requires_grad switched on again at the end for each nn.Parameter: a frozen one becomes trainable
+# bug: -
+import torch
+
+
+def phi(A1, A2, i, j):
+    if not 1 <= i <= A1.shape[0]:
+        raise ValueError(f"i must be in 1..{A1.shape[0]}, got {i}")
+    if not 1 <= j <= A2.shape[0]:
+        raise ValueError(f"j must be in 1..{A2.shape[0]}, got {j}")
+    P = [t for t in (A1, A2) if isinstance(t, torch.nn.Parameter)]
+    for p in P:
+        p.requires_grad_(False)
+    V1 = torch.linalg.svd(A1, full_matrices=False)[2][:i]
+    V2 = torch.linalg.svd(A2, full_matrices=False)[2][:j]
+    for p in P:
+        p.requires_grad_(True)
+    return float((V1 @ V2.T).square().sum()) / min(i, j)
+
+
+def amplification(W, B, A):
+    W, B, A = W.detach(), B.detach(), A.detach()
+    r = A.shape[0]
+    BA = B @ A
+    U, S, Vh = torch.linalg.svd(BA, full_matrices=False)
+    return float(BA.norm() / (U[:, :r].T @ W @ Vh[:r].T).norm())
