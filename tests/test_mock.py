@@ -220,7 +220,8 @@ def test_the_seed_and_the_record_decide(clone: Path) -> None:
 def test_it_leans_on_what_is_due_and_never_on_what_is_fresh(clone: Path) -> None:
     """Due and weak katas come more often; what was just solved or answered never."""
     slugs = catalog.slugs()
-    due, fresh = slugs[0], frozenset(f"kata:{slug}" for slug in slugs[1:4])
+    due, *easy = (card.slug for card in catalog.cards() if card.difficulty == "easy")
+    fresh = frozenset(f"kata:{slug}" for slug in easy[:3])
     record = Record(
         standings={slug: Standing(Level.COMPLETE, 1) for slug in slugs},
         due=frozenset({f"kata:{due}"}),

@@ -749,7 +749,7 @@ def after_error(kata, table, number, ids, trains):
     embedding = table_of(table).requires_grad_(trains)
     try:
         kata.PromptTuning(embedding, number, ids)
-    except Exception:
+    except ValueError:
         return embedding.weight.requires_grad, embedding.weight
     return None, embedding.weight
 
