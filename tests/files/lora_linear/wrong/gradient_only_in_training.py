@@ -1,5 +1,5 @@
 # wrong: In eval mode no gradient is recorded.
-# bug: input-gradient-cut
+# bug: -
 import torch
 from torch import Tensor, nn
 
