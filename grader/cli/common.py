@@ -10,7 +10,7 @@ import click
 from grader import catalog
 from grader.cli import terminal
 from grader.errors import UsageFault
-from grader.practice import current, files
+from grader.practice import files
 from grader.practice import workspace as workspaces
 from grader.practice.workspace import Workspace
 from grader.store import Store, StoreError
@@ -43,6 +43,8 @@ class Slug(ParamType[str]):
 def _current(ctx: Any, param: Any, value: str | None) -> str | None:
     if value is not None or ctx.resilient_parsing:
         return value
+    from grader.practice import current  # `list` and --help do without it
+
     with Store.open(create=False) as store:
         found = current.read(store)
     if found is None:
