@@ -63,11 +63,13 @@ def back_of(basis, low, grad):
 
 def signs(rows, want):
     """The matrix that brings rows into the order and the signs of others, as far as they are the
-    same: each goes to the one that it is most like."""
-    likeness = (rows.double() @ want.T / want.square().sum(1)).nan_to_num()
-    best = likeness.abs().argmax(1, keepdim=True)
-    ones = torch.where(likeness.gather(1, best) < 0, -1.0, 1.0).double()
-    return torch.zeros_like(likeness).scatter(1, best, ones)
+    same: each goes to the one that it is nearest to, with either sign."""
+    rows = rows.double().nan_to_num()
+    off = torch.stack([torch.cdist(rows, want), torch.cdist(rows, -want)])
+    best = off.amin(0).argmin(1, keepdim=True)
+    turned = (off[1] < off[0]).gather(1, best)
+    ones = torch.where(turned, -1.0, 1.0).double()
+    return torch.zeros_like(off[0]).scatter(1, best, ones)
 
 
 def alike(rows, want, dtype):
