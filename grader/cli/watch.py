@@ -66,7 +66,7 @@ class _Watch:
         common.try_to_store(
             "which kata is current", lambda store: current.make(store, slug, self.space)
         )
-        if slug in current.begun(self.space):
+        if current.is_begun(self.space, slug):
             self.grade()
         elif self.path.exists():
             self.show(*said, f"Waiting for {shown(self.path)}: every save is graded.")

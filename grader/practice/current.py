@@ -54,7 +54,7 @@ def meant(now: Current | None, space: Workspace) -> str:
             break
         if here is not None and slug == here.slug:
             return slug
-        if _begun(space, slug):
+        if is_begun(space, slug):
             return slug
     if now is not None:
         return now.slug
@@ -66,12 +66,15 @@ def meant(now: Current | None, space: Workspace) -> str:
 
 def begun(space: Workspace) -> list[str]:
     """The katas whose file is more than the blank stub, in teaching order."""
-    there = _changed(space)
-    return [c.slug for c in catalog.cards() if c.slug in there and _begun(space, c.slug)]
+    return [card.slug for card in catalog.cards() if is_begun(space, card.slug)]
 
 
-def _begun(space: Workspace, slug: str) -> bool:
-    return space.path(slug).read_bytes() != stubs.stub(slug).encode()
+def is_begun(space: Workspace, slug: str) -> bool:
+    """Whether a kata's file is there, and more than the blank stub."""
+    try:
+        return space.path(slug).read_bytes() != stubs.stub(slug).encode()
+    except FileNotFoundError:
+        return False
 
 
 def _changed(space: Workspace) -> dict[str, int]:
