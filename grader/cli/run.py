@@ -76,14 +76,7 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
         for number, slug in enumerate(slugs):
             path = space.path(slug)
             with terminal.progress(number, len(slugs), slug):
-                graded = grading.grade(
-                    slug,
-                    path,
-                    partial(bench.judge, seed=seed),
-                    name=shown(path),
-                    now=clock.now(),
-                    keep=Reason.RUN,
-                )
+                graded = attempt(slug, path, partial(bench.judge, seed=seed))
             verdicts.append(graded.verdict)
             if not json_:
                 line = result.in_a_line(graded.verdict, terminal.width(), terminal.colour())
@@ -96,6 +89,12 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
     else:
         terminal.say(f"{passed} of {counted(len(verdicts), 'kata')} passed.")
     return 0 if passed == len(verdicts) else 1
+
+
+def attempt(slug: str, path: Path, judge: grading.Judge) -> grading.Graded:
+    """Grade the learner's own file as it is now, whole, and store that."""
+    now, name = clock.now(), shown(path)
+    return grading.grade(slug, path, judge, name=name, now=now, keep=Reason.RUN)
 
 
 def _target(

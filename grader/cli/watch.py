@@ -8,7 +8,7 @@ import click
 
 from grader.cli import common, terminal
 from grader.cli.hint import next_hint
-from grader.cli.run import current_kata, page
+from grader.cli.run import attempt, current_kata, page
 from grader.cli.start import begin
 from grader.cli.terminal import editor, prompts
 from grader.cli.terminal.keys import REDRAW, Keys
@@ -106,14 +106,7 @@ class _Watch:
         if self.in_place:
             terminal.write("\r\x1b[K  grading …")
         try:
-            self.graded = grading.grade(
-                self.slug,
-                self.path,
-                self.bench.judge,
-                name=shown(self.path),
-                now=clock.now(),
-                keep=Reason.RUN,
-            )
+            self.graded = attempt(self.slug, self.path, self.bench.judge)
         except KataError as error:  # the file is gone again, say
             self.show(str(error))
             return
