@@ -21,24 +21,24 @@ KATA = [PYTHON, "-m", "grader"]
 SECOND = """
 import time
 from grader import content
-from grader.exam.examiner import Examiner
+from grader.practice.grading import Bench
 source = content.solution("lora_linear").read_bytes()
-with Examiner() as examiner:
-    examiner.grade("lora_linear", source)
+with Bench() as bench:
+    bench.judge("lora_linear", source, "lora_linear.py")
     began = time.perf_counter()
-    assert examiner.grade("lora_linear", source).passed
+    assert bench.judge("lora_linear", source, "lora_linear.py").passed
     print(time.perf_counter() - began)
 """
 ALL = """
 import time
 from grader import content
-from grader.exam.examiner import Examiner
+from grader.practice.grading import Bench
 sources = {path.stem: path.read_bytes() for path in sorted(content.solutions().glob("*.py"))}
-with Examiner() as examiner:
+with Bench() as bench:
     for turn in range(2):  # suites are collected in the first
         began = time.perf_counter()
         for slug, source in sources.items():
-            verdict = examiner.grade(slug, source)
+            verdict = bench.judge(slug, source, slug)
             assert verdict.passed, f"{slug} at seed {verdict.seed}"
     print(time.perf_counter() - began)
 """
