@@ -207,6 +207,13 @@ def test_it_is_whole(questions: dict[str, Question]) -> None:
     assert sum(question.numeric is not None for question in core) >= 12
 
 
+def test_both_decks_together(questions: dict[str, Question]) -> None:
+    """There are easy ones to warm up with, and numbers of other kinds than bytes."""
+    assert sum(question.difficulty == "easy" for question in questions.values()) >= 8
+    asked = [question.numeric for question in questions.values() if question.numeric is not None]
+    assert {"bytes", "ms", "tokens", "GPUs", "times", "percent"} <= {n.unit for n in asked}
+
+
 @pytest.mark.parametrize("id", FILES)
 def test_second_route(questions: dict[str, Question], id: str) -> None:
     """Over all draws the answer is what another way of computing it gives, and no two slips are
