@@ -123,10 +123,25 @@ def _gpus(tenants: int, mtok: int, days: int) -> float:
     return gpus
 
 
+def _decode_ms(k: int, r: int) -> float:
+    """Every factor of every adapter of the model, matrix by matrix on meta."""
+    wide = {"q": (4096, 4096), "k": (4096, 1024), "v": (4096, 1024), "o": (4096, 4096)}
+    wide |= {"gate": (4096, 14336), "up": (4096, 14336), "down": (14336, 4096)}
+    seconds = 13.96e9 / 3.35e12
+    for d_in, d_out in wide.values():
+        A = torch.empty(r, d_in, dtype=torch.bfloat16, device="meta")
+        B = torch.empty(d_out, r, dtype=torch.bfloat16, device="meta")
+        for _layer in range(32):
+            for _adapter in range(k):
+                seconds += (A.nbytes + B.nbytes) / 3.35e12
+    return seconds * 1000
+
+
 ROUTES: dict[str, Callable[..., float]] = {
     "lora-activation-memory-by-target": _more_bytes,
     "merged-or-unmerged-break-even": _branch_work_saved,
     "lora-training-flops": _step_ms,
     "shared-a-across-projections": _shared_reader,
     "base-upgrade-with-many-tenants": _gpus,
+    "adapters-in-a-decode-step": _decode_ms,
 }
