@@ -193,7 +193,7 @@ class _Intake:
     # What comes of it
 
     def taken(self) -> Taken:
-        notes = [f"{_few(self.left_alone)}: no kata's name, left alone."] if self.left_alone else []
+        notes = [f"{_nameless(self.left_alone)}: left alone."] if self.left_alone else []
         for person in self.people.values():
             if any(answer.apart for some in person.answers.values() for answer in some):
                 kept = {
@@ -211,12 +211,13 @@ class _Intake:
         person = self.people[who]
         for slug in _ordered(person.answers):
             yield _judged(who, slug, person.answers[slug])
-        strays = f"{_few(person.strays)}: no kata's name." if person.strays else ""
+        strays = _nameless(person.strays) if person.strays else ""
         if person.troubles or person.meant or (strays and not person.answers):
-            text = " ".join(filter(None, (*person.troubles[:_SHOWN], strays)))
+            said = [*person.troubles[:_SHOWN], *([f"{strays}."] if strays else [])]
+            text = " ".join(said)
             yield Submission(who=who, slug="", file=who, trouble=text)
         elif strays:
-            notes.append(f"{strays[:-1]}, left alone.")
+            notes.append(f"{strays}: left alone.")
         elif not person.answers and not person.others and not self.of_one:
             text = "Nothing in it is called like a kata."
             yield Submission(who=who, slug="", file=who, trouble=text)
@@ -238,7 +239,7 @@ class _Intake:
                 else:
                     yield Submission(who=who, slug=slug, file="", trouble=NOT_HANDED_IN)
             if person.strays:
-                notes.append(f"{_few(person.strays)}: no kata's name, left alone.")
+                notes.append(f"{_nameless(person.strays)}: left alone.")
             if person.answers:
                 notes.append(f"{who}: {_few(list(person.answers))} not asked, not graded.")
         for who, person in self.people.items():
@@ -261,6 +262,17 @@ def _judged(who: str, slug: str, answers: Sequence[_Answer]) -> Submission:
         return Submission(who=who, slug=slug, file=called, trouble=data)
     digest = sha256(data).hexdigest()
     return Submission(who=who, slug=slug, file=called, sha256=digest, source=data)
+
+
+def _nameless(names: Sequence[str]) -> str:
+    """That these files name no kata; of one, which may have been meant."""
+    if len(names) > 1:
+        return f"{_few(names)} name no kata"
+    import difflib  # for the wrong names alone
+
+    text = os.path.splitext(os.path.basename(names[0]))[0].rpartition("__")[2]
+    near = difflib.get_close_matches(text.casefold().replace("-", "_"), catalog.slugs(), 1, 0.75)
+    return f"{names[0]} names no kata{f' ({near[0]}?)' if near else ''}"
 
 
 def _few(names: Sequence[str]) -> str:

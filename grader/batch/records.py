@@ -1,7 +1,7 @@
 """What a run is to grade, and with which draws; what is stored of it is in `store/results.py`.
 
-A submission is graded anew if its source has changed, or its `basis`: all of the grader that decides
-its verdict. The draws come from a secret of the output folder, the source's hash and a number: to
+A submission is graded anew if its source has changed, or its `basis`: all of the grader that
+decides its verdict. The draws come from a secret of the output folder, the source's hash and a number: to
 grade again in the same folder draws the same inputs, and nobody can choose a file by its draws.
 """
 
@@ -26,12 +26,16 @@ _SEEDS = 10**6  # as many as `kata run` draws from
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a run was asked for. Paths are absolute; `boxed` is False with --no-sandbox."""
 
-    paths: tuple[str, ...]
-    roster: str | None
-    katas: tuple[str, ...]
-    seeds: int
-    boxed: bool
-    feedback: str
+    paths: tuple[str, ...] = ()
+    roster: str | None = None
+    katas: tuple[str, ...] = ()
+    seeds: int = 2
+    boxed: bool = True
+    feedback: str = "full"
+
+    def but(self, **given: Any) -> "Options":
+        """The same, but for what is given (not None)."""
+        return msgspec.structs.replace(self, **{k: v for k, v in given.items() if v is not None})
 
 
 def begin(results: Results, taken: Taken, options: Options, *, force: bool) -> None:
@@ -77,11 +81,3 @@ def basis(slug: str) -> str:
     for file in files:
         whole.update(f"\n{file.name}\n".encode() + sha256(file.read_bytes()).digest())
     return whole.hexdigest()
-
-
-def meant(results: Results, **given: Any) -> Options | None:
-    """The options of the run that is stored, changed by those that are given (not None)."""
-    stored: Options | None = results.get("options", Options)
-    if stored is None:
-        return None
-    return msgspec.structs.replace(stored, **{k: v for k, v in given.items() if v is not None})

@@ -11,16 +11,21 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any
 
+import msgspec
+
 from grader.errors import GraderError, KataError
+from grader.exam.box import Layer, Unavailable
 from grader.exam.examiner import Examiner
 from grader.exam.nursery import end_with_parent
+from grader.store.results import Grading, Missing, Results
 
 _GRADING_S = 300.0  # of a whole grading; each check has limits of its own
 _START_S = 120.0
@@ -29,6 +34,7 @@ _END_S = 10.0
 _STARTS = 3  # that fail one after another
 
 _READY, _VERDICT, _BROKEN, _UNABLE = "ready", "verdict", "broken", "unable"
+_WITHOUT = "--no-sandbox grades without it, with the rights of your account: for files you trust."
 _processes = multiprocessing.get_context("fork")
 
 
@@ -63,6 +69,42 @@ class _Job:
     task: Task | None = None
 
 
+def finish(results: Results, missing: Sequence[Missing], crew: "Crew") -> Iterator[Missing | None]:
+    """Make these gradings and store each as it comes; gives each that is made or given up, and
+    None a few times a second meanwhile.
+
+    Raises GraderError if the crew cannot work, StoreError if what it gives cannot be stored.
+    """
+    refused: set[int] = set()
+
+    def tasks() -> Iterator[Task]:
+        for number, one in enumerate(missing):
+            source = None if one.id in refused else results.source(one.id)
+            if source is not None:
+                yield Task(number, one.slug, source, one.seed)
+
+    told = set()
+    for done in crew.grade(tasks()):
+        if done is None:
+            yield None
+            continue
+        one = missing[done.task.id]
+        if done.verdict is None:
+            refused.add(one.id)
+            results.refuse(one.id, done.trouble)
+        else:
+            at = datetime.now(UTC)
+            grading = Grading(seed=one.seed, at=at, boxed=crew.boxed, verdict=done.verdict)
+            results.record(one.id, grading)
+        told.add(done.task.id)
+        yield one
+    if crew.layers:
+        results.set("layers", crew.layers)
+    for number, one in enumerate(missing):  # of what was refused the other draws are given up
+        if number not in told:
+            yield one
+
+
 @dataclass
 class Crew:
     """Grades on `jobs` processes. Use it in a `with` block: none of them outlives that.
@@ -74,6 +116,7 @@ class Crew:
     boxed: bool = True
     examiner: Callable[[], Examiner] | None = None
     grading_s: float = _GRADING_S
+    layers: list[Layer] = field(default_factory=list)  # those of the box, once one is made
     _jobs: list[_Job] = field(default_factory=list)
     _failed: int = 0
 
@@ -140,6 +183,7 @@ class Crew:
         task, job.task = job.task, None
         if kind == _READY:
             job.ready, self._failed = True, 0
+            self.layers = msgspec.json.decode(text, type=list[Layer])
             return None
         if kind == _VERDICT and task is not None:
             return Done(task, text)
@@ -183,10 +227,13 @@ def _serve(connection: "Connection[Any, Any]", make: Callable[[], Examiner]) -> 
     os.closerange(connection.fileno() + 1, 1 << 16)
     try:
         with make() as examiner:
-            connection.send((_READY, ""))
+            layers = msgspec.json.encode(getattr(examiner.nursery(), "layers", []))
+            connection.send((_READY, layers.decode()))
             while True:
                 task: Task = connection.recv()
                 connection.send(_graded(examiner, task))
+    except Unavailable as error:
+        connection.send((_UNABLE, f"{error}\n{_WITHOUT}"))
     except KataError as error:
         connection.send((_UNABLE, str(error)))
     except (EOFError, BrokenPipeError):  # the first of us has gone

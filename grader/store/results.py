@@ -167,6 +167,7 @@ class Results:
     @classmethod
     def open(cls, folder: Path) -> Self:
         """To read them. Raises NotThere if there are none."""
+        folder = folder.absolute()
         if not (folder / FILE).exists():
             raise NotThere(f"{folder} holds no results of `kata grade`.")
         return cls(Database(folder / FILE, create=False, purpose=_PURPOSE))
@@ -177,6 +178,7 @@ class Results:
 
         Raises NotThere if another process does, StoreError if the folder cannot be used.
         """
+        folder = folder.absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # A lock of this process alone, gone with it however it ends, and not with a fork.

@@ -8,7 +8,17 @@ from grader.batch.formats import feedback
 from grader.batch.records import Options
 from grader.store.results import Results
 
-_HEAD = ("who", "kata", "outcome", "checks_passed", "checks", "mistakes", "trouble", "file", "boxed")
+_HEAD = (
+    "who",
+    "kata",
+    "outcome",
+    "checks_passed",
+    "checks",
+    "mistakes",
+    "trouble",
+    "file",
+    "boxed",
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
 

@@ -1,8 +1,8 @@
 """How much of a verdict is told: `full` for who grades, `named` or `score` for who learns.
 
-What a learner gets below `full` holds no inputs, no values and nothing of a suite: of a failed check
-its name and the title of the mistake that it found, of a file that could not be judged what kind of
-trouble that was. `score` says no more than how many checks have passed.
+What a learner gets below `full` holds no inputs, no values and nothing of a suite: of a failed
+check its name and the title of the mistake that it found, of a file that could not be judged what
+kind of trouble that was. `score` says no more than how many checks have passed.
 """
 
 from typing import Any

@@ -19,6 +19,7 @@ def write(results: Results, file: IO[bytes]) -> None:
             "version": VERSION,
             "kata": results.get("kata", str),
             "boxed": options.boxed,
+            "layers": results.get("layers", list[dict[str, Any]]) or [],
             "seeds": options.seeds,
             "feedback": options.feedback,
             "notes": results.get("notes", list[str]) or [],
