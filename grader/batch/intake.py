@@ -114,14 +114,15 @@ class _Intake:
         elif suffix == ".ipynb":
             self._notebook(piece, slug)
         elif slug is not None:
-            self._answer(piece, slug, piece.read(submission.LIMIT_BYTES))
+            data = piece.read(submission.LIMIT_BYTES)
+            self._answer(piece, slug, f"{piece.called} {data}" if isinstance(data, str) else data)
         else:
             self._stray(piece)
 
     def _notebook(self, piece: Piece, slug: str | None) -> None:
         data = piece.read(_NOTEBOOK_BYTES)
         cells: list[notebooks.Cell] = []
-        trouble = data if isinstance(data, str) else ""
+        trouble = f"{piece.called} {data}" if isinstance(data, str) else ""
         if isinstance(data, bytes):
             try:
                 cells = notebooks.cells(data)

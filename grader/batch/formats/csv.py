@@ -15,6 +15,8 @@ _HEAD = (
     "checks_passed",
     "checks",
     "mistakes",
+    "replaces",
+    "uses",
     "trouble",
     "file",
     "boxed",
@@ -31,9 +33,11 @@ def write(results: Results, file: IO[bytes]) -> None:
         one, (passed, made) = row.submission, row.checks
         titles = [feedback.title(one.slug, bug) for bug in row.bugs]
         mistakes = "" if options.feedback == "score" else "; ".join(filter(None, titles))
+        whole = options.feedback == "full"
+        replaces, uses = ("; ".join(names if whole else ()) for names in (row.tampered, row.marks))
+        cells = (one.who, one.slug, row.outcome, passed, made, mistakes, replaces, uses)
         boxed = "yes" if row.boxed else "no"
-        cells = (one.who, one.slug, row.outcome, passed, made, mistakes, row.trouble, one.file)
-        lines.writerow([*map(_cell, cells), boxed])
+        lines.writerow([_cell(cell) for cell in (*cells, row.trouble, one.file, boxed)])
     text.flush()
     text.detach()
 
