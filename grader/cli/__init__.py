@@ -42,7 +42,7 @@ _SECTIONS = {
         "export": "Questions for Anki, or all of it as JSON.",
     },
     "The tool itself": {
-        "doctor": "Python, torch, accelerator, sandbox, data folder.",
+        "doctor": "Python, torch, accelerator, data folder, the box.",
         "verify": "The suites check themselves: solutions pass, bugs are named.",
         "completion": "Shell completion for bash, zsh or fish.",
     },
