@@ -2,13 +2,16 @@
 
 torch is imported once, before they are forked. A process whose examiner breaks is ended and another
 started; the submission is tried once more, then it is refused. What is hostile stays on its stage:
-these processes never load a submission.
+these processes never load a submission. A worker of a cluster (`cluster.py`) has one such process,
+from a new interpreter.
 """
 
 import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,15 +20,17 @@ from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from grader.errors import GraderError, KataError
 from grader.exam.box import Layer, Unavailable
-from grader.exam.examiner import Examiner
 from grader.exam.nursery import end_with_parent
 from grader.store.results import Grading, Missing, Results
+
+if TYPE_CHECKING:
+    from grader.exam.examiner import Examiner
 
 _GRADING_S = 300.0  # of a whole grading; each check has limits of its own
 _START_S = 120.0
@@ -35,6 +40,7 @@ _STARTS = 3  # that fail one after another
 
 _READY, _VERDICT, _BROKEN, _UNABLE = "ready", "verdict", "broken", "unable"
 _WITHOUT = "--no-sandbox grades without it, with the rights of your account: for files you trust."
+_FRESH = "from grader.batch import running; running.main({}, {})"
 _processes = multiprocessing.get_context("fork")
 
 
@@ -58,18 +64,42 @@ class Done:
     trouble: str = ""
 
 
+class Graders(Protocol):
+    """Who makes gradings: a `Crew` here, or a `Cluster` elsewhere."""
+
+    boxed: bool
+    layers: list[Layer]  # those of the box, once one is made
+
+    def grade(self, tasks: Iterable[Task]) -> Iterator[Done | None]:
+        """Each task's result as it comes, in any order, and None a few times a second meanwhile.
+
+        Raises GraderError if none can be made.
+        """
+
+
+class _Fresh(subprocess.Popen[bytes]):
+    """A process from a new interpreter, with the words of one that is forked."""
+
+    def is_alive(self) -> bool:
+        return self.poll() is None
+
+    def join(self, timeout: float | None = None) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(timeout)
+
+
 @dataclass
 class _Job:
     """One process: starting, idle, or at a task until a deadline."""
 
-    process: ForkProcess
+    process: ForkProcess | _Fresh
     connection: "Connection[Any, Any]"
     deadline: float
     ready: bool = False
     task: Task | None = None
 
 
-def finish(results: Results, missing: Sequence[Missing], crew: "Crew") -> Iterator[Missing | None]:
+def finish(results: Results, missing: Sequence[Missing], crew: Graders) -> Iterator[Missing | None]:
     """Make these gradings and store each as it comes; gives each that is made or given up, and
     None a few times a second meanwhile.
 
@@ -110,11 +140,13 @@ class Crew:
     """Grades on `jobs` processes. Use it in a `with` block: none of them outlives that.
 
     examiner: makes the examiner of each process. A KataError that it raises ends the run.
+    fresh: start each from a new interpreter, which is right where this one has threads.
     """
 
     jobs: int
     boxed: bool = True
-    examiner: Callable[[], Examiner] | None = None
+    examiner: "Callable[[], Examiner] | None" = None
+    fresh: bool = False
     grading_s: float = _GRADING_S
     layers: list[Layer] = field(default_factory=list)  # those of the box, once one is made
     _jobs: list[_Job] = field(default_factory=list)
@@ -124,7 +156,21 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end(self._jobs)
+        self.end()
+
+    def end(self) -> None:
+        """End the processes; `grade` starts others."""
+        jobs, self._jobs = self._jobs, []
+        self._end(jobs)
+
+    def ready(self) -> None:
+        """Start them, and wait until one can grade. Raises GraderError if that cannot be."""
+        while not any(job.ready for job in self._jobs):
+            while len(self._jobs) < self.jobs:
+                self._jobs.append(self._start())
+            wait([job.connection for job in self._jobs], _TICK_S)
+            for job in [*self._jobs]:
+                self._look(job)
 
     def grade(self, tasks: Iterable[Task]) -> Iterator[Done | None]:
         """Each task's result as it comes, in any order, and None a few times a second meanwhile.
@@ -157,9 +203,20 @@ class Crew:
 
     def _start(self) -> _Job:
         ours, theirs = _processes.Pipe()
-        make = self.examiner or partial(_examiner, self.boxed)
-        process = _processes.Process(target=_serve, args=(theirs, make), daemon=True)
-        process.start()
+        process: ForkProcess | _Fresh
+        if self.fresh:
+            process = _Fresh(
+                [sys.executable, "-P", "-c", _FRESH.format(theirs.fileno(), self.boxed)],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        else:
+            import grader.exam.examiner  # noqa: F401 – and torch, once for all
+
+            make = self.examiner or partial(_examiner, self.boxed)
+            process = _processes.Process(target=_serve, args=(theirs, make), daemon=True)
+            process.start()
         theirs.close()
         return _Job(process, ours, time.monotonic() + _START_S)
 
@@ -213,11 +270,18 @@ class Crew:
             job.connection.close()
 
 
-def _examiner(boxed: bool) -> Examiner:
+def _examiner(boxed: bool) -> "Examiner":
+    from grader.exam.examiner import Examiner
+
     return Examiner(boxed=boxed)
 
 
-def _serve(connection: "Connection[Any, Any]", make: Callable[[], Examiner]) -> None:
+def main(descriptor: int, boxed: bool) -> None:
+    """The life of a fresh process, whose end of the pipe is this descriptor."""
+    _serve(Connection(descriptor), partial(_examiner, boxed))
+
+
+def _serve(connection: "Connection[Any, Any]", make: "Callable[[], Examiner]") -> None:
     """The life of a process that grades. Ctrl-C is for the first of us, who ends all."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -240,7 +304,7 @@ def _serve(connection: "Connection[Any, Any]", make: Callable[[], Examiner]) -> 
         return
 
 
-def _graded(examiner: Examiner, task: Task) -> tuple[str, str]:
+def _graded(examiner: "Examiner", task: Task) -> tuple[str, str]:
     try:
         verdict = examiner.grade(task.slug, task.source, f"{task.slug}.py", task.seed)
     except KataError as error:

@@ -11,7 +11,9 @@ from grader.views.plain import counted
 
 if TYPE_CHECKING:
     from grader.batch.intake import Taken
+    from grader.batch.cluster import Cluster
     from grader.batch.records import Options
+    from grader.batch.running import Crew
     from grader.store.results import Results
 
 _OUT = Path("kata-grades")
@@ -42,6 +44,7 @@ _LEVELS = ("full", "named", "score")
     help="Grade each with N draws of its inputs (2); all must pass.",
 )
 @click.option("--jobs", metavar="N", type=click.IntRange(1, 256), help="Processes (all cores).")
+@click.option("--scheduler", metavar="ADDRESS", help="Grade on a Dask cluster, as tcp://host:8786.")
 @click.option(
     "--resume", is_flag=True, help="Go on with what was broken off; PATH may be left out."
 )
@@ -60,6 +63,7 @@ def grade_command(
     katas: tuple[str, ...],
     seeds: int | None,
     jobs: int | None,
+    scheduler: str | None,
     resume: bool,
     force: bool,
     no_sandbox: bool,
@@ -81,6 +85,8 @@ def grade_command(
 
     if not paths and not resume:
         raise UsageFault("Which files? `kata grade PATH...`; --resume alone goes on.")
+    if scheduler and jobs:
+        raise UsageFault("--jobs is for this machine alone; a cluster has the workers it has.")
     given = {
         "paths": tuple(str(path.absolute()) for path in paths) or None,
         "roster": None if roster is None else str(roster.absolute()),
@@ -99,7 +105,7 @@ def grade_command(
         records.begin(results, taken, options, force=force)
         del taken  # the sources; processes are forked now
         try:
-            _grade(results, options, jobs)
+            _grade(results, options, jobs, scheduler)
         except KeyboardInterrupt:
             open_ = len(results.missing())
             terminal.note(
@@ -123,22 +129,46 @@ def _taken(options: "Options") -> "Taken":
     return intake.take([Path(p) for p in options.paths], roster=people, only=options.katas)
 
 
-def _grade(results: "Results", options: "Options", jobs: int | None) -> None:
+def _grade(results: "Results", options: "Options", jobs: int | None, scheduler: str | None) -> None:
     """Make the gradings that are missing, and store each as it comes."""
     missing = results.missing()
     if not missing:
         return
-    from grader.batch import running  # which imports torch
+    from grader.batch import running
     from grader.cli.terminal.bar import Bar
-    from grader.exam.selfcheck import cores
 
-    size = min(jobs or cores(), len(missing))
-    with running.Crew(size, options.boxed) as crew, Bar(len(missing), "graded") as bar:
-        for one in running.finish(results, missing, crew):
+    graders: Cluster | Crew
+    if scheduler is None:
+        from grader.exam.selfcheck import cores
+
+        graders = running.Crew(min(jobs or cores(), len(missing)), options.boxed)
+    else:
+        graders = _cluster(scheduler, sorted({one.slug for one in missing}), options.boxed)
+    refused: dict[str, str] = getattr(graders, "refused", {})
+    told = 0
+    with graders, Bar(len(missing), "graded") as bar:
+        for one in running.finish(results, missing, graders):
             if one is None:
                 bar.tick()
             else:
                 bar.step(f"{one.who} {one.slug}")
+            for worker, why in [*refused.items()][told:]:
+                terminal.note(f"The worker {worker} takes no part. {why}")
+            told = len(refused)
+    if refused:
+        notes = results.get("notes", list[str]) or []
+        notes += [f"The worker {worker} took no part. {why}" for worker, why in refused.items()]
+        results.set("notes", notes)
+
+
+def _cluster(address: str, slugs: list[str], boxed: bool) -> "Cluster":
+    try:
+        from grader.batch.cluster import Cluster
+    except ModuleNotFoundError as error:
+        raise UsageFault(
+            "--scheduler needs Dask, here and on the workers: pip install 'lora-kata[cluster]'."
+        ) from error
+    return Cluster(address, slugs, boxed)
 
 
 def _show(results: "Results", out: Path) -> None:

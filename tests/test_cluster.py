@@ -1,0 +1,143 @@
+"""`kata grade --scheduler`: a real Dask scheduler with workers as processes, which die, lack the
+box, are of another version, or never answer; no submission is lost, none is graded twice."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from classes import RIGHT, SLUG, WRONG, graded, lay, outcomes
+from conftest import Kata
+
+import grader
+from grader.exam import box
+
+pytest.importorskip("distributed")
+PATIENCE_S = 100.0
+
+
+class Dask:
+    """A scheduler and its workers."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.file = folder / "scheduler.json"
+        words = ["--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--no-show"]
+        self.scheduler = self._start("scheduler", *words)
+
+    def _start(self, kind: str, *words: str, **extra: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / "dask.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dask", kind, *words, "--scheduler-file", str(self.file)],
+                env={**self.environment, **extra},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=self.folder,
+            )
+
+    def worker(self, name: str, **extra: str) -> None:
+        words = ["--name", name, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+        words += ["--host", "127.0.0.1", "--local-directory", str(self.folder)]
+        self.workers[name] = self._start("worker", *words, **extra)
+
+    @property
+    def address(self) -> str:
+        import json
+
+        end = time.monotonic() + PATIENCE_S
+        while not self.file.exists() or not self.file.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        address: str = json.loads(self.file.read_text())["address"]
+        return address
+
+    def log(self) -> str:
+        return (self.folder / "dask.log").read_text()
+
+    def end(self) -> None:
+        for process in (*self.workers.values(), self.scheduler):
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def dask(folder: Path, environment: dict[str, str]) -> Iterator[Dask]:
+    folder.mkdir()
+    cluster = Dask(folder, environment)
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def _family(pid: int) -> list[int]:
+    """Living processes below one."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *_family(child)]
+    return found
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+@pytest.mark.slow
+def test_three_workers_one_killed_one_without_the_box(
+    kata: Kata, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """One worker is killed in the middle, one has no bubblewrap: the others make every grading,
+    once, with the verdicts that are right; the run says who took no part, and why. Nothing of it
+    is left on the workers."""
+    if not all(layer.holds for layer in box.layers() if layer.needed):
+        pytest.skip("no sandbox on this machine: see `kata doctor`")
+    people = {f"p{n}": WRONG if n % 3 == 1 else RIGHT for n in range(8)}
+    files = {f"{who}/numpy_lora.py": s + f"# {who}\n".encode() for who, s in people.items()}
+    folder, out = lay(tmp_path / "class", files), tmp_path / "out"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with dask(tmp_path / "dask", environment) as cluster:
+        cluster.worker("good")
+        cluster.worker("dying")
+        cluster.worker("bare", PATH=str(empty))
+        command = ["grade", str(folder), "--out", str(out), "--seeds", "1"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "grader", *command, "--scheduler", cluster.address],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        end = time.monotonic() + PATIENCE_S
+        while not graded(out):
+            assert time.monotonic() < end
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        before = len(graded(out))
+        below = _family(cluster.workers["dying"].pid)
+        cluster.workers["dying"].send_signal(signal.SIGKILL)
+        page, said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, said
+        assert before < len(people)
+        assert "takes no part. The box needs bubblewrap" in said
+        assert "took no part. The box needs bubblewrap" in page
+        assert "Traceback" not in said
+        assert below
+        while not all(map(_gone, [*below, *_family(cluster.workers["good"].pid)])):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    wanted = {who: "passed" if source is RIGHT else "failed" for who, source in people.items()}
+    assert outcomes(out) == wanted
+    assert len(graded(out)) == len(people)
