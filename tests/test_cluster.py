@@ -1,7 +1,7 @@
 """`kata grade --scheduler`: a real Dask scheduler with workers as processes, which die, lack the
 box, are of another version, or never answer; no submission is lost, none is graded twice."""
 
-import os
+import json
 import shutil
 import signal
 import subprocess
@@ -15,10 +15,14 @@ import pytest
 from classes import RIGHT, SLUG, WRONG, graded, lay, outcomes
 from conftest import Kata
 
-import grader
+from grader import content
+from grader.batch.running import Task
+from grader.errors import GraderError
 from grader.exam import box
 
 pytest.importorskip("distributed")
+from grader.batch.cluster import Cluster
+
 PATIENCE_S = 100.0
 
 
@@ -50,8 +54,6 @@ class Dask:
 
     @property
     def address(self) -> str:
-        import json
-
         end = time.monotonic() + PATIENCE_S
         while not self.file.exists() or not self.file.read_text():
             assert time.monotonic() < end
@@ -141,3 +143,64 @@ def test_three_workers_one_killed_one_without_the_box(
     wanted = {who: "passed" if source is RIGHT else "failed" for who, source in people.items()}
     assert outcomes(out) == wanted
     assert len(graded(out)) == len(people)
+
+
+@pytest.mark.slow
+def test_workers_of_another_version_and_those_that_hang_take_no_part(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A worker whose suite is another one is refused, with that reason; what a worker has that
+    never answers is given to one that joins later. Each task has one result. Once no worker is
+    left that may grade, the run ends and says why."""
+    package = content.SUITES.parent
+    other = tmp_path / "other"
+    shutil.copytree(package, other / "grader", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("solutions", "katas", "questions"):
+        (other / name).symlink_to(package.parent / name)
+    with (other / "grader" / "suites" / f"test_{SLUG}.py").open("a") as suite:
+        suite.write("# another version\n")
+    tasks = [Task(number, SLUG, RIGHT, number) for number in range(3)]
+    with dask(tmp_path / "dask", environment) as cluster:
+        cluster.worker("other", PYTHONPATH=f"{other}:{environment.get('PYTHONPATH', '')}")
+        cluster.worker("stuck")
+        stuck = cluster.workers["stuck"]
+        done = []
+        with Cluster(cluster.address, [SLUG], boxed=False, patience_s=3.0) as run:
+            for one in run.grade(tasks):
+                if one is not None:
+                    done.append(one)
+                    assert "good" in cluster.workers or not tasks
+                elif run._given and "good" not in cluster.workers:
+                    stuck.send_signal(signal.SIGSTOP)
+                    run.patience_s = PATIENCE_S  # for those after it
+                    cluster.worker("good")
+            stuck.send_signal(signal.SIGCONT)
+        reasons = sorted(run.refused.values())
+        assert sorted(one.task.id for one in done) == [0, 1, 2]
+        assert all(one.verdict and json.loads(one.verdict)["passed"] for one in done)
+        assert len(reasons) == 2
+        assert "not answer within" in reasons[0]
+        assert "not those of the machine that asks" in reasons[1]
+        for name in ("stuck", "good"):
+            cluster.workers[name].kill()
+            cluster.workers[name].wait()
+        with (
+            Cluster(cluster.address, [SLUG], boxed=False) as run,
+            pytest.raises(GraderError, match="No worker of the cluster can grade") as ended,
+        ):
+            list(run.grade(tasks))
+        assert "not those of the machine that asks" in str(ended.value)
+
+
+def test_wrong_use_of_a_cluster(kata: Kata, tmp_path: Path) -> None:
+    """No scheduler at the address, and processes of this machine as well, are wrong usage."""
+    folder = lay(tmp_path / "class", {"ada/numpy_lora.py": RIGHT})
+    command = ("grade", str(folder), "--out", str(tmp_path / "out"), "--scheduler")
+    for words, said in (
+        (["tcp://127.0.0.1:9"], "No Dask scheduler answers at tcp://127.0.0.1:9."),
+        (["nonsense://x"], "No Dask scheduler answers at nonsense://x."),
+        (["tcp://127.0.0.1:9", "--jobs", "2"], "--jobs is for this machine alone"),
+    ):
+        done = kata(*command, *words)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+        assert "Traceback" not in done.stderr

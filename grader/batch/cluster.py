@@ -10,20 +10,22 @@ Dask gives tasks to workers, and to another when one dies. What we add: which wo
 have a task are gone, or when one never answers. Each task has one result, whatever comes back.
 """
 
+import asyncio
 import logging
 import queue
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from threading import Timer
-from typing import Any, Self
+from threading import Thread, Timer
+from typing import Any, Self, cast
 
 import msgspec
-from distributed import Client, Future, Worker, WorkerPlugin, get_worker
+from distributed import Client, Future, Security, Worker, WorkerPlugin, get_worker
+from distributed.comm.core import connect
 from distributed.scheduler import KilledWorker
 
 from grader.batch import records
@@ -33,7 +35,7 @@ from grader.exam.box import Layer
 
 _TICK_S = 0.2
 _LOOK_S = 0.5  # between two looks at who is there
-_CONNECT_S = 10.0
+_CONNECT_S = 5.0
 _START_S = 180.0  # for a first worker to be ready, or another one once all are gone
 _PATIENCE_S = 900.0  # with a task: each grading has its own limit, which is shorter
 _IDLE_S = 600.0  # a process that grades, on a worker that nobody asks any more
@@ -131,7 +133,7 @@ def _compare(slug: str, basis: str) -> None:
 
 def _grade(name: str, task: Task, basis: str) -> Answer:
     """The task as Dask runs it on a worker."""
-    seat: Seat = get_worker().plugins[name]
+    seat = cast(Seat, get_worker().plugins[name])
     return seat.grade(task, basis)
 
 
@@ -176,6 +178,7 @@ class Cluster:
         self._name = f"kata-grade-{secrets.token_hex(6)}"
         bases = {slug: records.basis(slug) for slug in self.slugs}
         try:
+            asyncio.run(_reach(self.address))  # a client that cannot connect is a noisy one
             self._client = Client(self.address, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise UsageFault(
@@ -183,17 +186,16 @@ class Cluster:
                 "Start one with `dask scheduler`; it says its address."
             ) from error
         # Workers without kata cannot take it; they are missed in `_look`.
-        with suppress(Exception):
-            self._client.register_plugin(Seat(self._name, self.boxed, bases), name=self._name)
+        seat = Seat(self._name, self.boxed, bases)
+        _briefly(lambda: self._client.register_plugin(seat, name=self._name))
         self._lacking_s = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(Exception):  # it may be gone
-            self._client.cancel([one.future for one in self._given.values()], force=True)
-            self._client.unregister_worker_plugin(self._name)
-        with suppress(Exception):
-            self._client.close(timeout=_CONNECT_S)
+        given = [one.future for one in self._given.values()]
+        _briefly(lambda: self._client.cancel(given, force=True))
+        _briefly(lambda: self._client.unregister_worker_plugin(self._name))
+        _briefly(lambda: self._client.close(timeout=_CONNECT_S))
 
     def grade(self, tasks: Iterable[Task]) -> Iterator[Done | None]:
         """See `Graders`."""
@@ -335,6 +337,25 @@ class Cluster:
         reasons = [f"{worker}: {self.refused[worker]}" for worker in sorted(there)[:_SHOWN]]
         more = [f"and {len(there) - _SHOWN} more"] if len(there) > _SHOWN else []
         return "\n".join(["No worker of the cluster can grade.", *reasons, *more, _RESUME])
+
+
+async def _reach(address: str) -> None:
+    """Raises OSError or ValueError if nothing answers there."""
+    words = Security().get_connection_args("client")
+    comm = await connect(address, timeout=_CONNECT_S, **words)
+    comm.abort()
+
+
+def _briefly(ask: Callable[[], Any]) -> None:
+    """Ask something of all workers; some may hang, or be gone, and we do not wait for those."""
+
+    def asked() -> None:
+        with suppress(Exception):
+            ask()
+
+    thread = Thread(target=asked, daemon=True)
+    thread.start()
+    thread.join(_CONNECT_S)
 
 
 @contextmanager
