@@ -10,8 +10,8 @@ from grader.errors import UsageFault
 from grader.views.plain import counted
 
 if TYPE_CHECKING:
-    from grader.batch.intake import Taken
     from grader.batch.cluster import Cluster
+    from grader.batch.intake import Taken
     from grader.batch.records import Options
     from grader.batch.running import Crew
     from grader.store.results import Results
