@@ -82,6 +82,8 @@ def _as_it_says(verdict: Verdict, text: str) -> None:
         return
     if kind == "marked":
         assert any(mark.endswith(said) for mark in verdict.marks)
+    elif kind == "tampered":
+        assert said in verdict.tampered
     elif kind == "failed":
         assert verdict.error is None, verdict.error
         failed = [check for check in verdict.checks if check.outcome is Outcome.FAILED]
