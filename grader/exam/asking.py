@@ -1,13 +1,14 @@
-"""Flags asked in a second way: for files that nobody has read.
+"""Flags asked in two ways: for files that nobody has read.
 
 A submission runs where the probes ask it, and may answer for its parameters: a class of its own
 whose `requires_grad` is a property, a `named_parameters` that leaves some out, a torch that was
-replaced while nobody looked, work that is done where no counter sees it. So what has passed is
-asked again on a stage of its own, where the probes and their classes are made before the submission
-is loaded, and where their code is `rewritten`: what it reads of a tensor comes from torch's own
-descriptors, taken before that, and what it reads of a module from the dicts it holds, past every
-method and property of a class; work is counted by torch's profiler too. There all of torch is
-watched, not only what probes rely on. A verdict stands where both ways agree.
+replaced while nobody looked, work that is done where no counter sees it. So in the box probes are
+`rewritten`: what they read of a tensor comes from torch's own descriptors, taken before the
+submission was loaded, and what they read of a module from the dicts it holds, past every method and
+property of a class. Each flag is asked in the ordinary way as well, and that the answers differ is
+reported as tampering, as is all that is not what it was anywhere in torch; work is counted by
+torch's profiler, too. Probes and their classes are made before the submission is loaded: which they
+are is known from the solution, which is graded first.
 
 What remains possible: code that finds this module's own objects in the memory of its process (by
 frames, the garbage collector or ctypes) can change what is asked here, too. No sandbox stops that;
@@ -24,10 +25,8 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from torch.autograd.profiler import profile
 
 from grader.exam import kit, surroundings
-from grader.exam.quiet import quiet
 
 _OF_TENSORS = (
     "data_ptr",
@@ -54,13 +53,7 @@ _OF_MODULES = (
     "training",
 )
 _ASKED = {*_OF_TENSORS, *_OF_MODULES}
-# What a probe that decides by a flag says; shapes and dtypes of values cross with them anyway.
-_DECIDING = _ASKED - {"device", "dtype", "ndim", "shape", "stride"} | {
-    "count",
-    "grad_of",
-    "isinstance",
-    "trainable",
-}
+_FLAGS = {"is_leaf", "is_meta", "requires_grad", "training"}  # and whether there is a grad
 _MATMULS = ("mm", "addmm", "bmm", "baddbmm")
 _MODE = "PythonDispatchMode"
 _TELL = "_asked"  # two underscores would be mangled in a class
@@ -86,16 +79,6 @@ def rewritten(source: str, filename: str) -> types.CodeType:
     return compile(tree, filename, "exec", dont_inherit=True)
 
 
-def decides(source: str) -> bool:
-    """Whether a probe of this source reads flags."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and node.attr in _DECIDING:
-            return True
-        if isinstance(node, ast.Name) and node.id in _DECIDING:
-            return True
-    return False
-
-
 # On the stage: taken before a submission is loaded
 
 _mro = vars(type)["__mro__"].__get__
@@ -105,6 +88,19 @@ _as_plain = torch._C.DisableTorchFunction
 _tensor = {name: inspect.getattr_static(torch.Tensor, name).__get__ for name in _OF_TENSORS}
 _Tensor, _Module, _Parameter = torch.Tensor, nn.Module, nn.Parameter
 _getattr, _isinstance = getattr, isinstance
+
+
+_lies: set[str] = set()
+
+
+def ask(value: Any, name: str) -> Any:
+    """What `tell` does, which is noted if the ordinary answer is another."""
+    told = tell(value, name)
+    if name in _FLAGS or name == "grad":
+        said = _getattr(value, name, None)
+        if said is not told and (name in _FLAGS or (said is None) != (told is None)):
+            _lies.add(f"{type(value).__name__}.{name}")
+    return told
 
 
 def tell(value: Any, name: str) -> Any:
@@ -230,7 +226,7 @@ def _second_kit() -> dict[str, Any]:
     scope: dict[str, Any] = {
         "__name__": kit.__name__,
         "isinstance": isinstance_,
-        _TELL: tell,
+        _TELL: ask,
     }
     exec(rewritten(inspect.getsource(kit), kit.__file__), scope)
     first_count, missing = scope["count"], scope["Missing"]
@@ -238,32 +234,55 @@ def _second_kit() -> dict[str, Any]:
     def count(call: Callable[[], Any]) -> dict[str, int]:
         """kit.count; raises Missing, too, where torch's profiler sees more than the counter."""
         scope["threads_at_rest"] = kit.threads_at_rest
-        with profile(use_kineto=False) as running:
-            counted: dict[str, int] = first_count(call)
-        if tells and _uncounted(running.function_events):
+        counted: dict[str, int] = {}
+        records = _recorded(lambda: counted.update(first_count(call)))
+        if tells and _uncounted(records):
             raise missing("A part of the work is done where it is not counted")
         return counted
 
-    with quiet(), profile(use_kineto=False) as tried:
-        first_count(lambda: torch.ones(2, 2) @ torch.ones(2, 2))
-    tells = not _uncounted(tried.function_events)  # the profiler of some versions may not
+    ones = torch.ones(2, 2)
+    # The profiler of another version may not tell of modes.
+    tells = not _uncounted(_recorded(lambda: first_count(lambda: ones @ ones)))
 
     scope["count"] = count
-    return {**{name: scope[name] for name in kit.__all__}, "isinstance": isinstance_, _TELL: tell}
+    return {**{name: scope[name] for name in kit.__all__}, "isinstance": isinstance_, _TELL: ask}
 
 
-def _uncounted(events: Any) -> bool:
-    """Whether there is a matrix product that did not pass a dispatch mode: each that did is there
-    twice, once above the mode and once below."""
-    above = below = 0
-    for event in events:
-        if event.name.removeprefix("aten::") in _MATMULS:
-            parent = event.cpu_parent
-            if parent is not None and parent.name == _MODE:
-                below += 1
-            else:
-                above += 1
-    return above > below
+def _recorded(call: Callable[[], Any]) -> list[tuple[str, str]]:
+    """What torch's profiler saw of a call, thread after thread: ("push", operator) where one
+    begins, ("pop", "") where one ends. Its public front takes a hundred times as long to read
+    that."""
+    autograd: Any = torch.autograd  # whose stubs know nothing of this
+    options = torch._C._profiler._ExperimentalConfig()
+    state = autograd.ProfilerState.CPU
+    autograd._enable_profiler_legacy(
+        autograd.ProfilerConfig(state, False, False, False, False, False, options)
+    )
+    try:
+        call()
+    finally:
+        records = autograd._disable_profiler_legacy()
+    return [(record.kind(), record.name()) for thread in records for record in thread]
+
+
+def _uncounted(records: list[tuple[str, str]]) -> bool:
+    """Whether there is a matrix product of which a dispatch mode saw nothing: neither what it is
+    part of nor a part of it."""
+    running: list[list[Any]] = []  # an operator, and whether a mode saw it or a part of it
+    within = 0
+    for kind, name in records:
+        if kind == "push":
+            if name == _MODE:
+                within += 1
+                for operator in running:
+                    operator[1] = True
+            running.append([name, within > 0])
+        elif kind == "pop" and running:
+            ended, seen = running.pop()
+            within -= ended == _MODE
+            if not seen and ended.removeprefix("aten::") in _MATMULS:
+                return True
+    return False
 
 
 class Asking:
@@ -281,3 +300,7 @@ class Asking:
     def replaced(self) -> list[str]:
         """Names in torch, and in what of Python probes may use, that are not what they were."""
         return list(itertools.islice(surroundings.changed(self.watched), _MAX_NAMES))
+
+    def lies(self) -> list[str]:
+        """Flags, such as "Frozen.requires_grad", that a class has answered falsely."""
+        return sorted(_lies)[:_MAX_NAMES]
