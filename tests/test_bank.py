@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import yaml
 
+from grader import catalog
 from grader.recall import bank, numbers, quiz
 from grader.recall.bank import BankError, Question, UnknownQuestion, UnknownTopic
 from grader.views.maths import columns, markdown
@@ -252,6 +253,18 @@ def test_examples_of_an_answer_give_none_away(questions: dict[str, Question]) ->
             for names in numbers.all_draws(numeric):
                 judged = numbers.judge(numeric, names, example)
                 assert not judged.correct, (question.id, example, names)
+
+
+def test_katas_and_questions_name_each_other(questions: dict[str, Question]) -> None:
+    """Each kata has questions; each question that a kata's mistakes name is there and names the
+    kata; and each kata has a mistake that some question drills."""
+    for slug in catalog.slugs():
+        assert [id for id, question in questions.items() if slug in question.katas], slug
+        drilled = {bug.id: bug.question for bug in catalog.entry(slug).bugs if bug.question}
+        assert drilled, slug
+        for bug, id in drilled.items():
+            assert id in questions, (slug, bug, id)
+            assert slug in questions[id].katas, (slug, bug, id)
 
 
 def test_no_route_is_left_over(questions: dict[str, Question]) -> None:
