@@ -79,6 +79,11 @@ def test_good(tmp_path: Path) -> None:
         ("    unit: parameters\n", "", "lora.yaml:7: one-two, numeric.unit: is missing"),
         ("tolerance: 0.01", "tolerance: 2.0", "numeric: tolerance 2.0 is outside"),
         ('value: "r"', 'value: "2 * r"', "numeric: slip 2 * r is the answer at {'r': 2}"),
+        (
+            'why: "Only one."}',
+            'why: "Only one."}, {value: "1.005 * r", why: "Nearly."}',
+            "numeric: slip 1.005 * r is slip r at {'r': 2}",
+        ),
         ('"2 * r"', '"2 * q"', "numeric: `2 * q` cannot be computed"),
         ("[[2 * r]]", "[[2 *]]", "numeric: `2 *` cannot be computed"),
         ("{r: [2, 4]}", "{r: []}", "numeric: draw: every name needs choices"),

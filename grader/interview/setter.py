@@ -65,9 +65,11 @@ class _Setter:
         self.on_each = 2 if minutes >= _TWO_FROM else 1  # questions on each kata
 
     def _wish(self, question: Question) -> float:
-        near = self.focus in (self.tracks.get(slug) for slug in question.katas)
         weight = choice.question_weight(question, self.record, self.level)
-        return weight * (10.0 if self.focus and near else 1.0)
+        if not self.focus or not question.katas:
+            return weight
+        near: int = sum(self.tracks.get(slug) == self.focus for slug in question.katas)
+        return weight * (1.0 + 9.0 * near / len(question.katas))
 
     def paper(self) -> Paper:
         debrief = max(2, min(8, round(self.minutes / 10)))

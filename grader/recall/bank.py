@@ -314,11 +314,14 @@ class _Entry:
         texts += [slip.why for slip in numeric.slips]
         try:
             for names in numbers.all_draws(numeric):
-                answer = numbers.value(numeric.answer, names)
+                told = {"the answer": numbers.value(numeric.answer, names)}
                 for slip in numeric.slips:
-                    if numbers.close(numbers.value(slip.value, names), answer, numeric.tolerance):
-                        self.fault("numeric", f"slip {slip.value} is the answer at {names}")
-                        return
+                    got = numbers.value(slip.value, names)
+                    for other, value in told.items():
+                        if numbers.close(got, value, numeric.tolerance):
+                            self.fault("numeric", f"slip {slip.value} is {other} at {names}")
+                            return
+                    told[f"slip {slip.value}"] = got
             for text in texts:
                 numbers.filled(text, names)
         except ValueError as error:
