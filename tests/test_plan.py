@@ -182,7 +182,8 @@ def test_a_plan_is_set_followed_and_cleared(kata: Kata) -> None:
     assert "nf4_quantize" in listed
     assert "longer than a day's minutes" in listed  # nf4_quantize takes 25
     today = json.loads(kata("today", "--json", KATA_CLOCK=CLOCK).stdout)
-    wanted = {"interview": "2026-03-11", "minutes_per_day": 20, "made": "2026-03-01"}
+    wanted: dict[str, Any] = {"interview": "2026-03-11", "minutes_per_day": 20, "deck": "core"}
+    wanted["made"] = "2026-03-01"
     assert today["plan"] == wanted
     assert 15 <= today["minutes"] <= 20
     more = json.loads(kata("plan", "--minutes-per-day", "300", "--json", KATA_CLOCK=CLOCK).stdout)
@@ -303,7 +304,7 @@ def test_mocks_and_hunts_have_their_days() -> None:
     day holds none, a few days hold few, a long plan one of each a week."""
 
     def made(days: int) -> Plan:
-        return Plan(NOW.date() + timedelta(days=days), 45, NOW.date())
+        return Plan(NOW.date() + timedelta(days=days), 45, made=NOW.date())
 
     assert dated(made(9), 9) == "h8 m6 h4 m2"
     assert dated(made(5), 5) == "h4 m2"
@@ -315,7 +316,7 @@ def test_mocks_and_hunts_have_their_days() -> None:
 def test_what_was_held_is_not_asked_again_and_what_was_missed_moves() -> None:
     """A mock held early or late counts; one that was missed moves to today, unless the next is as
     near as tomorrow or it is too late."""
-    made = Plan(NOW.date() + timedelta(days=9), 45, NOW.date())
+    made = Plan(NOW.date() + timedelta(days=9), 45, made=NOW.date())
     assert dated(made, 6) == "m6 h4 m2"  # the hunt moves on too, but a mock has that day
     assert dated(made, 7) == "h7 m6 h4 m2"
     assert dated(made, 5, mocks=(6,)) == "h4 m2"  # the next hunt is as near as tomorrow

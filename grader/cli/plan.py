@@ -10,7 +10,7 @@ from grader.errors import UsageFault
 from grader.practice import clock, queue, work
 from grader.practice import plan as plans
 from grader.practice.plan import Plan
-from grader.recall import agenda
+from grader.recall import agenda, bank
 from grader.store import Store
 from grader.views import json
 from grader.views import today as pages
@@ -34,6 +34,7 @@ class _Day(common.ParamType[date]):
 @click.option(
     "--minutes-per-day", metavar="N", type=click.IntRange(5, 720), help="Minutes for each day."
 )
+@click.option("--deck", type=click.Choice(common.DECKS), help="The questions; at first core.")
 @click.option("--all", "all_", is_flag=True, help="Every day, and all that is left out.")
 @click.option(
     "--ics",
@@ -47,6 +48,7 @@ class _Day(common.ParamType[date]):
 def plan_command(
     interview: date | None,
     minutes_per_day: int | None,
+    deck: str | None,
     all_: bool,
     ics: Path | None,
     force: bool,
@@ -59,7 +61,7 @@ def plan_command(
     made anew each time: what a missed day held moves on.
     """
     now = clock.now().astimezone()
-    changes = interview is not None or minutes_per_day is not None
+    changes = interview is not None or minutes_per_day is not None or deck is not None
     if clear and (changes or ics is not None):
         raise UsageFault("--clear goes without other options.")
     if force and ics is None:
@@ -69,7 +71,7 @@ def plan_command(
             plans.store(store.settings, None)
         plan = plans.stored(store.settings)
         if changes:
-            plan = _changed(plan, interview, minutes_per_day, plans.study_day(now))
+            plan = _changed(plan, interview, minutes_per_day, deck, plans.study_day(now))
             plans.store(store.settings, plan)
         if plan is not None and plan.days_left(now):
             shown = _worked_out(store, plan, now)
@@ -92,7 +94,9 @@ def plan_command(
             )
 
 
-def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: date) -> Plan:
+def _changed(
+    plan: Plan | None, day: date | None, minutes: int | None, deck: str | None, today: date
+) -> Plan:
     """The stored plan with what was given in its place; the rest has to be there."""
     if plan is not None and plan.interview < today:
         plan = None
@@ -106,13 +110,18 @@ def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: da
     if (day - today).days > plans.FARTHEST_DAYS:
         raise UsageFault(f"{day} is too far away: a plan reaches {plans.FARTHEST_DAYS} days.")
     same = plan is not None and plan.interview == day
-    return Plan(day, minutes, made=plan.made if plan is not None and same else today)
+    return Plan(
+        day,
+        minutes,
+        deck or (plan.deck if plan else bank.CORE),
+        plan.made if plan is not None and same else today,
+    )
 
 
 def _worked_out(store: Store, plan: Plan, now: datetime) -> pages.Shown:
     """How the plan works out, and how it has gone so far."""
     known, cards, today = agenda.items(), store.memory.cards(), plans.study_day(now)
-    wanted = agenda.planned(known, cards)
+    wanted = agenda.planned(known, cards, plan.deck)
     outlook = plans.forecast(
         wanted,
         queue.memories(cards),

@@ -59,11 +59,12 @@ class Item:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The day that matters, the minutes for each day before it, and the plan's first day (None:
-    not known)."""
+    """The day that matters, the minutes for each day before it, the deck of questions, and the
+    plan's first day (None: not known)."""
 
     interview: date
     minutes_per_day: int
+    deck: str = "core"
     made: date | None = None
 
     def moment(self, now: datetime) -> datetime:

@@ -68,9 +68,14 @@ def items() -> dict[str, Item]:
     return {item.key: item for item in found}
 
 
-def planned(known: Mapping[str, Item], cards: Mapping[str, MemoryCard]) -> list[Item]:
-    """What a plan is about: questions and katas, and the bug hunts begun."""
-    return [item for key, item in known.items() if key in cards or not key.startswith(f"{BUG}:")]
+def planned(
+    known: Mapping[str, Item], cards: Mapping[str, MemoryCard], deck: str = bank.CORE
+) -> list[Item]:
+    """What a plan is about: the deck's questions and the katas; of all else what was begun."""
+    wanted = {f"{QUESTION}:{question.id}" for question in bank.load() if question.within(deck)}
+    return [
+        item for key, item in known.items() if key in cards or key in wanted or item.kind == KATA
+    ]
 
 
 def ahead(memory: Memory, plan: Plan, now: datetime) -> list[Stop]:
@@ -94,13 +99,13 @@ def today(memory: Memory, plan: Plan | None, now: datetime) -> Agenda:
     done = work.done_minutes(memory, now)
     dated: tuple[tuple[Stop, float], ...] = ()
     beyond: list[str] = []
+    wanted = planned(known, cards, plan.deck if plan else bank.CORE)
     if plan is None:
-        order = queue.ordered(known, cards, now)
+        order = queue.ordered((item.key for item in wanted), cards, now)
         keys = [key for key in order if key in cards] + _new(order, memory, now)
     else:
         dated = plans.held(ahead(memory, plan, now), plans.study_day(now), plan.minutes_per_day)
         left = plan.minutes_per_day - done - sum(minutes for _, minutes in dated)
-        wanted = planned(known, cards)
         keys = [i.key for i in plans.chosen(wanted, queue.memories(cards), now, plan, left)]
         due = queue.ordered([key for key in known if key in cards], cards, now)
         beyond = [key for key in due if key not in keys]

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 from grader.practice.plan import HUNT, MOCK, Day, Forecast, Item, Plan, Stop
 from grader.recall.agenda import BUG, KATA, QUESTION, Agenda, Entry
+from grader.recall.bank import CORE
 from grader.views.plain import columns, counted, paint, wrapped
 
 _WEEK = 7
@@ -110,7 +111,7 @@ def planned(shown: Shown, all_: bool, width: int, colour: bool) -> list[str]:
     lines = [
         paint(f"Interview on {long_day(plan.interview)}", "bold", colour),
         *wrapped(
-            f"{counted(left, 'day')} of {plan.minutes_per_day} minutes. "
+            f"{counted(left, 'day')} of {plan.minutes_per_day} minutes{_deck(plan)}. "
             f"Seen so far: {shown.seen[0]} of {shown.seen[1]}. {_enough(outlook)}",
             width,
         ),
@@ -182,6 +183,10 @@ def _stop(stop: Stop, takes: float) -> str:
 def _name(item: Item) -> str:
     kind, _, name = item.key.partition(":")
     return f"hunt on {name}" if kind == BUG else name
+
+
+def _deck(plan: Plan) -> str:
+    return f", deck {plan.deck}" if plan.deck != CORE else ""
 
 
 def _enough(outlook: Forecast) -> str:
