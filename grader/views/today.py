@@ -11,6 +11,7 @@ from grader.recall.bank import CORE
 from grader.views.plain import columns, counted, paint, wrapped
 
 _WEEK = 7
+_NARROW = 60  # what a day holds stands beside it from here on
 _SHOWN, _SHOWN_NAMES = 12, 5
 _SHOWN_BEYOND = 5
 _THINGS = {QUESTION: "question", KATA: "kata", BUG: "bug hunt"}
@@ -120,7 +121,7 @@ def planned(shown: Shown, all_: bool, width: int, colour: bool) -> list[str]:
     if shown.missed:
         lines += wrapped(missed(shown), width)
     if outlook.left_out and not all_:
-        lines.append(_cut(f"Left out: {_counts(outlook.left_out)} (--all names them).", width))
+        lines += wrapped(f"Left out: {_counts(outlook.left_out)} (--all names them).", width)
     days = outlook.days if all_ else outlook.days[:_WEEK]
     lines.append("")
     before = None
@@ -129,7 +130,10 @@ def planned(shown: Shown, all_: bool, width: int, colour: bool) -> list[str]:
             lines.append("  …")
         head = f"  {short_day(day.day):10}  {_number(day.minutes):>3} min  "
         text = of_day(day, None if all_ else _SHOWN_NAMES, "\u00a0")
-        lines += [line.replace("\u00a0", " ") for line in wrapped(text, width, head)]
+        told = wrapped(text, width, head)
+        if width < _NARROW:
+            told = [head.rstrip(), *wrapped(text, width, "    ")]
+        lines += [line.replace("\u00a0", " ") for line in told]
         before = day.day
     if left > len(outlook.days) or len(days) < len(outlook.days):
         lines += _later(outlook.days[len(days) :], left - len(days), width)
