@@ -90,9 +90,13 @@ class Run:
         names = ("lr", "weight_decay", "accumulate", "max_grad_norm")
         return {name: getattr(self, name) for name in names}
 
-    def groups(self):
-        size = self.accumulate
-        return [self.batches[i : i + size] for i in range(0, len(self.batches), size)]
+    def groups(self, single=False):
+        """The groups and their sizes; `single`: each batch by itself, with the size of its own."""
+        starts = range(0, len(self.batches), self.accumulate)
+        groups = [self.batches[i : i + self.accumulate] for i in starts]
+        if single:
+            return [((pair,), len(group)) for group in groups for pair in group]
+        return [(group, len(group)) for group in groups]
 
 
 def run(draw, batches=6, dtype=F64, **options):
@@ -125,6 +129,7 @@ def follow(
     kept=False,
     stale=0.0,
     asleep=False,
+    single=False,
 ):
     """The path of what is learned, from forward to forward and to the end, the losses of each
     group, and the norms of its mean gradients."""
@@ -132,7 +137,7 @@ def follow(
     params, losses, norms = learned(model), [], []
     state, t = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params], 0
     total = [torch.full_like(p, stale) for p in [*params, model.gain]]
-    for group in run.groups():
+    for group, size in run.groups(single):
         if drop and len(group) < run.accumulate:
             for x, _ in group:
                 model(x)
@@ -141,6 +146,7 @@ def follow(
         losses.append([float(loss.detach()) for loss in found])
         shares = {
             "own": [1 / len(group)] * len(group),
+            "group": [1 / size] * len(group),
             "accumulate": [1 / run.accumulate] * len(group),
             "sum": [1.0] * len(group),
             "size": [len(x) / sum(len(x) for x, _ in group) for x, _ in group],
@@ -201,6 +207,7 @@ SLIPS = {  # by what follow() does otherwise, a mistake in several forms
     "short-group-by-accumulate": [{"mean": "accumulate"}],
     "weighted-by-size": [{"mean": "size"}],
     "last-group-dropped": [{"drop": True}],
+    "step-per-batch": [{"single": True}, {"single": True, "mean": "group"}],
     "clip-missing": [{"clip": "none"}],
     "clip-per-batch": [{"clip": "each backward"}, {"clip": "each batch"}],
     "clip-before-mean": [{"clip": "the sum"}],
@@ -346,12 +353,11 @@ def test_accumulates(stage, draw):
     """One step for each `accumulate` batches, with the unweighted mean of their gradients; a last
     short group steps too, divided by its own size, also where it is the only one."""
     weighted = ["weighted-by-size"]
-    for batches, size, bugs in ((4, 2, weighted), (7, 3, GROUPS), (2, 5, []), (6, 4, [])):
+    for batches, size, bugs in ((7, 3, GROUPS), (4, 2, weighted), (2, 5, []), (6, 4, [])):
         one = run(draw, batches, accumulate=size)
         one = clipping(one, 2) if batches == 7 else one
-        each = {"step-per-batch": replace(one, accumulate=1)}
         what = f"the path over {batches} batches with accumulate={size}"
-        agrees(tune(stage, one)["path"], one, bugs, what, each, **CLIPPED)
+        agrees(tune(stage, one)["path"], one, ["step-per-batch", *bugs], what, **CLIPPED)
 
 
 @part("forward")
