@@ -17,11 +17,14 @@ from grader.suites.shared.blocks import (
     MID,
     D,
     adapter,
+    as_it_is,
     below_of,
+    by_token,
     delta_of,
     note,
     noted,
     sublayer,
+    with_one_batch,
 )
 from grader.suites.shared.properties import IN_PLACE, Layer
 
@@ -205,13 +208,6 @@ def mixes(shaped, size, dim):
     return lambda h: (shaped(h).cumsum(dim) * size).reshape(h.shape)
 
 
-SHAPED = (  # as it is, one token a row, or with one batch dimension
-    lambda h: h,
-    lambda h: h.reshape(-1, h.shape[-1]),
-    lambda h: h.reshape(-1, *h.shape[-2:]) if h.ndim > 1 else h.reshape(1, 1, -1),
-)
-
-
 @part("shape")
 def test_all_see_the_whole_input(stage, draw):
     """Each module gets its input in its own shape: such as mix positions (attention), or the first
@@ -222,10 +218,10 @@ def test_all_see_the_whole_input(stage, draw):
         y, wide = stage(mixing, x, sizes, dim), x.double()
         flat = (  # of the forms that reshape for some of the six
             RIGHT(wide, *map(mixes, way, sizes, [dim] * 6))
-            for shaped in SHAPED[1:]
-            for way in product((SHAPED[0], shaped), repeat=6)
+            for shaped in (by_token, with_one_batch)
+            for way in product((as_it_is, shaped), repeat=6)
         )
-        want = RIGHT(wide, *(mixes(SHAPED[0], size, dim) for size in sizes))
+        want = RIGHT(wide, *(mixes(as_it_is, size, dim) for size in sizes))
         what = f"the output for x {tuple(x.shape)} with modules that sum along dimension {dim}"
         right = isinstance(y, Tensor) and close(y, want, 1e-4, 1e-5)
         lost = isinstance(y, Tensor) and not right and any(close(y, v, 1e-4, 1e-5) for v in flat)
