@@ -356,6 +356,8 @@ def test_accumulates(stage, draw):
     for batches, size, bugs in ((7, 3, GROUPS), (4, 2, weighted), (2, 5, []), (6, 4, [])):
         one = run(draw, batches, accumulate=size)
         one = clipping(one, 2) if batches == 7 else one
+        while batches == 7 and distance(follow(one, mean="sum")[0], follow(one)[0]) < 0.01:
+            one = clipping(run(draw, batches, accumulate=size), 2)  # where the sum shows
         what = f"the path over {batches} batches with accumulate={size}"
         agrees(tune(stage, one)["path"], one, ["step-per-batch", *bugs], what, **CLIPPED)
 
