@@ -31,7 +31,7 @@ from grader.interview.steps import (
     Work,
 )
 from grader.practice import grading, hunt
-from grader.recall import bank, quiz
+from grader.recall import bank, numbers, quiz
 from grader.store import Store
 from grader.store.attempts import Reason
 from grader.store.database import Database
@@ -283,21 +283,25 @@ def test_a_hunt(breaks: Breaks, home: Path) -> None:
 
 
 def test_a_quiz(breaks: Breaks, home: Path) -> None:
-    """Two lines of an answer, its end, its ticks, its rating: of each question once."""
+    """A number where one is wanted (of the last question none is given), two lines of an answer,
+    its end, its ticks, its rating: of each question once."""
     questions = [q for q in bank.load() if q.numeric is None][:2]
-    questions += [q for q in bank.load() if q.numeric is not None][:1]
+    questions += [q for q in bank.load() if q.numeric is not None][:2]
 
     def play() -> None:
         with Store.open(create=True) as store:
             sitting = quiz.Sitting(store.memory, questions, quiz.Options(), NOW)
             while (turn := sitting.next(NOW, 1)) is not None:
-                if not turn.finished and turn.question.numeric is not None:
-                    sitting.give(turn, "8", NOW, 1.0, sitting.judge(turn, "8"))
-                elif not turn.finished:
-                    for text in ("one", "one\ntwo"):
+                if turn.wants_number:
+                    last = turn.question.id == questions[-1].id
+                    sitting.number(turn, "" if last else "8", NOW)
+                if not turn.finished:
+                    number = turn.question.numeric is not None
+                    given = f"{numbers.first(turn.text)}\n" if number else ""
+                    for text in (f"{given}one", f"{given}one\ntwo"):
                         if len(text) > len(turn.text):
                             sitting.draft(turn, text, NOW)
-                    sitting.give(turn, "one\ntwo", NOW, 1.0)
+                    sitting.give(turn, f"{given}one\ntwo", NOW, 1.0)
                 if turn.points is None:
                     sitting.tick(turn, (0, 1))
                 sitting.rate(turn, Rating.GOOD, NOW)
@@ -306,9 +310,14 @@ def test_a_quiz(breaks: Breaks, home: Path) -> None:
     whole, broken, count = whole_and_broken(breaks, home, play)
     assert broken == whole
     assert count > 40
-    assert [row["text"] for row in whole["answers"]] == ["one\ntwo", "one\ntwo", "8"]
-    assert [row["points"] for row in whole["answers"]] == ["[0, 1]"] * 3
-    assert len(whole["reviews"]) == len(whole["cards"]) == 3
+    assert [(row["text"], row["correct"]) for row in whole["answers"]] == [
+        ("one\ntwo", None),
+        ("one\ntwo", None),
+        ("8\none\ntwo", 0),
+        ("\none\ntwo", None),
+    ]
+    assert [row["points"] for row in whole["answers"]] == ["[0, 1]"] * 4
+    assert len(whole["reviews"]) == len(whole["cards"]) == 4
 
 
 def test_an_attempt(breaks: Breaks, home: Path) -> None:
