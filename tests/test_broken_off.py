@@ -166,6 +166,7 @@ PAPER = Paper(
             asks=(
                 _ask("typed", points=("One.", "Two.", "Three.")),
                 _ask("number", points=("One.", "Two."), numeric=True, draw=3),
+                _ask("unnumbered", points=("One.", "Two."), numeric=True, draw=3),
                 _ask("skipped", points=("One.",)),
             ),
         ),
@@ -189,7 +190,9 @@ def take(sitting: Sitting, step: Step) -> None:
         case Begin():
             sitting.enter()
         case Question(typed=[]) if step.number or step.ask.id == "typed":
-            sitting.write("8")
+            sitting.write("" if step.ask.id == "unnumbered" else "8")
+        case Question(typed=[_]) if step.ask.asks_number:
+            sitting.write("because")
         case Question() if step.ask.id == "skipped":
             sitting.skip()
         case Question():
@@ -243,12 +246,20 @@ def test_a_mock(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch, kil
     assert count > 150
     assert [row["key"] for row in whole["reviews"]] == [
         "kata:lora_linear",
-        *("question:typed", "question:number", "question:aloud", "bug:ia3_linear"),
+        *("question:typed", "question:number", "question:unnumbered", "question:aloud"),
+        "bug:ia3_linear",
     ]
     slugs = [row["slug"] for row in whole["attempts"]]
     assert slugs == ["lora_linear", "lora_linear", "adapter_stack"]
-    assert len(whole["solutions_seen"]) == 1
+    seen = [row["slug"] for row in whole["solutions_seen"]]
+    assert seen == ["ia3_linear", "lora_linear", "adapter_stack"]  # the last two in the report
     assert whole["interviews"][0]["ended"]
+    assert [(row["key"], row["text"], row["correct"] is None) for row in whole["answers"]] == [
+        ("question:typed", "8", True),
+        ("question:number", "8\nbecause", False),
+        ("question:unnumbered", "\nbecause", True),
+        ("question:aloud", "", True),
+    ]
 
 
 # A hunt, a quiz, an attempt
@@ -310,11 +321,11 @@ def test_a_quiz(breaks: Breaks, home: Path) -> None:
     whole, broken, count = whole_and_broken(breaks, home, play)
     assert broken == whole
     assert count > 40
-    assert [(row["text"], row["correct"]) for row in whole["answers"]] == [
-        ("one\ntwo", None),
-        ("one\ntwo", None),
-        ("8\none\ntwo", 0),
-        ("\none\ntwo", None),
+    assert [(row["text"], row["correct"] is None) for row in whole["answers"]] == [
+        ("one\ntwo", True),
+        ("one\ntwo", True),
+        ("8\none\ntwo", False),
+        ("\none\ntwo", True),
     ]
     assert [row["points"] for row in whole["answers"]] == ["[0, 1]"] * 4
     assert len(whole["reviews"]) == len(whole["cards"]) == 4

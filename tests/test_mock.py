@@ -25,6 +25,7 @@ from grader.interview.choice import Grade
 from grader.interview.events import (
     Answered,
     Began,
+    Break,
     Ended,
     Event,
     Graded,
@@ -386,7 +387,7 @@ def test_state_is_a_fold_over_events(clone: Path) -> None:
         (30.0, Began(round=1)),
         (90.0, core),
         (95.0, Paused(reason="tea")),
-        (95.0, Resumed()),
+        (95.0, Resumed(away_s=60.0)),
         (100.0, none),
     ]
     state = State.of(made, happened)
@@ -396,7 +397,7 @@ def test_state_is_a_fold_over_events(clone: Path) -> None:
     assert state.rounds[1].best == core
     assert state.rounds[1].last == none
     assert [at for at, _ in state.rounds[1].gradings] == [60, 70]
-    assert state.pauses == [(95.0, "tea")]
+    assert state.breaks == [Break(95.0, "tea", 60.0)]
     assert not state.paused
 
 

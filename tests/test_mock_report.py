@@ -26,8 +26,8 @@ from grader.interview.events import (
     Ticked,
 )
 from grader.interview.paper import Ask, Kind, Paper, Round
-from grader.interview.report import Past, Report
-from grader.interview.rubric import Hire
+from grader.interview.report import Past, Report, Texts
+from grader.interview.rubric import Coded, Hire
 from grader.views import interview_html, interview_report
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -74,11 +74,11 @@ MIDDLING: list[tuple[float, Event]] = [
     (100, Answered(round=0, ask=1, seconds=40, text="7", correct=False, why="Both count.")),
     (300, Ended(round=0)),  # a minute over
     (300, Began(round=1)),
-    (600, graded(1, bugs=("scale-missing",))),
+    (600, graded(1, bugs=("scale-missing",), sha256="1" * 64)),
     (700, Hinted(round=1, rung=1)),
     (700, Paused(reason="tea & cake")),
     (700, Resumed()),
-    (900, graded(1, parts={**PARTS, "forward": (4, 4)}, level=Level.CORE)),
+    (900, graded(1, parts={**PARTS, "forward": (4, 4)}, level=Level.CORE, sha256="0" * 64)),
     (1200, Ended(round=1)),
     (1200, Began(round=2)),
     (1230, Answered(round=2, ask=0, seconds=30)),
@@ -99,10 +99,12 @@ MIDDLING: list[tuple[float, Event]] = [
     (1600, Ended(round=4)),
 ]
 TITLES = {("lora_linear", "scale-missing"): "The factor alpha / rank is missing"}
+CODE = "class LoRALinear:  # <b> ```\n"
+TEXTS = Texts(TITLES, {"0" * 64: CODE}, {"lora_linear": "class Reference: ...\n"})
 
 
 def made(events: list[tuple[float, Event]] = MIDDLING, earlier: tuple[Past, ...] = ()) -> Report:
-    return report.of(4, AT, PAPER, State.of(PAPER, events), TITLES, earlier)
+    return report.of(4, AT, PAPER, State.of(PAPER, events), TEXTS, earlier)
 
 
 # The rubric
@@ -172,7 +174,11 @@ def test_kinds_not_judged_count_neither_way() -> None:
 def test_bars(score: float, level: Grade, hire: Hire) -> None:
     """The same score means less at a higher level."""
     verdict = rubric.verdict(
-        [(Kind.CODING, score)], {"lora_linear": Level.COMPLETE}, level=level, over_share=0.0
+        [(Kind.CODING, score), (Kind.FOLLOWUPS, score)],
+        [Coded("lora_linear", Level.COMPLETE)],
+        answered=3,
+        level=level,
+        over_share=0.0,
     )
     assert verdict is not None
     assert verdict.hire is hire
@@ -195,7 +201,13 @@ def test_limits(
     coded: dict[str, Level], level: Grade, over: float, hire: Hire, reason: str
 ) -> None:
     """A core that is missing or much over-time bounds the verdict, and says so."""
-    verdict = rubric.verdict([(Kind.CODING, 1.0)], coded, level=level, over_share=over)
+    verdict = rubric.verdict(
+        [(Kind.CODING, 1.0), (Kind.FOLLOWUPS, 1.0)],
+        [Coded(*kata) for kata in coded.items()],
+        answered=2,
+        level=level,
+        over_share=over,
+    )
     assert verdict is not None
     assert verdict.hire is hire
     assert reason in " ".join(verdict.reasons)
@@ -208,8 +220,9 @@ def test_more_is_never_worse() -> None:
         before = len(order)
         for step in range(21):
             verdict = rubric.verdict(
-                [(Kind.CODING, step / 20), (Kind.HUNT, 0.5)],
-                {"a": Level.COMPLETE},
+                [(Kind.CODING, step / 20), (Kind.HUNT, 0.5), (Kind.FOLLOWUPS, step / 20)],
+                [Coded("a", Level.COMPLETE)],
+                answered=2,
                 level=level,
                 over_share=0.0,
             )
@@ -307,12 +320,12 @@ def test_the_list_fits() -> None:
 
 def test_markdown() -> None:
     """The same facts, as a document."""
-    text = interview_report.markdown(made())
+    text = interview_report.document(made())
     assert text.startswith("# Mock 4 · 2026-03-02")
     assert "| forward | 4/4 |" in text
     assert "Diagnosis: it is added" in text
     lines = text.splitlines()
-    bug = next(n for n, line in enumerate(lines) if line.startswith("- ✗ "))
+    bug = next(n for n, line in enumerate(lines) if line.startswith("- ✓ mended: "))
     assert not lines[bug - 1]  # else it would be a row of the table above
     assert "the number was wrong; 2 of 4 points said (n)" in text
 
@@ -337,15 +350,16 @@ def test_the_html_page_makes_what_was_typed_harmless() -> None:
         for at, event in MIDDLING
     ]
     titles = {("lora_linear", "scale-missing"): HOSTILE}
+    texts = Texts(titles, {"0" * 64: HOSTILE}, {"lora_linear": HOSTILE})
     before = Past(3, AT, 45, HOSTILE, 0.4, HOSTILE, {})
-    found = report.of(4, AT, PAPER, State.of(PAPER, events), titles, (before,))
+    found = report.of(4, AT, PAPER, State.of(PAPER, events), texts, (before,))
     rounds = tuple(replace(round, title=HOSTILE) for round in found.rounds)
     page = Page(interview_html.page(replace(found, rounds=rounds)))
     page.stands_alone()
     answers = sum(isinstance(event, Answered) for _, event in MIDDLING)
     charts = 2 * len(rounds) - 1 + 2  # times, scores, two rounds with gradings
-    headings = len(rounds) + 2  # rounds, those with answers
-    others = 5  # pause, bug, diagnosis, level and verdict of the mock before
+    headings = len(rounds) + 3  # rounds, those with answers, the one with code
+    others = 7  # pause, bug, code, reference, diagnosis, level and verdict of the mock before
     assert page.text.count(HOSTILE) == answers + charts + headings + others
     labels = [attributes.get("aria-label") or "" for tag, attributes in page.tags if tag == "svg"]
     assert sum(HOSTILE in label for label in labels) == 2
@@ -357,4 +371,4 @@ def test_the_html_page_of_an_unfinished_mock(tmp_path: Path) -> None:
         part = made(MIDDLING[:end])
         assert "unfinished" in interview_html.page(part)
         assert interview_report.page(part, 80, False)
-        assert interview_report.markdown(part)
+        assert interview_report.document(part)

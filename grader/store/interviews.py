@@ -69,6 +69,14 @@ class Interviews(Section):
         )
         return [_event(row) for row in rows]
 
+    def last(self, number: int) -> datetime | None:
+        """When the last event of an interview was stored."""
+        row = self._db.row(
+            "SELECT at FROM interview_events WHERE interview = ? ORDER BY id DESC LIMIT 1",
+            (number,),
+        )
+        return None if row is None else read_time(row["at"])
+
     def append(
         self,
         number: int,

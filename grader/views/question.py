@@ -49,9 +49,9 @@ def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
     """The model answer, the rubric, and where it is from; first the number if none was given."""
     shown, lines = turn.question, [""]
     if shown.numeric is not None and turn.judged is None:
-        right = numbers.value(shown.numeric.answer, turn.names)
-        number = numbers.quantity(right, shown.numeric.unit)
-        lines += [*wrapped(f"The number is {number}.", width), ""]
+        value = numbers.value(shown.numeric.answer, turn.names)
+        right = numbers.quantity(value, shown.numeric.unit)
+        lines += [*wrapped(f"The number is {right}.", width), ""]
     lines += [paint("Model answer", "bold", colour), *markdown(shown.answer, width, colour), ""]
     lines.append(paint("A good answer says", "bold", colour))
     for number, point in enumerate(shown.points, 1):

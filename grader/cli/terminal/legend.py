@@ -34,6 +34,7 @@ HELP = Key("?", "keys", "this help")
 QUIZ = (ANSWER, FOLLOW_UP, TICK, UNDO, LEAVE, HELP)
 ASKED = (ANSWER, NEXT, PAUSE, LEAVE, HELP)
 AT_WORK = (GRADE, HINT, EDIT, NEXT, PAUSE, LEAVE, HELP)
+PROMPTED = (GRADE, HINT, NEXT, PAUSE, HELP)  # as many as a narrow prompt has room for
 ALWAYS = (LEAVE, HELP)  # never meant as a text
 
 
