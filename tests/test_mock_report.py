@@ -1,5 +1,6 @@
 """The rubric, and the report in its three forms."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from grader.exam.verdict import Level
 from grader.interview import report, rubric
 from grader.interview.choice import Grade
 from grader.interview.events import (
+    Abandoned,
     Answered,
     Began,
     Diagnosed,
@@ -213,6 +215,100 @@ def test_limits(
     assert reason in " ".join(verdict.reasons)
 
 
+def judged(
+    *scores: tuple[Kind, float | None], answered: int = 3, level: Grade = Grade.SENIOR
+) -> rubric.Recommendation:
+    """A verdict on one kata that is complete, beside these scores."""
+    found = rubric.verdict(
+        [(Kind.CODING, 1.0), *scores],
+        [Coded("a", Level.COMPLETE)],
+        answered=answered,
+        level=level,
+        over_share=0.0,
+    )
+    assert found is not None
+    return found
+
+
+def test_a_strong_hire_is_more_than_code() -> None:
+    """It asks for follow-ups above a share that the rubric states, and for more than one question
+    answered; without any, a mock is no more than a lean hire, whatever was coded."""
+    rest = [(Kind.HUNT, 1.0), (Kind.WARMUP, 1.0)]
+    assert "follow-ups reach 0.60" in " ".join((rubric.__doc__ or "").split())
+    for level in Grade:
+        at, below = [judged(*rest, (Kind.FOLLOWUPS, share), level=level) for share in (0.67, 0.59)]
+        assert (at.hire, below.hire) == (Hire.STRONG, Hire.HIRE)
+        if level is not Grade.STAFF:  # whose bar alone asks for more
+            why = "follow-ups 59 of 100, 60 are wanted: no better than hire"
+            assert below.reasons[-1] == why
+    unasked = judged(*rest, (Kind.FOLLOWUPS, None))
+    assert unasked.hire is Hire.HIRE
+    assert "follow-ups not judged" in unasked.reasons[-1]
+    one = judged(*rest, (Kind.FOLLOWUPS, 1.0), answered=1)
+    assert one.hire is Hire.HIRE
+    assert one.reasons[-1].startswith("one question alone was answered")
+    left = judged((Kind.HUNT, 1.0), (Kind.WARMUP, None), (Kind.FOLLOWUPS, None), answered=0)
+    assert left.hire is Hire.LEAN
+    assert left.score == 1
+
+
+@pytest.mark.parametrize("level", list(Grade))
+def test_nothing_coded_is_no_hire(level: Grade) -> None:
+    """All else perfect, and not one check passed: lean no hire at most, as the reason says."""
+    perfect = [(Kind.CODING, 0.0), *((kind, 1.0) for kind in Kind if kind is not Kind.CODING)]
+    nothing, little = (
+        rubric.verdict(
+            perfect, [Coded("a", Level.NONE, works)], answered=4, level=level, over_share=0.0
+        )
+        for works in (False, True)
+    )
+    assert nothing is not None
+    assert little is not None
+    order = list(Hire).index
+    assert order(nothing.hire) >= order(Hire.LEAN_NO)
+    assert order(little.hire) >= order(Hire.LEAN)
+    if level is Grade.STAFF:  # where the rest weighs most
+        assert (nothing.hire, little.hire) == (Hire.LEAN_NO, Hire.LEAN)
+        assert nothing.reasons[-1] == "nothing was coded: no better than lean no hire"
+
+
+def test_a_mock_that_was_only_sat_through() -> None:
+    """Every question skipped and nothing coded: no hire. The debrief left after all was coded: the
+    questions count neither way in the score, and yet it is no more than a lean hire."""
+    skipped: list[tuple[float, Event]] = []
+    for place, round in enumerate(PAPER.rounds):
+        skipped.append((0, Began(round=place)))
+        skipped += [
+            (0, Answered(round=place, ask=n, seconds=1, skipped=True))
+            for n in range(len(round.asks))
+        ]
+        skipped.append((0, Ended(round=place)))
+    assert made(skipped).verdict.hire is Hire.NO  # type: ignore[union-attr]
+    complete = graded(1, passed=True, level=Level.COMPLETE, parts={"shape": (4, 4)})
+    coded = [(at, e) for at, e in MIDDLING if not isinstance(e, (Graded, Ticked, Hinted))]
+    coded += [(1590, complete), (1590, graded(3, passed=True, level=Level.COMPLETE))]
+    verdict = made(coded).verdict
+    assert verdict is not None
+    assert verdict.hire is Hire.LEAN
+    assert "no question was answered and compared" in verdict.reasons[-1]
+
+
+def test_a_number_not_given_halves_like_a_wrong_one() -> None:
+    """And is told as such."""
+    without = [
+        (at, msgspec.structs.replace(event, text="\nso", correct=None, why=None))
+        if isinstance(event, Answered) and (event.round, event.ask) == (0, 1)
+        else (at, event)
+        for at, event in MIDDLING
+    ]
+    answer = made(without).rounds[0].answers[1]
+    assert (answer.text, answer.correct, answer.no_number) == ("so", False, True)
+    assert made(without).rounds[0].score == made().rounds[0].score
+    assert "> no number; so\n\nno number was given; 2 of 4 points said (n)" in (
+        interview_report.document(made(without))
+    )
+
+
 def test_more_is_never_worse() -> None:
     """A better round never makes the verdict worse."""
     for level in Grade:
@@ -298,7 +394,89 @@ def test_comparison_with_earlier_mocks() -> None:
     assert "coding -13" in told
 
 
-@pytest.mark.parametrize("width", [60, 100])
+def test_what_was_not_covered_comes_with_a_good_answer() -> None:
+    """Points not said, numbers that were wrong, follow-ups not said; what was covered has none, and
+    while the interview can go on nothing has."""
+    answers = [answer for round in made().rounds for answer in round.answers]
+    assert [a.missed for a in answers] == [
+        ("Three.",),
+        ("Three.", "Four."),
+        ("One.", "Two.", "Four."),
+        (),
+        (),
+    ]
+    assert {a.answer for a in answers} == {"That."}
+    covered = [
+        (at, msgspec.structs.replace(event, share=1.0, said=(0, 1, 2, 3)))
+        if isinstance(event, Ticked)
+        else (at, event)
+        for at, event in MIDDLING
+    ]
+    told = [a.id for round in made(covered).rounds for a in round.answers if a.answer]
+    assert told == ["n", "b"]  # a wrong number, and a follow-up not answered
+    going_on = made(MIDDLING[:-1])
+    assert not any(a.answer or a.missed for round in going_on.rounds for a in round.answers)
+    assert not any(round.reference for round in going_on.rounds)
+    ended = made([*MIDDLING[:-1], (1600, Abandoned())])
+    assert [a.missed for a in ended.rounds[0].answers] == [("Three.",), ("Three.", "Four.")]
+    assert interview_report.conclusion(ended) == "abandoned in round 5 of 5, no verdict"
+    assert ended.verdict is None
+
+
+def test_mistakes_mended_are_told_from_those_that_stay() -> None:
+    """Gone from a file that could be judged at the end; not from one that could not, or that is
+    blank again."""
+    title = TITLES["lora_linear", "scale-missing"]
+    assert made().rounds[1].mended == (title,)
+    assert f"    ✓ mended: {title}" in interview_report.page(made(), 100, False)
+    last = next(n for n, (at, _) in enumerate(MIDDLING) if at == 900)
+    for grading in (
+        graded(1, bugs=("scale-missing",)),
+        graded(1, parts={}, error="syntax"),
+        graded(1, parts={"shape": (0, 4)}, started=False),
+    ):
+        stays = made([*MIDDLING[:last], (900, grading), *MIDDLING[last + 1 :]])
+        assert stays.rounds[1].mended == ()
+        assert f"    ✗ {title}" in interview_report.page(stays, 100, False)
+
+
+def test_the_code_stands_in_every_form() -> None:
+    """As it was graded last, the reference beside it; nothing in it ends the block it stands in."""
+    report = made()
+    assert report.rounds[1].code == CODE
+    page = Page(interview_html.page(report))
+    assert "details" in page.names
+    for text in (CODE, "class Reference: ..."):
+        assert text in page.text
+    markdown = interview_report.document(report)
+    assert f"### Your code at the end\n\n````python\n{CODE}````\n" in markdown
+    assert "### The reference\n\n```python\nclass Reference: ...\n```\n" in markdown
+    assert f"  {CODE.rstrip()}" in interview_report.page(report, 100, False)
+
+
+def test_a_kill_is_told_apart_from_pauses() -> None:
+    """With how long each lasted, where that is known."""
+    place = next(n for n, (at, _) in enumerate(MIDDLING) if at == 900)
+    killed = [*MIDDLING[:place], (800.0, Resumed(away_s=3700.0)), *MIDDLING[place:]]
+    assert made(killed).used_s == made().used_s
+    assert interview_report.spent(made(killed)) == (
+        "26:40 of 45:00 used, 1:00 of it over time. Paused: tea & cake at 11:40. Interrupted, as "
+        "the program was killed, and not counted: at 13:20 for 1:01:40."
+    )
+
+
+def test_a_score_of_100_stays_in_one_piece() -> None:
+    """In the cards of the page for a browser, and in the rows of every terminal."""
+    source = interview_html.page(made())
+    assert re.search(r"\.score \{[^}]*flex: none; white-space: nowrap", source)
+    assert Page(source).text.count("100") >= 3  # card, chart, its axis
+    for width in (40, 60, 80, 100):
+        rows = interview_report.page(made(), width, False)
+        hunted = next(n for n, row in enumerate(rows) if row.startswith("  bug hunt"))
+        assert " 100 " in rows[hunted] + rows[hunted + 1]
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
 def test_the_terminal_page_fits(width: int) -> None:
     """No line is wider than the terminal, and nothing is coloured without colour."""
     before = Past(3, AT, 45, "senior", 0.4, "no hire", {Kind.HUNT: 0.5})
@@ -312,9 +490,14 @@ def test_the_terminal_page_fits(width: int) -> None:
 
 def test_the_list_fits() -> None:
     """With and without mocks; the seeds go first where there is little room."""
-    for reports in ([], [made()]):
-        lines = interview_report.listing(reports, 60, False)
-        assert max(map(len, lines)) <= 60
+    abandoned = made([*MIDDLING[:10], (1600, Abandoned())])
+    for reports in ([], [made()], [made(), made(MIDDLING[:10]), abandoned]):
+        for width in (40, 60):
+            lines = interview_report.listing(reports, width, False)
+            assert max(map(len, lines)) <= width
+
+    assert lines[2].endswith("  unfinished (round 2/5)")
+    assert lines[3].endswith("  abandoned (round 2/5)")
     assert "seed" in interview_report.listing([made()], 100, False)[0]
 
 

@@ -144,8 +144,8 @@ def _not_covered(round: RoundReport, width: int, colour: bool) -> list[str]:
             lines += _indented(point, "  – ", width, colour)
         lines += ["", *painted("A good answer", "dim", width, colour, "  ")]
         lines += _indented(answer.answer, "  ", width, colour)
-    head = paint(f"Not covered · {round.title}", "bold", colour)
-    return ["", head, *lines] if lines else []
+    head = painted(f"Not covered · {round.title}", "bold", width, colour)
+    return ["", *head, *lines] if lines else []
 
 
 def _indented(text: str, first: str, width: int, colour: bool) -> list[str]:
@@ -157,7 +157,8 @@ def _code(round: RoundReport, width: int, colour: bool) -> list[str]:
     """What was coded, as it stood at the end."""
     if not round.code:
         return []
-    lines = ["", paint(f"Your code at the end · {round.title}", "bold", colour), ""]
+    head = painted(f"Your code at the end · {round.title}", "bold", width, colour)
+    lines = ["", *head, ""]
     lines += [f"  {line}" for line in round.code.splitlines()]
     if round.reference:
         text = f"The reference: `kata solution {round.slug}`, or beside it in report.html."
