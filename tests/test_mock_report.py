@@ -285,8 +285,10 @@ def test_a_mock_that_was_only_sat_through() -> None:
         skipped.append((0, Ended(round=place)))
     assert made(skipped).verdict.hire is Hire.NO  # type: ignore[union-attr]
     complete = graded(1, passed=True, level=Level.COMPLETE, parts={"shape": (4, 4)})
-    coded = [(at, e) for at, e in MIDDLING if not isinstance(e, (Graded, Ticked, Hinted))]
-    coded += [(1590, complete), (1590, graded(3, passed=True, level=Level.COMPLETE))]
+    coded: list[tuple[float, Event]] = [
+        (at, e) for at, e in MIDDLING if not isinstance(e, (Graded, Ticked, Hinted))
+    ]
+    coded += [(1590.0, complete), (1590.0, graded(3, passed=True, level=Level.COMPLETE))]
     verdict = made(coded).verdict
     assert verdict is not None
     assert verdict.hire is Hire.LEAN
@@ -406,7 +408,7 @@ def test_what_was_not_covered_comes_with_a_good_answer() -> None:
         (),
     ]
     assert {a.answer for a in answers} == {"That."}
-    covered = [
+    covered: list[tuple[float, Event]] = [
         (at, msgspec.structs.replace(event, share=1.0, said=(0, 1, 2, 3)))
         if isinstance(event, Ticked)
         else (at, event)

@@ -194,7 +194,7 @@ def graded(
 ) -> list[str]:
     """A grading during a round: of what was coded all that `kata run` shows; of a hunt, which has
     nothing `around` it, no message, since that would name the mistake."""
-    lines = [paint(f"Graded at {clock(used_s)}", "bold", colour)]
+    lines = ["", paint(f"Graded at {clock(used_s)}", "bold", colour)]
     if not verdict.started:
         return [*lines, "  Nothing is written yet."]
     if around is None:

@@ -150,7 +150,8 @@ def _not_covered(round: RoundReport, width: int, colour: bool) -> list[str]:
 
 def _indented(text: str, first: str, width: int, colour: bool) -> list[str]:
     lines = markdown(text, width - len(first), colour)
-    return [f"{first if n == 0 else ' ' * len(first)}{line}" for n, line in enumerate(lines)]
+    blank = " " * len(first)
+    return [f"{blank if number else first}{line}".rstrip() for number, line in enumerate(lines)]
 
 
 def _code(round: RoundReport, width: int, colour: bool) -> list[str]:
