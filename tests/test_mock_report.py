@@ -269,7 +269,10 @@ def test_nothing_coded_is_no_hire(level: Grade) -> None:
     assert order(little.hire) >= order(Hire.LEAN)
     if level is Grade.STAFF:  # where the rest weighs most
         assert (nothing.hire, little.hire) == (Hire.LEAN_NO, Hire.LEAN)
-        assert nothing.reasons[-1] == "nothing was coded: no better than lean no hire"
+        assert (
+            nothing.reasons[-1]
+            == "nothing that was coded passes a check: no better than lean no hire"
+        )
 
 
 def test_a_mock_that_was_only_sat_through() -> None:

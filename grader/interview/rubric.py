@@ -195,7 +195,7 @@ def _on_code(coded: Sequence[Coded], level: Grade) -> list[tuple[Hire, str]]:
     if not coded:
         return [(Hire.LEAN, "no code was asked for")]
     if not any(kata.works for kata in coded):
-        return [(Hire.LEAN_NO, "nothing was coded")]
+        return [(Hire.LEAN_NO, "nothing that was coded passes a check")]
     found = []
     missing = [kata.slug for kata in coded if kata.level is Level.NONE]
     partly = [kata.slug for kata in coded if kata.level is not Level.COMPLETE]

@@ -214,7 +214,12 @@ class Sitting:
         self._answered(step, text="\n".join(step.typed).rstrip(), judged=judged)
 
     def skip(self) -> None:
-        self._answered(self._at(Question), skipped=True)
+        """Go on to the next question; what was typed so far is its answer all the same."""
+        step = self._at(Question)
+        if any(step.typed):
+            self.answer()
+        else:
+            self._answered(step, skipped=True)
 
     def _answered(
         self,

@@ -70,12 +70,11 @@ class Interviews(Section):
         return [_event(row) for row in rows]
 
     def last(self, number: int) -> datetime | None:
-        """When the last event of an interview was stored."""
+        """When the last event of an interview was stored; None without any."""
         row = self._db.row(
-            "SELECT at FROM interview_events WHERE interview = ? ORDER BY id DESC LIMIT 1",
-            (number,),
+            "SELECT max(at) AS at FROM interview_events WHERE interview = ?", (number,)
         )
-        return None if row is None else read_time(row["at"])
+        return None if row is None or row["at"] is None else read_time(row["at"])
 
     def append(
         self,
