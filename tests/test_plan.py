@@ -171,10 +171,10 @@ def test_a_plan_is_set_followed_and_cleared(kata: Kata) -> None:
     assert "Left out, least valuable first" in made.stdout
     assert "longer than a day's minutes" in made.stdout  # nf4_quantize takes 25
     today = json.loads(kata("today", "--json", KATA_CLOCK=CLOCK).stdout)
-    assert today["plan"] == {"interview": "2026-03-11", "minutes_per_day": 20}
+    assert today["plan"] == {"interview": "2026-03-11", "minutes_per_day": 20, "deck": "core"}
     assert 15 <= today["minutes"] <= 20
     more = json.loads(kata("plan", "--minutes-per-day", "300", "--json", KATA_CLOCK=CLOCK).stdout)
-    assert more["plan"] == {"interview": "2026-03-11", "minutes_per_day": 300}
+    assert more["plan"] == {"interview": "2026-03-11", "minutes_per_day": 300, "deck": "core"}
     assert more["suffices"]
     assert more["left_out"] == []
     assert more["recall_with_plan"] > 0.5

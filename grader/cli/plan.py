@@ -9,7 +9,7 @@ from grader.errors import UsageFault
 from grader.practice import clock, queue
 from grader.practice import plan as plans
 from grader.practice.plan import Plan
-from grader.recall import agenda
+from grader.recall import agenda, bank
 from grader.store import Store
 from grader.store.memory import Memory
 from grader.views import json
@@ -33,14 +33,19 @@ class _Day(common.ParamType[date]):
 @click.option(
     "--minutes-per-day", metavar="N", type=click.IntRange(5, 720), help="Minutes for each day."
 )
+@click.option("--deck", type=click.Choice(common.DECKS), help="The questions; at first core.")
 @click.option("--clear", is_flag=True, help="Forget the plan.")
 @common.as_json
 def plan_command(
-    interview: date | None, minutes_per_day: int | None, clear: bool, json_: bool
+    interview: date | None,
+    minutes_per_day: int | None,
+    deck: str | None,
+    clear: bool,
+    json_: bool,
 ) -> None:
     """Set the interview's day and the minutes a day; without options, show how it works out."""
     now = clock.now().astimezone()
-    changes = interview is not None or minutes_per_day is not None
+    changes = interview is not None or minutes_per_day is not None or deck is not None
     if clear and changes:
         raise UsageFault("--clear goes without other options.")
     with Store.open(create=clear or changes) as store:
@@ -48,7 +53,7 @@ def plan_command(
             plans.store(store.settings, None)
         plan = plans.stored(store.settings)
         if changes:
-            plan = _changed(plan, interview, minutes_per_day, plans.study_day(now))
+            plan = _changed(plan, interview, minutes_per_day, deck, plans.study_day(now))
             plans.store(store.settings, plan)
         if plan is not None and plan.days_left(now):
             _show(plan, store.memory, now, json_)
@@ -63,7 +68,9 @@ def plan_command(
             )
 
 
-def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: date) -> Plan:
+def _changed(
+    plan: Plan | None, day: date | None, minutes: int | None, deck: str | None, today: date
+) -> Plan:
     """The stored plan with what was given in its place; the rest has to be there."""
     if plan is not None and plan.interview < today:
         plan = None
@@ -76,12 +83,12 @@ def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: da
         raise UsageFault(f"{day} is past: today is {today}.")
     if (day - today).days > plans.FARTHEST_DAYS:
         raise UsageFault(f"{day} is too far away: a plan reaches {plans.FARTHEST_DAYS} days.")
-    return Plan(day, minutes)
+    return Plan(day, minutes, deck or (plan.deck if plan else bank.CORE))
 
 
 def _show(plan: Plan, memory: Memory, now: datetime, json_: bool) -> None:
     known, cards = agenda.items(), memory.cards()
-    wanted = agenda.planned(known, cards)
+    wanted = agenda.planned(known, cards, plan.deck)
     done = agenda.done_minutes(memory, known, now)
     outlook = plans.forecast(wanted, queue.memories(cards), now, plan, done)
     seen = sum(item.key in cards for item in wanted), len(wanted)

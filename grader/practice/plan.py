@@ -55,10 +55,11 @@ class Item:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The day that matters and the minutes for each day before it."""
+    """The day that matters, the minutes for each day before it, and the deck of questions."""
 
     interview: date
     minutes_per_day: int
+    deck: str = "core"
 
     def moment(self, now: datetime) -> datetime:
         """When things should be known: noon of the interview's day, in the time zone of `now`."""

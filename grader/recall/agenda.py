@@ -62,9 +62,14 @@ def items() -> dict[str, Item]:
     return {item.key: item for item in found}
 
 
-def planned(known: Mapping[str, Item], cards: Mapping[str, MemoryCard]) -> list[Item]:
-    """What a plan is about: questions and katas, and the bug hunts begun."""
-    return [item for key, item in known.items() if key in cards or not key.startswith(f"{BUG}:")]
+def planned(
+    known: Mapping[str, Item], cards: Mapping[str, MemoryCard], deck: str = bank.CORE
+) -> list[Item]:
+    """What a plan is about: the deck's questions and the katas; of all else what was begun."""
+    wanted = {f"{QUESTION}:{question.id}" for question in bank.load() if question.within(deck)}
+    return [
+        item for key, item in known.items() if key in cards or key in wanted or item.kind == KATA
+    ]
 
 
 def done_minutes(memory: Memory, known: Mapping[str, Item], now: datetime) -> float:
@@ -81,12 +86,12 @@ def today(memory: Memory, plan: Plan | None, now: datetime) -> Agenda:
     """The agenda of the study day of `now` (aware, in the learner's own time zone)."""
     known, cards = items(), memory.cards()
     done = done_minutes(memory, known, now)
+    wanted = planned(known, cards, plan.deck if plan else bank.CORE)
     if plan is None:
-        order = queue.ordered(known, cards, now)
+        order = queue.ordered((item.key for item in wanted), cards, now)
         keys = [key for key in order if key in cards] + _new(order, memory, now)
     else:
         left = plan.minutes_per_day - done
-        wanted = planned(known, cards)
         keys = [i.key for i in plans.chosen(wanted, queue.memories(cards), now, plan, left)]
     later = [card.due for key, card in cards.items() if key in known and key not in keys]
     return Agenda(

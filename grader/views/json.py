@@ -154,6 +154,7 @@ def statistics(stats: "Statistics", cards: "Mapping[str, Card]") -> Object:
         "attempts": stats.attempts,
         "hunts": stats.hunts,
         "topics": stats.topics,
+        "decks": stats.decks,
         "weakest_topic": weakest.name if weakest else None,
         "weakest": stats.weakest,
         "katas": [_record(kata, cards) for kata in stats.katas],
@@ -191,6 +192,7 @@ def outline(paper: "Paper") -> Object:
         "minutes": paper.minutes,
         "level": paper.level,
         "focus": paper.focus,
+        "deck": paper.deck,
         "rounds": [
             {
                 "kind": round.kind,

@@ -5,6 +5,7 @@ from datetime import date, datetime
 
 from grader.practice.plan import Day, Forecast, Item, Plan
 from grader.recall.agenda import BUG, KATA, QUESTION, Agenda, Entry
+from grader.recall.bank import CORE
 from grader.views.plain import columns, counted, paint, wrapped
 
 _SHOWN_DAYS = 14
@@ -69,7 +70,7 @@ def planned(
     lines = [
         paint(f"Interview on {long_day(plan.interview)}", "bold", colour),
         *wrapped(
-            f"{counted(left, 'day')} of {plan.minutes_per_day} minutes. "
+            f"{counted(left, 'day')} of {plan.minutes_per_day} minutes{_deck(plan)}. "
             f"Seen so far: {seen[0]} of {seen[1]}. {_enough(outlook)}",
             width,
         ),
@@ -92,6 +93,10 @@ def planned(
         if any(item.minutes > plan.minutes_per_day for item in outlook.left_out):
             lines.append("  * longer than a day's minutes")
     return [*lines, "", "Next: `kata today`."]
+
+
+def _deck(plan: Plan) -> str:
+    return f", deck {plan.deck}" if plan.deck != CORE else ""
 
 
 def _enough(outlook: Forecast) -> str:
