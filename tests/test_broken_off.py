@@ -262,6 +262,35 @@ def test_a_mock(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch, kil
     ]
 
 
+def test_an_abandoned_mock(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given before stays, what was solved is rated, and it ends once."""
+    interview = sittings.begin(PAPER, NOW)
+    numeric = next(q for q in bank.load() if q.numeric is not None)
+    monkeypatch.setattr(bank, "question", lambda id: numeric)
+
+    def play() -> None:
+        sitting = Sitting(interview)
+        if sitting.state.over:
+            return
+        sitting.start()
+        while not (sitting.round.last and sitting.round.last.passed):
+            step = sitting.step()
+            assert step is not None
+            take(sitting, step)
+        sitting.abandon()
+        assert sitting.step() is None
+
+    whole, broken, _ = whole_and_broken(breaks, home, play)
+    assert broken == whole
+    assert [row["key"] for row in whole["answers"]] == [
+        *("question:typed", "question:number", "question:unnumbered"),
+    ]
+    assert [row["key"] for row in whole["reviews"]] == ["kata:lora_linear"]
+    assert [row["slug"] for row in whole["solutions_seen"]] == ["lora_linear"]
+    assert whole["interviews"][0]["ended"]
+    assert [row["kind"] for row in whole["interview_events"]][-1] == "abandoned"
+
+
 # A hunt, a quiz, an attempt
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terminals import Terminal
 
 from grader.practice import repetition
 from grader.practice.queue import NEW_A_DAY
@@ -224,6 +225,32 @@ def test_a_number_and_then_the_rest(kata: Run, rows: Callable[[str], Any], clone
         ("", None, "[0]"),
         ("\nonly words", None, "[1]"),
     ]
+
+
+def test_the_rest_of_a_number_on_a_terminal(
+    around: Environment, rows: Callable[[str], Any], clone: Path
+) -> None:
+    """Ctrl-D between the number and the rest ends cleanly; the next quiz goes on with the rest."""
+    (clone / "questions" / "rank.yaml").write_text(ONE_DRAW)
+    command = [*KATA, "quiz", "--ask", "count"]
+    desk = Terminal(command, clone, around)
+    desk.until("Type a number of parameters", "> ")
+    desk.type("16,384\r")
+    desk.until("✓ Right: 16,384 parameters.", "Now the rest:", "> ")
+    desk.type("\x04")
+    page = desk.until("1 answer is stored without a rating")
+    assert "Model answer" not in page
+    assert desk.end() == 0
+    desk = Terminal(command, clone, around)
+    desk.until("So far:", "✓ Right: 16,384 parameters.", "Now the rest:", "> ")
+    desk.type("two factors\r\r")
+    desk.until("Model answer", "none): ")
+    desk.type("all\r")
+    desk.until("3 of 3 points, which suggests: easy.", "easy): ")
+    desk.type("\r")
+    desk.until("Rated easy.")
+    assert desk.end() == 0
+    assert rows("SELECT text, correct FROM answers") == [("16,384\ntwo factors", 1)]
 
 
 def test_a_kill_between_number_and_rest(

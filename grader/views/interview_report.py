@@ -120,18 +120,20 @@ def page(report: Report, width: int, colour: bool) -> list[str]:
         lines += _not_covered(round, width, colour)
     for round in report.rounds:
         lines += _code(round, width, colour)
+    lines.append("")
+    for round in report.rounds:
+        lines += _round(round, width, colour)
+    lines += _compared(report, width, colour)
     style = "bold green" if report.verdict and "no" not in report.verdict.hire else "bold yellow"
     lines += ["", paint(f"Verdict: {conclusion(report)}", style, colour)]
     for reason in report.verdict.reasons if report.verdict else ():
         lines += wrapped(reason, width, "  ")
-    lines += ["", *wrapped(spent(report), width), ""]
-    for round in report.rounds:
-        lines += _round(round, width, colour)
+    lines += ["", *wrapped(spent(report), width)]
     if report.drills:
         lines += ["", paint("Drill next", "bold", colour)]
         for drill in report.drills:
             lines += [f"  {drill.command}", *wrapped(drill.why, width, "      ")]
-    return lines + _compared(report, width, colour)
+    return lines
 
 
 def _not_covered(round: RoundReport, width: int, colour: bool) -> list[str]:
