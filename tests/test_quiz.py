@@ -248,7 +248,7 @@ def test_the_rest_of_a_number_on_a_terminal(
     desk.type("all\r")
     desk.until("3 of 3 points, which suggests: easy.", "easy): ")
     desk.type("\r")
-    desk.until("Rated easy.")
+    desk.until("1 answered in", "1 easy")
     assert desk.end() == 0
     assert rows("SELECT text, correct FROM answers") == [("16,384\ntwo factors", 1)]
 
