@@ -15,7 +15,6 @@ from grader import catalog
 from grader.interview import setter
 from grader.interview.record import Record
 from grader.recall import bank
-from grader.store import Store
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -162,13 +161,6 @@ def test_a_plan_keeps_its_deck(kata: Kata) -> None:
     assert plan["of"] == core - 1
     assert _keys(kata) == FRONTIER
     assert "2 new." in kata("quiz", "--topic", "lora", given="q\n").stdout
-
-
-def test_a_plan_made_before_there_were_decks_is_of_the_core(kata: Kata, tmp_path: Path) -> None:
-    with Store(tmp_path / "home" / "progress.db", create=True) as store:
-        store.settings.set("plan", '{"interview":"2026-03-20","minutes_per_day":600}')
-    assert json.loads(kata("plan", "--json").stdout)["plan"]["deck"] == "core"
-    assert _keys(kata) == CORE
 
 
 def test_a_deck_alone_makes_no_plan(kata: Kata) -> None:
