@@ -69,7 +69,7 @@ def mock_command(
         _abandon(_numbered(abandon))
         return 0
     if resume:
-        return _sit(_unfinished()[-1])
+        return _sit(_unfinished())
     try:
         offered = None if plan else _offered()
     except prompts.Left:
@@ -158,12 +158,17 @@ def _numbered(number: int) -> "Interview":
     return known[number]
 
 
-def _unfinished() -> "list[Interview]":
-    """Those that can be gone on with. Raises UsageFault if there is none."""
-    found = [interview for interview in _all() if interview.ended is None]
+def _open() -> "list[Interview]":
+    """Those that can be gone on with, oldest first."""
+    return [interview for interview in _all() if interview.ended is None]
+
+
+def _unfinished() -> "Interview":
+    """The last one that can be gone on with."""
+    found = _open()
     if not found:
         raise UsageFault("No mock is unfinished. `kata mock` begins one.")
-    return found
+    return found[-1]
 
 
 def _offered() -> "Interview | None":
@@ -172,7 +177,7 @@ def _offered() -> "Interview | None":
     from grader.interview import paper, sitting
     from grader.views import interview
 
-    found = [other for other in _all() if other.ended is None]
+    found = _open()
     if found and not prompts.interactive():
         text = f"note: mock {found[-1].number} is unfinished; `kata mock --resume` goes on with it."
         terminal.note(text)
@@ -200,8 +205,7 @@ def _abandon(interview: "Interview") -> None:
 
     sitting.abandon(interview)
     report = _reported(interview)
-    text = f"Mock {interview.number} is abandoned; what you gave in it stays stored."
-    terminal.tell(text)
+    terminal.tell(f"Mock {interview.number} is abandoned; what you gave in it stays stored.")
     _write(report, interview.folder)
     terminal.say("")
 
