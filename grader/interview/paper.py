@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from grader.interview.choice import Grade
+from grader.recall import numbers
 from grader.recall.bank import CORE
 
 
@@ -37,6 +38,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def key(self) -> str:
         return f"question:{self.id}"
+
+    @property
+    def asks_number(self) -> bool:
+        """Whether an answer begins with a number."""
+        return self.numeric and self.followup is None
+
+    def without_number(self, answer: str) -> bool:
+        """Whether this text of an answer lacks the number that was asked for."""
+        return self.asks_number and not numbers.first(answer)
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -172,6 +172,12 @@ def wanted(unit: str) -> str:
     return f"{kinds.get(unit, f'a number of {unit}')}, such as {_UNITS[unit].examples}"
 
 
+def first(answer: str) -> str:
+    """The number in the text of an answer to a numeric question: its first line, which is empty
+    where none was given. What follows is the rest of the answer."""
+    return answer.partition("\n")[0].strip()
+
+
 def judge(numeric: Numeric, names: Drawn, typed: str) -> Judged:
     """Whether what was typed is the answer, and if not, which slip gives it, if one does to three
     digits. Raises BadNumber."""

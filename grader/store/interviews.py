@@ -69,6 +69,13 @@ class Interviews(Section):
         )
         return [_event(row) for row in rows]
 
+    def last(self, number: int) -> datetime | None:
+        """When the last event of an interview was stored; None without any."""
+        row = self._db.row(
+            "SELECT max(at) AS at FROM interview_events WHERE interview = ?", (number,)
+        )
+        return None if row is None or row["at"] is None else read_time(row["at"])
+
     def append(
         self,
         number: int,

@@ -227,8 +227,15 @@ def mock(report: "Report") -> Object:
         "level": report.paper.level,
         "seed": report.paper.seed,
         "finished": report.finished,
+        "abandoned": report.abandoned,
         "verdict": report.verdict.hire if report.verdict else None,
         "score": round(report.verdict.score, 3) if report.verdict else None,
         "used_s": round(report.used_s, 1),
         "over_s": round(report.over_s, 1),
     }
+
+
+def mock_report(report: "Report") -> Object:
+    """`kata mock --report`."""
+    whole = {"breaks": report.breaks, "rounds": report.rounds, "drills": report.drills}
+    return {**mock(report), **whole}

@@ -40,11 +40,15 @@ def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str
     lines = [ink.paint(verdict.slug, "bold") + ink.paint(f" · {around.file}", "dim")]
     if verdict.error is not None:
         lines.append("")
-    lines += standing(verdict, width, colour)
-    lines += _failures(verdict, around, ink)
-    if not verdict.passed:
-        lines += _output(verdict, ink)
+    lines += findings(verdict, around, width, colour)
     return [*lines, "", *_footer(verdict, around, ink)]
+
+
+def findings(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
+    """How far each part is, the first failures with their diagnosis, and what was printed."""
+    ink = _Ink(width, colour)
+    lines = [*standing(verdict, width, colour), *_failures(verdict, around, ink)]
+    return lines if verdict.passed else [*lines, *_output(verdict, ink)]
 
 
 def in_a_line(verdict: Verdict, width: int, colour: bool) -> str:
