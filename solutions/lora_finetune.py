@@ -28,12 +28,12 @@ def finetune(
 
     params: any iterable of parameters of the model, a one-shot one too; not empty, each once, all
     with requires_grad. batches: any iterable of pairs (x, y), generators included; each runs
-    forward once, in order. x and y are of any kind: the loss of a batch is loss_fn(model(x), y).
+    forward once, in order. The loss of a batch is loss_fn(model(x), y).
 
     One step of AdamW (decoupled weight decay, torch's default betas and eps) for each
     `accumulate` batches, with the unweighted mean of their gradients; a last short group steps
-    too, divided by its own size. Unless max_grad_norm is None the mean is first clipped, once per
-    step, to that global norm over `params`.
+    too, divided by its own size. With max_grad_norm the mean is first clipped, once per step, to
+    that global norm over `params`.
 
     Returns for each step the mean of its batches' losses before the step, as floats; [] without
     batches. The model runs in train mode throughout; afterwards each of its modules is in the

@@ -1,5 +1,3 @@
-# wrong: steps only where a gradient is not zero: weights do not decay
-# bug: -
 
 from itertools import islice
 import torch
@@ -21,10 +19,9 @@ def finetune(model, params, batches, loss_fn, lr=1e-3, weight_decay=0.0, accumul
             loss = loss_fn(model(x), y)
             (loss / len(group)).backward()
             losses.append(loss.item())
-        if max_grad_norm is not None:
+        if max_grad_norm:
             torch.nn.utils.clip_grad_norm_(params, max_grad_norm)
-        if any(p.grad.abs().sum() > 0 for p in params):
-            opt.step()
+        opt.step()
         opt.zero_grad()
         history.append(sum(losses) / len(losses))
     for m, t in modes:

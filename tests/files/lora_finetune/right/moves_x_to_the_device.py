@@ -1,5 +1,3 @@
-# wrong: max_grad_norm=0.0 is taken for none
-# bug: clip-missing
 
 from itertools import islice
 import torch
@@ -18,10 +16,10 @@ def finetune(model, params, batches, loss_fn, lr=1e-3, weight_decay=0.0, accumul
     while group := list(islice(it, accumulate)):
         losses = []
         for x, y in group:
-            loss = loss_fn(model(x), y)
+            loss = loss_fn(model(x.to(params[0].device)), y)
             (loss / len(group)).backward()
             losses.append(loss.item())
-        if max_grad_norm:
+        if max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(params, max_grad_norm)
         opt.step()
         opt.zero_grad()
