@@ -40,8 +40,10 @@ _SECTIONS = {
         "plan": "Fit practice into the days before an interview.",
         "stats": "Streak, recall by topic, katas against par.",
         "export": "Questions for Anki, or all of it as JSON.",
+        "import": "Another machine's record, joined to this one's.",
     },
     "The tool itself": {
+        "backup": "Copies of all that is stored, made daily; one comes back.",
         "doctor": "Python, torch, accelerator, sandbox, data folder.",
         "verify": "The suites check themselves: solutions pass, bugs are named.",
         "completion": "Shell completion for bash, zsh or fish.",
