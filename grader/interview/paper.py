@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from grader.interview.choice import Grade
+from grader.store.database import from_row
 
 
 class Kind(StrEnum):
@@ -73,5 +74,7 @@ def encode(paper: Paper) -> str:
     return msgspec.json.encode(paper).decode()
 
 
+@from_row
 def decode(text: str) -> Paper:
+    """A stored paper. Raises StoreError if the text is none."""
     return msgspec.json.decode(text, type=Paper)

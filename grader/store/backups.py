@@ -152,6 +152,8 @@ def _copy(file: Path, path: Path) -> None:
         if error.sqlite_errorname.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise Unsound("") from error
         raise StoreError(f"No copy can be made at {path}: {error}.") from error
+    except UnicodeDecodeError as error:  # SQLite names what is damaged as it finds it
+        raise Unsound("") from error
     except OSError as error:
         raise StoreError(f"No copy can be made at {path}: {error.strerror}.") from error
     finally:
@@ -239,6 +241,8 @@ def _lay(backup: Backup, new: Path, newest_schema: int) -> None:
         if error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             raise OSError(0, "no space is left, or the disk refuses") from error
         raise Unsound(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise Unsound("") from error
     if version == 0:
         raise Unsound("it has no version")
     if version > newest_schema:

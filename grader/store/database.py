@@ -187,14 +187,15 @@ class Database:
             return
         with self._plain():
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._copy_daily()
-                yield
+        try:
+            self._copy_daily()
+            yield
+            with self._plain():
                 self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
 
     def _copy_daily(self) -> None:
         today = date.today()
@@ -221,12 +222,15 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise StoreError(self._message(error)) from error
+        except UnicodeDecodeError as error:  # also in SQLite's own message about a damaged schema
+            raise self.damaged("") from error
 
     def _message(self, error: sqlite3.Error) -> str:
         name = getattr(error, "sqlite_errorname", "")
-        undecodable = not name and "decode" in str(error).lower()  # Python's own
-        if undecodable or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return str(self.damaged(""))
+        if str(error).startswith(("Could not decode", "no such ")):  # our schema has what we ask
+            return str(self.damaged(f": {error}"))
         if name.startswith("SQLITE_FULL"):
             return f"No space is left for the progress file {self.path}."
         if name.startswith("SQLITE_IOERR"):
@@ -286,10 +290,10 @@ def from_row(convert: Callable[..., T]) -> Callable[..., T]:
     """A function that reads what is stored raises StoreError where it holds what it cannot."""
 
     @wraps(convert)
-    def converted(row: Any) -> T:
+    def converted(*row: Any) -> T:
         try:
-            return convert(row)
-        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+            return convert(*row)
+        except (ValueError, TypeError, IndexError, msgspec.MsgspecError) as error:
             way_out = backups.way_out(file())
             raise StoreError(
                 f"The progress file {file()} is damaged: {error}.\n{way_out}"
