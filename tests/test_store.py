@@ -206,7 +206,7 @@ def test_the_store_alone_speaks_sql_and_knows_nobody() -> None:
         ("UPDATE quizzes SET options = '{'", ["quiz"]),
         ("UPDATE answers SET points = '{'", ["export", "json"]),
         ("UPDATE attempts SET verdict = '{'", ["history", "lora_linear"]),
-        ("UPDATE reviews SET rating = 9", ["today"]),
+        ("UPDATE reviews SET rating = 9", ["export", "json"]),
         ("UPDATE cards SET due = 'soon'", ["list"]),
         ("UPDATE cards SET memory = '{'", ["stats"]),
         ("UPDATE rounds SET at = 'then'", ["list"]),

@@ -82,6 +82,17 @@ def try_to_store(what: str, write: Callable[[Store], None]) -> None:
         terminal.note(f"note: {what} is not stored. {error}")
 
 
+def on_task(slug: str) -> None:
+    """The tool is used for a kata: if that was begun, its time on task goes on."""
+    from grader.practice import clock, work
+
+    try:
+        with Store.open(create=False) as store:
+            work.on_kata(store, slug, clock.now())
+    except StoreError as error:
+        terminal.note(f"note: the time on task is not stored. {error}")
+
+
 def write(path: Path, content: bytes, force: bool) -> None:
     """Write a file. Raises UsageFault if one is there (unless `force`), or if it cannot be."""
     if force:

@@ -6,7 +6,7 @@ import click
 
 from grader.cli import common, terminal
 from grader.errors import UsageFault
-from grader.practice import clock, queue
+from grader.practice import clock, queue, work
 from grader.practice import plan as plans
 from grader.practice.plan import Plan
 from grader.recall import agenda
@@ -82,7 +82,7 @@ def _changed(plan: Plan | None, day: date | None, minutes: int | None, today: da
 def _show(plan: Plan, memory: Memory, now: datetime, json_: bool) -> None:
     known, cards = agenda.items(), memory.cards()
     wanted = agenda.planned(known, cards)
-    done = agenda.done_minutes(memory, known, now)
+    done = work.done_minutes(memory, now)
     outlook = plans.forecast(wanted, queue.memories(cards), now, plan, done)
     seen = sum(item.key in cards for item in wanted), len(wanted)
     if json_:

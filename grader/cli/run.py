@@ -76,7 +76,8 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
         for number, slug in enumerate(slugs):
             path = space.path(slug)
             with terminal.progress(number, len(slugs), slug):
-                graded = attempt(slug, path, partial(bench.judge, seed=seed))
+                judge = partial(bench.judge, seed=seed)
+                graded = attempt(slug, path, judge, on_task=False)
             verdicts.append(graded.verdict)
             if not json_:
                 line = result.in_a_line(graded.verdict, terminal.width(), terminal.colour())
@@ -91,10 +92,17 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
     return 0 if passed == len(verdicts) else 1
 
 
-def attempt(slug: str, path: Path, judge: grading.Judge) -> grading.Graded:
+def attempt(slug: str, path: Path, judge: grading.Judge, *, on_task: bool = True) -> grading.Graded:
     """Grade the learner's own file as it is now, whole, and store that."""
-    now, name = clock.now(), shown(path)
-    return grading.grade(slug, path, judge, name=name, now=now, keep=Reason.RUN)
+    return grading.grade(
+        slug,
+        path,
+        judge,
+        name=shown(path),
+        now=clock.now(),
+        keep=Reason.RUN,
+        on_task=on_task,
+    )
 
 
 def _target(

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from grader import catalog
 from grader.practice import plan as plans
-from grader.practice import queue
+from grader.practice import queue, work
 from grader.practice.plan import Item, Plan
 from grader.recall import bank
 from grader.store.memory import Memory, MemoryCard
@@ -67,20 +67,10 @@ def planned(known: Mapping[str, Item], cards: Mapping[str, MemoryCard]) -> list[
     return [item for key, item in known.items() if key in cards or not key.startswith(f"{BUG}:")]
 
 
-def done_minutes(memory: Memory, known: Mapping[str, Item], now: datetime) -> float:
-    """What was practised in the study day of `now`, by the minutes that each thing takes."""
-    today = plans.study_day(now)
-    return sum(
-        known[review.key].minutes
-        for review in memory.reviews()
-        if review.key in known and plans.study_day(review.at.astimezone(now.tzinfo)) == today
-    )
-
-
 def today(memory: Memory, plan: Plan | None, now: datetime) -> Agenda:
     """The agenda of the study day of `now` (aware, in the learner's own time zone)."""
     known, cards = items(), memory.cards()
-    done = done_minutes(memory, known, now)
+    done = work.done_minutes(memory, now)
     if plan is None:
         order = queue.ordered(known, cards, now)
         keys = [key for key in order if key in cards] + _new(order, memory, now)

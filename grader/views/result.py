@@ -18,8 +18,9 @@ _TWO_COLUMNS, _COLUMN = 76, 36
 
 @dataclass(frozen=True)
 class Around:
-    """What the screen says beside the verdict. Times in seconds. best_s: the shortest time
-    before this one; questions: ids of some on what was written; more: how to mend it, too."""
+    """What the screen says beside the verdict. Times in seconds. elapsed_s: the time on task;
+    best_s: the shortest before this one; questions: ids of some on what was written; more: how to
+    mend it, too."""
 
     card: Card
     bugs: dict[str, Bug]
@@ -176,7 +177,7 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     if around.attempt is not None:
         facts.insert(0, f"attempt {around.attempt}")
     if around.elapsed_s is not None:
-        facts.append(f"{clock(around.elapsed_s)} since the start (par {around.card.minutes} min)")
+        facts.append(f"{clock(around.elapsed_s)} on task (par {around.card.minutes} min)")
     if around.best_s is not None and verdict.passed:
         facts.append(f"best before {clock(around.best_s)}")
     if around.due_again is not None:
