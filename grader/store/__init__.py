@@ -15,6 +15,7 @@ from grader.store.backups import Backup, Restored
 from grader.store.database import Database, file, newest_schema
 from grader.store.interviews import Interviews
 from grader.store.memory import Memory
+from grader.store.records import Records
 from grader.store.settings import Settings
 from grader.store.statistics import Tallies
 from grader.store.work import Work
@@ -38,6 +39,7 @@ class Store:
         self.settings = Settings(self._database)
         self.tallies = Tallies(self._database)
         self.work = Work(self._database)
+        self.records = Records(self._database)
 
     @classmethod
     def open(cls, *, create: bool) -> Self:
