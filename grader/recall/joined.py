@@ -80,14 +80,14 @@ def join(store: Store, record: Rows, check: Check, interviews: Path) -> Joined:
 
 def _check_mocks(record: Rows, check: Check) -> None:
     events: dict[str, list[tuple[float, str, dict[str, Any]]]] = {}
-    for row in record.get("interview_events", ()):
+    for row in sorted(record.get("interview_events", ()), key=lambda row: row["uid"]):
         data = msgspec.json.decode(row["data"])
         if "snapshot" in data:  # in a record by name, here a number
             data["snapshot"] = None
         events.setdefault(row["interview"], []).append((row["clock_s"], row["kind"], data))
     for place, row in enumerate(record.get("interviews", ())):
         try:
-            check(row["plan"], sorted(events.get(row["uid"], []), key=lambda event: event[0]))
+            check(row["plan"], events.get(row["uid"], []))
         except (KataError, LookupError, TypeError, ValueError) as error:
             at = datetime.fromisoformat(row["at"]).astimezone()
             raise UsageFault(

@@ -116,14 +116,14 @@ class Attempts(Section):
 
     def snapshots(self, slug: str) -> list[Snapshot]:
         """All kept versions, oldest first."""
-        rows = self._db.rows("SELECT * FROM snapshots WHERE slug = ? ORDER BY at, uid", (slug,))
+        rows = self._db.rows("SELECT * FROM snapshots WHERE slug = ? ORDER BY uid", (slug,))
         return [_snapshot(row) for row in rows]
 
     def before(self, slug: str, snapshot: Snapshot) -> bytes | None:
         """What was kept before a snapshot in the present round; None if nothing was."""
         row = self._db.row(
             "SELECT source FROM snapshots WHERE slug = ? AND number < ? AND at >"
-            " coalesce((SELECT max(at) FROM rounds WHERE slug = ?), '')"
+            " coalesce((SELECT at FROM rounds WHERE slug = ? ORDER BY uid DESC LIMIT 1), '')"
             " ORDER BY number DESC LIMIT 1",
             (slug, snapshot.number, slug),
         )
@@ -152,7 +152,7 @@ class Attempts(Section):
 
     def _round(self, slug: str) -> Any:
         return self._db.row(
-            "SELECT * FROM rounds WHERE slug = ? ORDER BY at DESC, uid DESC LIMIT 1", (slug,)
+            "SELECT * FROM rounds WHERE slug = ? ORDER BY uid DESC LIMIT 1", (slug,)
         )
 
     def _round_id(self, slug: str) -> int | None:
@@ -231,7 +231,7 @@ class Attempts(Section):
         rows = self._db.rows(
             "SELECT attempts.*, snapshots.number AS version FROM attempts"
             " LEFT JOIN snapshots ON snapshots.id = attempts.snapshot"
-            " WHERE attempts.slug = ? ORDER BY attempts.at, attempts.uid",
+            " WHERE attempts.slug = ? ORDER BY attempts.uid",
             (slug,),
         )
         return [_attempt(row) for row in rows]
@@ -239,7 +239,7 @@ class Attempts(Section):
     def last_verdict(self, slug: str) -> Verdict | None:
         """The verdict on the newest attempt at a kata."""
         row = self._db.row(
-            "SELECT verdict FROM attempts WHERE slug = ? ORDER BY at DESC, uid DESC LIMIT 1",
+            "SELECT verdict FROM attempts WHERE slug = ? ORDER BY uid DESC LIMIT 1",
             (slug,),
         )
         return None if row is None else _verdict(row)

@@ -107,7 +107,7 @@ def keep_daily(file: Path, today: date) -> None:
         return
     with suppress(OSError, StoreError):
         _copy(file, path)
-        old = [b for b in listed(file) if b.by == "itself" and b.name <= path.stem]
+        old = [b for b in listed(file) if b.by == "itself"]
         for backup in old[:-_DAYS_KEPT]:
             backup.path.unlink(missing_ok=True)
 
@@ -138,6 +138,7 @@ def _copy(file: Path, path: Path) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        new.touch()  # its error says more than SQLite's
         with closing(_connect(file)) as source, closing(_connect(new, "rwc")) as copy:
             source.execute("BEGIN")
             # This waits for locks as long as the connection says; the backup would for ever.

@@ -238,9 +238,12 @@ class Database:
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return f"The progress file {self.path} is in use by another program. Try again."
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+            copy = ""
+            if backups.newest(self.path) and os.access(self.path.parent, os.W_OK):
+                copy = "; `kata backup --restore` puts a copy in its place"
             return (
                 f"The progress file {self.path} cannot be opened for writing.\n"
-                "Check its permissions, or name another folder with KATA_HOME."
+                f"Check its permissions, or name another folder with KATA_HOME{copy}."
             )
         return f"The progress file {self.path} cannot be used: {error}."
 

@@ -108,7 +108,7 @@ class Memory(Section):
     def reviews(self, key: str | None = None) -> list[Review]:
         """Every rating that stands, or those of one card, oldest first."""
         rows = self._db.rows(
-            "SELECT * FROM reviews WHERE NOT undone AND (? IS NULL OR key = ?) ORDER BY at, uid",
+            "SELECT * FROM reviews WHERE NOT undone AND (? IS NULL OR key = ?) ORDER BY uid",
             (key, key),
         )
         return [_review(row) for row in rows]
@@ -122,7 +122,7 @@ class Memory(Section):
         row = self._db.row(
             "SELECT reviews.* FROM reviews JOIN answers ON answers.id = reviews.answer"
             " WHERE NOT undone AND answers.quiz IS NOT NULL AND (? IS NULL OR quiz = ?)"
-            " ORDER BY reviews.at DESC, reviews.uid DESC LIMIT 1",
+            " ORDER BY reviews.uid DESC LIMIT 1",
             (quiz, quiz),
         )
         if row is None:
@@ -163,7 +163,7 @@ class Memory(Section):
                 " JOIN quizzes ON quizzes.id = answers.quiz"
                 " WHERE answers.at >= ? AND answers.key LIKE 'question:%' AND NOT EXISTS"
                 " (SELECT 1 FROM answers AS later WHERE later.key = answers.key"
-                " AND (later.at, later.uid) > (answers.at, answers.uid))"
+                " AND later.uid > answers.uid)"
                 " AND NOT EXISTS (SELECT 1 FROM reviews"
                 " WHERE reviews.answer = answers.id AND NOT undone)",
                 (stored_time(since),),
@@ -225,9 +225,9 @@ class Memory(Section):
     def _answers(self, where: str, values: tuple[Any, ...]) -> list[Answer]:
         rows = self._db.rows(
             "SELECT answers.*, (SELECT rating FROM reviews WHERE reviews.answer = answers.id"
-            " AND NOT undone ORDER BY reviews.at DESC, reviews.uid DESC LIMIT 1) AS rating"
+            " AND NOT undone ORDER BY reviews.uid DESC LIMIT 1) AS rating"
             f" FROM answers {where}"
-            " ORDER BY answers.at, answers.uid",
+            " ORDER BY answers.uid",
             values,
         )
         return [_answer(row) for row in rows]

@@ -11,6 +11,7 @@ that was taken back, a setting made later. That does not depend on who joins who
 
 import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -90,9 +91,8 @@ class Records(Section):
                 picked.append(f"{column}_.uid AS {column}")
             else:
                 picked.append(f"{name}.{column}")
-        order = f"{name}.key" if table.by == "key" else f"{name}.at, {name}.uid"
-        rows = self._db.rows(f"SELECT {', '.join(picked)} FROM {name}{joined} ORDER BY {order}")
-        found = [dict(row) for row in rows]
+        query = f"SELECT {', '.join(picked)} FROM {name}{joined} ORDER BY {name}.{table.by}"
+        found = [dict(row) for row in self._db.rows(query)]
         try:
             if name == "settings":
                 found = [row for row in found if not row["key"].startswith(_HERE)]
@@ -177,7 +177,7 @@ class Records(Section):
         if name == "interview_events":
             numbers = {(slug, uid): number for slug, number, uid in self._versions()}
             self._swap_versions([row for row, _ in rows], numbers)
-        for row, new in sorted(rows, key=lambda pair: pair[0].get("at") or ""):
+        for row, new in sorted(rows, key=lambda pair: pair[0][table.by]):
             for column, value in row.items():
                 if column in ids:
                     row[column] = ids[column].get(value)
@@ -290,7 +290,18 @@ def _time(text: str) -> None:
         raise ValueError(text)
 
 
+def _uid(text: str) -> None:
+    """Others are made from the largest: one that is none would spoil them all."""
+    if _UID.fullmatch(text[_TIME:]) is None:
+        raise ValueError(text)
+    _time(text[:_TIME])
+
+
+_TIME = len("2026-03-01T09:30:00.000000+00:00")
+_UID = re.compile(r"-[0-9a-f]{8,}(-[0-9a-f]{12})?")
+
 _VALUES: Mapping[str, Callable[[Any], object]] = {
+    "uid": _uid,
     "at": _time,
     "ended": _time,
     "changed": lambda text: text == "" or datetime.fromisoformat(text),

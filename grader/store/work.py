@@ -34,7 +34,7 @@ class Work(Section):
     def last(self, key: str, begun: datetime | None) -> datetime | None:
         """When work on it was seen last, but not before it was begun (None: whenever)."""
         row = self._db.row(
-            "SELECT at FROM work WHERE key = ? AND at >= ? ORDER BY at DESC LIMIT 1",
+            "SELECT at FROM work WHERE key = ? AND at >= ? ORDER BY uid DESC LIMIT 1",
             (key, "" if begun is None else stored_time(begun)),
         )
         return begun if row is None else read_time(row["at"])
