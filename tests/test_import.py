@@ -162,6 +162,11 @@ def state(store: Store) -> dict[str, Any]:
         "solves": store.attempts.solves(),
         "sources": [[s.source for s in store.attempts.snapshots(slug)] for slug in SLUGS],
         "last": [store.attempts.last_verdict(slug) for slug in SLUGS],
+        "mocks": sorted(
+            (mock.at, mock.ended is None, [event[:2] for event in store.interviews.events(n)])
+            for mock in store.interviews.all()
+            for n in [mock.number]
+        ),
         "begun": [store.attempts.begun(slug) for slug in SLUGS],
     }
 
@@ -256,6 +261,33 @@ def test_a_rating_taken_back_elsewhere_is_taken_back_here(machines: list[Store])
     # As if given in the order of time, though that of day 1 came in last: on `one` it stands
     # after that of day 3 was taken back.
     assert one.memory.card("question:a") == two.memory.card("question:a") == wanted
+
+
+def test_what_has_gone_further_elsewhere_goes_on_here(machines: list[Store]) -> None:
+    """A round whose clock was stopped, a quiz and a mock that ended, an answer that was finished,
+    a plan that was changed; what is behind elsewhere changes nothing."""
+    one, two, _ = machines
+    kept = one.attempts.keep("lora_linear", b"before", Reason.RUN, NOW - timedelta(days=1))
+    one.attempts.begin_round("lora_linear", NOW)
+    quiz = one.memory.begin_quiz({}, NOW)
+    one.memory.begin_answer("question:a", "so far", NOW, draw=1, quiz=quiz)
+    mock = one.interviews.begin(json.dumps(PAPER), Path("m"), NOW)
+    one.settings.set("plan", "")
+    carry(one, two)
+    (answer,) = two.memory.answers()
+    assert two.attempts.untime_round("lora_linear", kept)
+    two.memory.continue_answer(answer.id, "so far,\nand so on")
+    two.memory.finish_answer(answer.id, NOW + timedelta(minutes=1), 60.0)
+    two.memory.end_quiz(quiz, NOW)
+    two.interviews.end(mock.number, NOW)
+    behind = state(two)["record"]
+    assert carry(one, two).changed == 0
+    assert state(two)["record"] == behind
+    assert carry(two, one).changed == 4
+    assert not one.attempts.untime_round("lora_linear", kept)  # it is no more
+    assert [a.text for a in one.memory.answers()] == ["so far,\nand so on"]
+    assert one.interviews.all()[0].ended == NOW
+    assert state(one) == state(two)
 
 
 def test_every_table_is_joined_or_follows_from_others(tmp_path: Path) -> None:

@@ -147,6 +147,29 @@ def test_a_plan_counts_what_was_done(kata: Kata, memory: Memory) -> None:
     assert "Today's 24 minutes are done." in page
 
 
+def test_with_a_plan_what_is_due_is_shown_as_well(kata: Kata, memory: Memory) -> None:
+    """The plan's minutes go to what is new; what is due now and finds no room there stands below,
+    and still does when the minutes are done. Nothing stands in both."""
+    due = [question(number) for number in range(7)]
+    for number, key in enumerate(due):
+        repetition.rate(memory, key, Rating.AGAIN, NOW - timedelta(days=9, minutes=number))
+    repetition.rate(memory, question(8), Rating.EASY, NOW - timedelta(days=1))
+    kata("plan", "--interview", "2026-03-20", "--minutes-per-day", "15", KATA_CLOCK=NOW.isoformat())
+    found = today(kata)
+    assert sorted(keys(found["beyond"])) == sorted(due)
+    assert not set(keys(found["new"]) + keys(found["due"])) & set(due)
+    assert found["minutes"] <= 15
+    for done in (False, True):
+        if done:
+            answered(memory, question(9), Rating.GOOD, NOW, 15)
+        page = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC", COLUMNS="60").stdout
+        assert "Due as well, beyond the plan's minutes" in page
+        assert "  … and 2 more" in page
+        assert due[-1].partition(":")[2] in page  # the most overdue
+        assert ("Today's 15 minutes are done." in page) == done
+        assert max(map(len, page.splitlines())) <= 60
+
+
 def test_pages_fit_sixty_columns(kata: Kata, memory: Memory) -> None:
     """No line is wider than the terminal, and none has colours without one."""
     repetition.rate(memory, "kata:build_lora_adapter_model", Rating.GOOD, NOW - timedelta(days=9))

@@ -15,6 +15,8 @@ from grader.practice import workspace as workspaces
 from grader.practice.workspace import Workspace
 from grader.store import Store, StoreError
 
+DECKS = ("core", "frontier", "all")  # as in recall/bank.py, which a --help need not load
+
 if TYPE_CHECKING:
     ParamType = click.ParamType
 else:

@@ -20,6 +20,12 @@ def edit_command(slug: str, workspace: Path | None) -> None:
     space = common.find_workspace(workspace)
     path = space.existing(slug)
     common.try_to_store("which kata is current", lambda store: current.make(store, slug, space))
+    in_editor(slug, path)
+    terminal.say("Next: `kata run` grades it.")
+
+
+def in_editor(slug: str, path: Path) -> None:
+    """Open the file until the editor is closed, and note the time on task meanwhile."""
     common.on_task(slug)
     seen = _Seen(slug, path)
     try:
@@ -27,7 +33,6 @@ def edit_command(slug: str, workspace: Path | None) -> None:
     finally:
         seen.look()
         common.on_task(slug)
-    terminal.say("Next: `kata run` grades it.")
 
 
 class _Seen:

@@ -8,6 +8,7 @@ from grader.cli import common, terminal
 from grader.exam.verdict import Verdict
 from grader.practice import clock, work
 from grader.store import Store
+from grader.views import mistake
 from grader.views.plain import wrapped
 
 
@@ -34,6 +35,8 @@ def next_hint(slug: str) -> list[str]:
     texts = []
     if last is not None and (failed := _failed(last, bug)):
         texts.append(f"Your last run: {failed}")
+    if bug is not None and bug.question is not None:
+        texts.append(f"It is drilled by `{mistake.drilled(bug.question)}`.")
     if rung is not None:
         texts.append(f"Hint {rung} of {len(hints)}: {hints[rung - 1]}")
     else:

@@ -1,5 +1,6 @@
 """run: grade one file."""
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -182,10 +183,12 @@ def _standing(slug: str) -> tuple[float | None, str | None]:
 
 
 def _questions(slug: str) -> list[str]:
-    """Two of the bank's questions on the kata: those never asked first, then those due first."""
+    """Two of the bank's questions on the kata: those never asked first, then those due first; of
+    equals those that drill most of its known mistakes."""
     from grader.recall import bank
 
     with Store.open(create=False) as store:
         due = {key: card.due.timestamp() for key, card in store.memory.cards().items()}
+    drilled = Counter(bug.question for bug in catalog.entry(slug).bugs)
     ids = [question.id for question in bank.load() if slug in question.katas]
-    return sorted(ids, key=lambda id: due.get(f"question:{id}", 0.0))[:2]
+    return sorted(ids, key=lambda id: (due.get(f"question:{id}", 0.0), -drilled[id]))[:2]

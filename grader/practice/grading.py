@@ -4,6 +4,7 @@
 transaction, and a store that fails does not lose the verdict.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,7 +44,7 @@ class Bench:
         if self._examiner is None:
             from grader.exam.examiner import Examiner
 
-            self._examiner = Examiner().__enter__()
+            self._examiner = Examiner(lanes=min(2, os.cpu_count() or 1)).__enter__()
         return self._examiner
 
     def judge(

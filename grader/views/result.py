@@ -135,13 +135,15 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     for check in (verdict.checks[at] for at in verdict.failures):
         alike.setdefault(check.bug or _cause(check.message), check)
     shown = list(alike.values())[:_SHOWN_FAILURES]
-    lines = []
+    lines, drilled = [], False
     for check in shown:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
         lines += ink.text("\n".join(check.message.splitlines()[:_SHOWN_LINES]), indent="  ")
         if check.bug in around.bugs:
             bug = around.bugs[check.bug]
-            lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more)
+            drill = not drilled and bug.question is not None  # one at a time, the first
+            lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more, drill=drill)
+            drilled = drilled or drill
     rest = [check for check in failed if check not in shown]
     if rest:
         also = f"Also failed, perhaps for the same reason: {names(rest)}."
