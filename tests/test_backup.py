@@ -227,7 +227,7 @@ def test_while_another_kata_is_at_work(kata: Kata, file: Path) -> None:
         assert noted(copy) == [("of the other",)]
         refused = kata("backup", "--restore", copy.stem)
         assert refused.returncode == 3
-        assert "a quiz perhaps: end it first. Nothing was changed." in refused.stderr
+        assert "a quiz perhaps: end it first.\nNothing was changed." in refused.stderr
         store.settings.set("note", "later")
     assert noted(file) == [("later",)]
     assert kata("backup", "--restore", copy.stem).returncode == 0

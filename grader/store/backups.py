@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import date, datetime
@@ -264,12 +265,18 @@ def _alone(file: Path) -> Iterator[None]:
         yield
         return
     try:
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
-        except OSError:
-            raise StoreError(
-                f"Another kata has {file} open, a quiz perhaps: end it first. Nothing was changed."
-            ) from None
+        end = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
+                break
+            except OSError:
+                if time.monotonic() > end:
+                    raise StoreError(
+                        f"Another kata has {file} open, a quiz perhaps: end it first.\n"
+                        "Nothing was changed."
+                    ) from None
+                time.sleep(0.05)  # one that writes is done in a moment
         yield
     finally:
         os.close(handle)

@@ -60,7 +60,7 @@ class Work(Section):
             " WHERE reviews.at > :since AND answers.key NOT LIKE 'bug:%'"
             " AND answers.interview IS NULL"
             " UNION ALL SELECT at, spent, NULL FROM (SELECT at, clock_s - coalesce(lag(clock_s)"
-            " OVER (PARTITION BY interview ORDER BY id), 0) AS spent FROM interview_events)"
+            " OVER (PARTITION BY interview ORDER BY uid), 0) AS spent FROM interview_events)"
             " WHERE at > :since",
             {"since": stored_time(since)},
         )
