@@ -131,6 +131,9 @@ def stored(home: Path) -> State:
             *("cards", "answers", "reviews", "interviews", "interview_events", "work"),
         }:
             rows = [dict(row) for row in database.rows(f"SELECT * FROM {table} ORDER BY 1")]
+            for row in rows:
+                row.pop("uid", None)  # drawn
+                row.pop("changed", None)  # by the system's clock
             state[table] = [row for row in rows if row.get("kind") not in STOPS]
     for event in state["interview_events"]:
         del event["id"]  # pauses lie between

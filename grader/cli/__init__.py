@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from grader import __version__
+from grader import __version__, names
 from grader.cli import terminal
 from grader.errors import KataError
 
@@ -40,8 +40,10 @@ _SECTIONS = {
         "plan": "Fit practice into the days before an interview.",
         "stats": "Streak, recall by topic, katas against par.",
         "export": "Questions for Anki, or all of it as JSON.",
+        "import": "Another machine's record, joined to this one's.",
     },
     "The tool itself": {
+        "backup": "Copies of all that is stored, made daily; one comes back.",
         "doctor": "Python, torch, accelerator, sandbox, data folder.",
         "verify": "The suites check themselves: solutions pass, bugs are named.",
         "completion": "Shell completion for bash, zsh or fish.",
@@ -68,9 +70,7 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            import difflib  # for the wrong names alone
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, 2, 0.5)
+            near = names.near(args[0], _COMMANDS)[:2]
             ask = f" Did you mean {' or '.join(near)}?" if near else ""
             raise click.UsageError(f"There is no command '{args[0]}'.{ask}", ctx)
         return super().resolve_command(ctx, args)

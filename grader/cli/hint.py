@@ -49,8 +49,7 @@ def _named(last: Verdict | None, known: catalog.Entry) -> Bug | None:
     """The mistake that the last attempt's page led with."""
     if last is None or last.headline is None:
         return None
-    name = last.checks[last.headline].bug
-    return next((bug for bug in known.bugs if bug.id == name), None)
+    return known.known(last.checks[last.headline].bug)
 
 
 def _failed(last: Verdict, bug: Bug | None) -> str:

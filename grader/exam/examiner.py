@@ -286,7 +286,7 @@ class Run:
 
     def known(self, bug: str) -> catalog.Bug | None:
         """The bug of this id, if the catalogue has it."""
-        return next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
+        return catalog.entry(self.slug).known(bug)
 
     def loads(self) -> bool:
         """Whether the source could be loaded; if not, `error` says why."""

@@ -13,6 +13,7 @@ import msgspec
 
 from grader.exam.verdict import CORE, Level, Outcome, Part, Verdict
 from grader.interview.paper import Paper, Round
+from grader.store.database import from_row
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
@@ -159,7 +160,9 @@ def encode(event: Event) -> tuple[str, dict[str, Any]]:
     return fields.pop("kind"), fields
 
 
+@from_row
 def decode(kind: str, fields: Mapping[str, Any]) -> Event:
+    """A stored event. Raises StoreError if it is none."""
     event: Event = msgspec.convert({"kind": kind, **fields}, Event)
     return event
 

@@ -11,6 +11,7 @@ import msgspec
 from grader.interview.choice import Grade
 from grader.recall import numbers
 from grader.recall.bank import CORE
+from grader.store.database import from_row
 
 
 class Kind(StrEnum):
@@ -85,5 +86,7 @@ def encode(paper: Paper) -> str:
     return msgspec.json.encode(paper).decode()
 
 
+@from_row
 def decode(text: str) -> Paper:
+    """A stored paper. Raises StoreError if the text is none."""
     return msgspec.json.decode(text, type=Paper)

@@ -187,11 +187,7 @@ def opened() -> dict[str, Hunt]:
     with Store.open(create=False) as store:
         texts = [store.settings.get(_key(slug)) for slug in catalog.slugs()]
     hunts = [Hunt(**json.loads(text)) for text in texts if text]
-    return {
-        hunt.slug: hunt
-        for hunt in hunts
-        if any(bug.id == hunt.bug_id for bug in catalog.entry(hunt.slug).bugs)
-    }
+    return {hunt.slug: hunt for hunt in hunts if catalog.entry(hunt.slug).known(hunt.bug_id)}
 
 
 def plant(slug: str, bug: Bug, now: datetime) -> Hunt:

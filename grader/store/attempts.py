@@ -116,14 +116,14 @@ class Attempts(Section):
 
     def snapshots(self, slug: str) -> list[Snapshot]:
         """All kept versions, oldest first."""
-        rows = self._db.rows("SELECT * FROM snapshots WHERE slug = ? ORDER BY number", (slug,))
+        rows = self._db.rows("SELECT * FROM snapshots WHERE slug = ? ORDER BY uid", (slug,))
         return [_snapshot(row) for row in rows]
 
     def before(self, slug: str, snapshot: Snapshot) -> bytes | None:
         """What was kept before a snapshot in the present round; None if nothing was."""
         row = self._db.row(
             "SELECT source FROM snapshots WHERE slug = ? AND number < ? AND at >"
-            " coalesce((SELECT at FROM rounds WHERE slug = ? ORDER BY id DESC LIMIT 1), '')"
+            " coalesce((SELECT at FROM rounds WHERE slug = ? ORDER BY uid DESC LIMIT 1), '')"
             " ORDER BY number DESC LIMIT 1",
             (slug, snapshot.number, slug),
         )
@@ -151,7 +151,9 @@ class Attempts(Section):
             return True
 
     def _round(self, slug: str) -> Any:
-        return self._db.row("SELECT * FROM rounds WHERE slug = ? ORDER BY id DESC LIMIT 1", (slug,))
+        return self._db.row(
+            "SELECT * FROM rounds WHERE slug = ? ORDER BY uid DESC LIMIT 1", (slug,)
+        )
 
     def _round_id(self, slug: str) -> int | None:
         row = self._round(slug)
@@ -229,7 +231,7 @@ class Attempts(Section):
         rows = self._db.rows(
             "SELECT attempts.*, snapshots.number AS version FROM attempts"
             " LEFT JOIN snapshots ON snapshots.id = attempts.snapshot"
-            " WHERE attempts.slug = ? ORDER BY attempts.number",
+            " WHERE attempts.slug = ? ORDER BY attempts.uid",
             (slug,),
         )
         return [_attempt(row) for row in rows]
@@ -237,7 +239,8 @@ class Attempts(Section):
     def last_verdict(self, slug: str) -> Verdict | None:
         """The verdict on the newest attempt at a kata."""
         row = self._db.row(
-            "SELECT verdict FROM attempts WHERE slug = ? ORDER BY number DESC LIMIT 1", (slug,)
+            "SELECT verdict FROM attempts WHERE slug = ? ORDER BY uid DESC LIMIT 1",
+            (slug,),
         )
         return None if row is None else _verdict(row)
 

@@ -9,25 +9,20 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from grader.errors import KataError
+from grader.errors import StoreError
+from grader.store import backups
 
 T = TypeVar("T")
 
 _SCHEMA = Path(__file__).with_name("schema")
 _BUSY_S = 5.0
-
-_MOVE_AWAY = "Move it away to begin a new one; your kata files are not touched."
-
-
-class StoreError(KataError):
-    """The progress file cannot be used; the message says why and what to do."""
 
 
 def file() -> Path:
@@ -52,6 +47,7 @@ class Database:
         Raises StoreError if it is damaged, newer than this program, or cannot be opened.
         """
         self.path = path
+        self._copied: date | None = None  # the day whose copy is known to be made
         with self._plain():
             self._connection = self._open(create)
             try:
@@ -64,7 +60,8 @@ class Database:
 
     def damaged(self, what: str) -> "StoreError":
         """The error that says so of this file."""
-        return StoreError(f"The progress file {self.path} is damaged{what}.\n{_MOVE_AWAY}")
+        way_out = backups.way_out(self.path)
+        return StoreError(f"The progress file {self.path} is damaged{what}.\n{way_out}")
 
     def _open(self, create: bool) -> sqlite3.Connection:
         if create:
@@ -80,6 +77,7 @@ class Database:
             self._not_empty()
             return self._connect(self.path.as_uri() + "?mode=rw")
         if not self.path.exists():
+            self._copied = date.max  # there is nothing to copy
             return self._connect(":memory:")
         self._not_empty()
         connection = self._connect(self.path.as_uri() + "?mode=rw")
@@ -137,7 +135,7 @@ class Database:
         return connection
 
     def _migrate(self) -> None:
-        newest = len(_migrations())
+        newest = newest_schema()
         if self._version() == newest:
             return
         with self.transaction():
@@ -179,7 +177,8 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of what is written inside, or nothing. It waits for another writer first.
+        """All of what is written inside, or nothing. It waits for another writer first, and the
+        first of a day copies what is there.
 
         Inside another transaction it is a part of that one.
         """
@@ -188,13 +187,34 @@ class Database:
             return
         with self._plain():
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
+        try:
+            self._copy_daily()
+            yield
+            with self._plain():
                 self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _copy_daily(self) -> None:
+        today = date.today()
+        if self._copied is None or self._copied < today:
+            with self._sound():
+                backups.keep_daily(self.path, today)
+            self._copied = today
+
+    def copy(self) -> backups.Backup:
+        """A copy as of now, checked. Raises StoreError."""
+        with self._plain(), self._sound():
+            return backups.make(self.path)
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        try:
+            yield
+        except backups.Unsound as error:
+            raise self.damaged(f": {error}" if str(error) else "") from error
 
     @contextmanager
     def _plain(self) -> Iterator[None]:
@@ -202,11 +222,15 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise StoreError(self._message(error)) from error
+        except UnicodeDecodeError as error:  # also in SQLite's own message about a damaged schema
+            raise self.damaged("") from error
 
     def _message(self, error: sqlite3.Error) -> str:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return str(self.damaged(""))
+        if str(error).startswith(("Could not decode", "no such ")):  # our schema has what we ask
+            return str(self.damaged(f": {error}"))
         if name.startswith("SQLITE_FULL"):
             return f"No space is left for the progress file {self.path}."
         if name.startswith("SQLITE_IOERR"):
@@ -214,9 +238,12 @@ class Database:
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return f"The progress file {self.path} is in use by another program. Try again."
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+            copy = ""
+            if backups.newest(self.path) and os.access(self.path.parent, os.W_OK):
+                copy = "; `kata backup --restore` puts a copy in its place"
             return (
                 f"The progress file {self.path} cannot be opened for writing.\n"
-                "Check its permissions, or name another folder with KATA_HOME."
+                f"Check its permissions, or name another folder with KATA_HOME{copy}."
             )
         return f"The progress file {self.path} cannot be used: {error}."
 
@@ -233,6 +260,11 @@ class Section:
     def transaction(self) -> AbstractContextManager[None]:
         """See `Database.transaction`."""
         return self._db.transaction()
+
+
+def newest_schema() -> int:
+    """The version of the schema that this program writes."""
+    return len(_migrations())
 
 
 def _migrations() -> list[Path]:
@@ -261,12 +293,13 @@ def from_row(convert: Callable[..., T]) -> Callable[..., T]:
     """A function that reads what is stored raises StoreError where it holds what it cannot."""
 
     @wraps(convert)
-    def converted(row: Any) -> T:
+    def converted(*row: Any) -> T:
         try:
-            return convert(row)
-        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+            return convert(*row)
+        except (ValueError, TypeError, IndexError, msgspec.MsgspecError) as error:
+            way_out = backups.way_out(file())
             raise StoreError(
-                f"The progress file {file()} is damaged: {error}.\n{_MOVE_AWAY}"
+                f"The progress file {file()} is damaged: {error}.\n{way_out}"
             ) from error
 
     return converted

@@ -65,7 +65,7 @@ class Interviews(Section):
     def events(self, number: int) -> list[tuple[float, str, dict[str, Any]]]:
         """What happened, oldest first: the interview's clock in seconds, kind, fields."""
         rows = self._db.rows(
-            "SELECT * FROM interview_events WHERE interview = ? ORDER BY id", (number,)
+            "SELECT * FROM interview_events WHERE interview = ? ORDER BY uid", (number,)
         )
         return [_event(row) for row in rows]
 

@@ -34,7 +34,7 @@ class Work(Section):
     def last(self, key: str, begun: datetime | None) -> datetime | None:
         """When work on it was seen last, but not before it was begun (None: whenever)."""
         row = self._db.row(
-            "SELECT at FROM work WHERE key = ? AND at >= ? ORDER BY id DESC LIMIT 1",
+            "SELECT at FROM work WHERE key = ? AND at >= ? ORDER BY uid DESC LIMIT 1",
             (key, "" if begun is None else stored_time(begun)),
         )
         return begun if row is None else read_time(row["at"])
@@ -60,7 +60,7 @@ class Work(Section):
             " WHERE reviews.at > :since AND answers.key NOT LIKE 'bug:%'"
             " AND answers.interview IS NULL"
             " UNION ALL SELECT at, spent, NULL FROM (SELECT at, clock_s - coalesce(lag(clock_s)"
-            " OVER (PARTITION BY interview ORDER BY id), 0) AS spent FROM interview_events)"
+            " OVER (PARTITION BY interview ORDER BY uid), 0) AS spent FROM interview_events)"
             " WHERE at > :since",
             {"since": stored_time(since)},
         )

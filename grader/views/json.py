@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from grader.practice.statistics import KataRecord, Statistics
     from grader.recall.agenda import Agenda, Entry
     from grader.store.attempts import Attempt, Snapshot
+    from grader.store.backups import Backup
     from grader.views.listing import Row
 
 Object = dict[str, Any]
@@ -85,6 +86,22 @@ def history(slug: str, snapshots: "Sequence[Snapshot]", attempts: "Sequence[Atte
             }
             for attempt in attempts
         ],
+    }
+
+
+def backups(found: "Sequence[Backup]") -> Object:
+    """`kata backup --list`."""
+    return {
+        "backups": [
+            {
+                "name": backup.name,
+                "path": str(backup.path),
+                "at": backup.at,
+                "by": backup.by,
+                "bytes": backup.bytes,
+            }
+            for backup in found
+        ]
     }
 
 
