@@ -415,14 +415,17 @@ class Examiner:
         seed: int | None = None,
         part: Part | None = None,
         until_named: bool = False,
+        check: str | None = None,
     ) -> Verdict:
-        """Judge one file. `filename` is how messages call it; with `until_named` the first check
-        that names a mistake is the last. Raises GraderError if the suite itself is broken or the
+        """Judge one file. `filename` is how messages call it; `part`, and `check` by its name
+        without test_, leave out all others; with `until_named` the first check that names a
+        mistake is the last. Raises GraderError if the suite itself is broken or the
         grader cannot run."""
         started = time.monotonic()
         seed = random.SystemRandom().randrange(10**6) if seed is None else seed
         name = filename or f"{slug}.py"
-        run = self._pass(Run(self, slug, source, name, seed, part, until_named=until_named))
+        only = None if check is None else frozenset({f"test_{check}"})
+        run = self._pass(Run(self, slug, source, name, seed, part, only, until_named))
         if run.faults and isinstance(source, bytes):
             self._blame_suite(run)
         return Verdict(
@@ -435,6 +438,7 @@ class Examiner:
             else Trouble(run.error.kind, harmless(run.error.message)[:4000]),
             only=part,
             output=harmless(run.output)[:KEPT_OUTPUT_BYTES],
+            check=check,
         )
 
     def _blame_suite(self, run: Run) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from grader.store.attempts import Attempt, Snapshot
 from grader.views.plain import columns, counted, paint
+from grader.views.result import alone
 
 _HEAD = ("version", "kept", "by", "lines", "attempts with it")
 
@@ -36,6 +37,6 @@ def _cells(snapshot: Snapshot, attempts: list[Attempt]) -> tuple[str, ...]:
 
 def _result(attempt: Attempt) -> str:
     word = "passed" if attempt.passed else "not passed"
-    part = f"part {attempt.part} " if attempt.part else ""
+    part = f"{alone(attempt.part, attempt.check)} " if attempt.part else ""
     passed, ran = attempt.checks
     return f"{attempt.number}: {part}{word}, {passed} of {ran} checks"
