@@ -86,8 +86,11 @@ class CheckName(_Within):
 
 
 def _current(ctx: Any, param: Any, value: str | None) -> str | None:
-    if value is not None or ctx.resilient_parsing:
-        return value
+    return value if value is not None or ctx.resilient_parsing else current_slug()
+
+
+def current_slug() -> str:
+    """The current kata. Raises UsageFault if there is none."""
     from grader.practice import current  # `list` and --help do without it
 
     with Store.open(create=False) as store:

@@ -67,7 +67,7 @@ def run_command(
         terminal.say_json(graded.verdict.as_json())
     else:
         about = "the reference solution" if solution else shown(path)
-        terminal.say(*page(graded, about, more))
+        terminal.say(*page(graded, about, more, terminal.width(), terminal.colour()))
     if graded.trouble:
         terminal.note(f"note: this attempt is not stored. {graded.trouble}")
     return 0 if graded.verdict.passed else 1
@@ -147,7 +147,7 @@ def _part(slug: str, text: str) -> Part:
     return part
 
 
-def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
+def page(graded: grading.Graded, file: str, more: bool, width: int, colour: bool) -> list[str]:
     """The page of one grading."""
     verdict, recorded = graded.verdict, graded.recorded
     solved = verdict.passed and verdict.only is None and recorded is not None
@@ -164,7 +164,7 @@ def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
         questions=_questions(verdict.slug) if solved else (),
         more=more,
     )
-    return result.page(verdict, around, terminal.width(), terminal.colour())
+    return result.page(verdict, around, width, colour)
 
 
 def _standing(slug: str) -> tuple[float | None, str | None]:

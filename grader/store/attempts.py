@@ -24,6 +24,7 @@ class Reason(StrEnum):
     RESTORE = "restore"
     STUBS = "stubs"
     MOCK = "mock"
+    NOTEBOOK = "notebook"
 
 
 class Snapshot(msgspec.Struct, frozen=True):

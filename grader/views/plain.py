@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
 
-_CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _ASCII = {
     **{"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'", "‘": "'"},
     **{"─": "-", "“": '"', "”": '"', "\u00a0": " ", "−": "-", "⋅": "*", "≈": "~=", "≤": "<="},
@@ -54,7 +54,7 @@ def paint(text: str, style: str, colour: bool) -> str:
     """The text in a style such as "bold red", or as it is."""
     if not colour or not style:
         return text
-    codes = ";".join(str(_CODES[word]) for word in style.split())
+    codes = ";".join(str(CODES[word]) for word in style.split())
     return f"\x1b[{codes}m{text}\x1b[0m"
 
 
