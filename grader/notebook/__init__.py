@@ -55,7 +55,7 @@ def status() -> None:
 def _show(what: str, **words: str | None) -> dict[str, Any]:
     if not all(isinstance(word, str | None) for word in words.values()):
         raise Fault(f'A kata is named by a text: {what}("lora_linear").')
-    reply = _worker.ask(what, words)
+    reply = _worker.ask(what, **words)
     display(_Page(reply["text"], reply["html"]))  # type: ignore[no-untyped-call]
     return reply
 
@@ -71,13 +71,13 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         it is run here, too.
         """
         if _show("cell", slug=line.strip(), source=cell)["loads"]:
-            shell.run_cell(cell)
+            shell.run_cell(cell)  # type: ignore[no-untyped-call]
 
-    shell.register_magic_function(kata, "cell", "kata")
+    shell.register_magic_function(kata, "cell", "kata")  # type: ignore[arg-type]
     ours = {"check": check, "hint": hint, "status": status}
     there = shell.user_ns
     taken = [n for n, f in ours.items() if getattr(there.get(n, f), "__module__", "") != __name__]
-    shell.push({name: function for name, function in ours.items() if name not in taken})
+    there.update({name: function for name, function in ours.items() if name not in taken})
     if taken:
         names = ", ".join(f"`from grader.notebook import {name}`" for name in taken)
         print(f"Names of yours are left as they are; for ours: {names}.")

@@ -8,7 +8,7 @@ import contextlib
 import os
 import socket
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,12 +30,13 @@ _OWN_IMPORTS = "The cell is graded as a file of its own: what it uses must be im
 
 
 class Request(msgspec.Struct):
-    """What the kernel asks for; `words` go to the method of that name."""
+    """What the kernel asks for, and around which folder."""
 
-    what: str
-    words: dict[str, str | None]
+    what: Literal["cell", "check", "hint", "status"]
     here: str
     settings: dict[str, str]
+    slug: str | None = None
+    source: str = ""
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 class _Desk:
-    """Answers requests. Every method gives lines of a page, painted."""
+    """Answers requests. Pages are lines, painted."""
 
     def __init__(self, bench: grading.Bench) -> None:
         self.bench = bench
@@ -71,13 +72,7 @@ class _Desk:
                 del os.environ[name]
             os.environ.update(request.settings)
             os.chdir(request.here)
-            ask = {
-                "cell": self.cell,
-                "check": self.check,
-                "hint": self.hint,
-                "status": self.status,
-            }[request.what]
-            lines = ask(**request.words)
+            lines = self._page(request)
         except KataError as error:
             return {"error": str(error)}
         except Exception as error:
@@ -86,7 +81,18 @@ class _Desk:
         text, html = notebook.plain(lines), notebook.html(lines)
         return {"text": text, "html": html, "loads": self.loads}
 
-    def cell(self, slug: str, source: str) -> list[str]:
+    def _page(self, request: Request) -> list[str]:
+        slug = request.slug
+        match request.what:
+            case "cell":
+                return self.cell(slug, request.source)
+            case "check":
+                return self.check(slug)
+            case "hint":
+                return next_hint(catalog.find(slug) if slug else common.current_slug())
+        return listed(None, _COLUMNS, True)
+
+    def cell(self, slug: str | None, source: str) -> list[str]:
         """The cell becomes the kata's file, and is graded."""
         if not slug:
             raise UsageFault("Which kata? Say `%%kata SLUG`; `status()` names them.")
@@ -124,11 +130,3 @@ class _Desk:
         if graded.trouble:
             lines.append(f"note: this attempt is not stored. {graded.trouble}")
         return lines
-
-    def hint(self, slug: str | None) -> list[str]:
-        """The next rung of the ladder."""
-        return next_hint(catalog.find(slug) if slug else common.current_slug())
-
-    def status(self) -> list[str]:
-        """The katas and how far each is."""
-        return listed(None, _COLUMNS, True)

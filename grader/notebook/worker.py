@@ -3,6 +3,7 @@
 Only what was taken by name here, before a cell could change it, is used to start and to ask it.
 """
 
+from contextlib import suppress
 from json import dumps, loads
 from os import (
     O_WRONLY,
@@ -76,7 +77,7 @@ class Worker:
         with ours:
             self._file = ours.makefile("rwb")  # type: ignore[assignment]
 
-    def ask(self, what: str, words: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, what: str, **words: str | None) -> dict[str, Any]:
         """Its answer. Raises Fault with what it says, or that it died; and Interrupted, which
         ends it: what was being graded is given up."""
         try:
@@ -85,7 +86,7 @@ class Worker:
             text = "The current folder does not exist any more; `%cd` to one that does."
             raise Fault(text) from None
         settings = {name: value for name, value in environ.items() if name.startswith("KATA_")}
-        request = {"what": what, "words": words, "here": here, "settings": settings}
+        request = {"what": what, **words, "here": here, "settings": settings}
         with self._lock:
             try:
                 self.start()
@@ -110,11 +111,9 @@ class Worker:
         """Kill it; what it has started ends with it."""
         pid, self._pid = self._pid, 0
         if pid:
-            try:
+            with suppress(ProcessLookupError, ChildProcessError):
                 kill(pid, SIGKILL)
                 waitpid(pid, 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass
         self._forget()
 
     def _lives(self) -> bool:
@@ -127,7 +126,5 @@ class Worker:
         self._pid = 0
         file, self._file = self._file, None
         if file is not None:
-            try:
+            with suppress(OSError):  # of what was not sent yet
                 file.close()
-            except OSError:  # what was not sent yet
-                pass
