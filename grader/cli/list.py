@@ -24,7 +24,7 @@ def list_command(track: str | None, json_: bool) -> None:
 
         terminal.say_json(json.katas(*_rows(track)))
     else:
-        terminal.say(*listed(track, terminal.width(), terminal.colour()))
+        terminal.page(*listed(track, terminal.width(), terminal.colour()))
 
 
 def listed(track: str | None, width: int, colour: bool) -> list[str]:

@@ -1,6 +1,7 @@
 """solution: the reference, noted as seen."""
 
 import difflib
+import sys
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from grader.cli import common, terminal
 from grader.harmless import harmless
 from grader.practice import clock, files, stubs
 from grader.practice.workspace import shown
+from grader.views.plain import CUT
 
 
 @click.command("solution")
@@ -23,7 +25,10 @@ def solution_command(slug: str, diff: bool, workspace: Path | None) -> None:
     common.try_to_store(
         "that you saw it", lambda store: store.attempts.saw_solution(slug, clock.now())
     )
-    terminal.say(text.rstrip("\n"))
+    if sys.stdout is not None and sys.stdout.isatty():  # a file gets the lines as they are
+        terminal.page(*terminal.fitting(text.splitlines(), CUT))
+    else:
+        terminal.write(text.rstrip("\n") + "\n")
 
 
 def _diff(slug: str, path: Path, reference: str) -> str:

@@ -148,4 +148,4 @@ class _Watch:
             terminal.say(*lines, "")
             return
         keys = [paint(_KEYS, "dim", colour)] if self.keys.live else []
-        terminal.write("\x1b[H\x1b[2J" + "\n".join([*lines, *keys]))
+        terminal.write("\x1b[H\x1b[2J" + "\n".join(terminal.fitting([*lines, *keys])))
