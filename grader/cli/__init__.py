@@ -109,8 +109,10 @@ def _status() -> int:
     except OSError:
         return _fail("The current folder does not exist any more; `cd` to one that does.", 2)
     try:
-        # Commands return their exit code; None is 0.
-        return kata(prog_name="kata", standalone_mode=False) or 0
+        # Commands return their exit code; None is 0. For help Click alone takes no fewer than 50
+        # columns.
+        wide = min(terminal.width(), 80)
+        return kata(prog_name="kata", standalone_mode=False, terminal_width=wide) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         terminal.note(error.format_message())
         return 2
