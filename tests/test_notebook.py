@@ -2,6 +2,7 @@
 
 import contextlib
 import html
+import json
 import os
 import re
 import signal
@@ -156,10 +157,12 @@ def test_a_cell_is_graded_as_kata_run_grades(notebook: Notebook) -> None:
     assert stripped.strip() == shown.text.strip()
     assert notebook.run(f"{SLUG[:3].upper()}Linear.__name__").value == "'IA3Linear'"
     assert "kata:ia3_linear" in notebook.kata("export", "json")
-    history = notebook.kata("history", SLUG)
-    kept = [line.split() for line in history.splitlines() if " notebook " in line]
-    mine = next(line for line in kept if line[-1] == "–")
-    assert f"is version {mine[0]} again." in notebook.kata("restore", SLUG, mine[0])
+    kept = json.loads(notebook.kata("history", SLUG, "--json"))
+    graded = {attempt["version"] for attempt in kept["attempts"]}
+    mine = [v for v in kept["versions"] if v["number"] not in graded]
+    assert [v["reason"] for v in mine] == ["notebook"]
+    number = mine[0]["number"]
+    assert f"is version {number} again." in notebook.kata("restore", SLUG, str(number))
     assert path.read_text() == "mine = 'from the editor'\n"
     path.write_text(RIGHT)
     page = notebook.kata("run", SLUG)

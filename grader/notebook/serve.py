@@ -72,7 +72,7 @@ class _Desk:
                 del os.environ[name]
             os.environ.update(request.settings)
             os.chdir(request.here)
-            lines = self._page(request)
+            lines = terminal.fitting(self._page(request))
         except KataError as error:
             return {"error": str(error)}
         except Exception as error:
