@@ -1,8 +1,8 @@
 """The question bank: what is refused, with file, line, question and field; and the real one."""
 
 import importlib.util
+import itertools
 import re
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +79,11 @@ def test_good(tmp_path: Path) -> None:
         ("    unit: parameters\n", "", "lora.yaml:7: one-two, numeric.unit: is missing"),
         ("tolerance: 0.01", "tolerance: 2.0", "numeric: tolerance 2.0 is outside"),
         ('value: "r"', 'value: "2 * r"', "numeric: slip 2 * r is the answer at {'r': 2}"),
+        (
+            'why: "Only one."}',
+            'why: "Only one."}, {value: "1.005 * r", why: "Nearly."}',
+            "numeric: slip 1.005 * r is slip r at {'r': 2}",
+        ),
         ('"2 * r"', '"2 * q"', "numeric: `2 * q` cannot be computed"),
         ("[[2 * r]]", "[[2 *]]", "numeric: `2 *` cannot be computed"),
         ("{r: [2, 4]}", "{r: []}", "numeric: draw: every name needs choices"),
@@ -129,6 +134,30 @@ def test_hostile_files(tmp_path: Path, content: bytes) -> None:
         bank.load(tmp_path)
 
 
+def test_decks(tmp_path: Path) -> None:
+    """The core deck comes first, whatever the files are called; a frontier file holds any topic,
+    and each deck stands in its own files."""
+    newer = GOOD.replace("one-two", "new").replace("topic: lora", "topic: rank\n  deck: frontier")
+    (tmp_path / "frontier_a.yaml").write_text(newer)
+    (tmp_path / "lora.yaml").write_text(GOOD)
+    assert [(q.id, q.deck) for q in bank.load(tmp_path)] == [
+        ("one-two", "core"),
+        ("new", "frontier"),
+    ]
+    other = tmp_path / "other"
+    other.mkdir()
+    assert _faults(
+        other,
+        frontier=GOOD,
+        lora=GOOD.replace("one-two", "b").replace("topic", "deck: frontier\n  topic"),
+        rank=GOOD.replace("one-two", "c").replace("topic: lora", "topic: rank\n  deck: side"),
+    ) == [
+        "frontier.yaml:1: one-two, deck: is core, the file is frontier.yaml",
+        "lora.yaml:2: b, deck: is frontier, the file is lora.yaml",
+        "rank.yaml:3: c, deck: Invalid enum value 'side'",
+    ]
+
+
 def test_empty_folder(tmp_path: Path) -> None:
     """A bank without questions is a fault too."""
     with pytest.raises(BankError, match="there are no questions here"):
@@ -143,11 +172,12 @@ ROUTES_FOLDER = Path(__file__).parent / "second_route"
 Route = Callable[..., float]
 
 
-def _routes(topic: str) -> dict[str, Route]:
-    path = ROUTES_FOLDER / f"{topic}.py"
+def _routes(file: str) -> dict[str, Route]:
+    """Those for the questions of one file."""
+    path = ROUTES_FOLDER / f"{file}.py"
     if not path.exists():
         return {}
-    spec = importlib.util.spec_from_file_location(f"second_route_{topic}", path)
+    spec = importlib.util.spec_from_file_location(f"second_route_{file}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -156,13 +186,16 @@ def _routes(topic: str) -> dict[str, Route]:
     return routes
 
 
-def _ids() -> list[tuple[str, bool]]:
-    """Every question's id, and whether it is numeric, without validating anything."""
-    return [
-        (entry["id"], "numeric" in entry)
+def _ids() -> dict[str, str]:
+    """Every question's id with its file's name, without validating anything."""
+    return {
+        entry["id"]: path.stem
         for path in sorted(QUESTIONS.glob("*.yaml"))
-        for entry in yaml.safe_load(path.read_text())
-    ]
+        for entry in yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    }
+
+
+FILES = _ids()
 
 
 @pytest.fixture(scope="module")
@@ -171,37 +204,48 @@ def questions() -> dict[str, Question]:
 
 
 def test_it_is_whole(questions: dict[str, Question]) -> None:
-    """Forty questions, every kind and topic, at least twelve with drawn numbers."""
-    assert len(questions) == 40
-    kinds = Counter(question.kind for question in questions.values())
-    assert set(kinds) == set(bank.KINDS)
-    assert {question.topic for question in questions.values()} == set(bank.TOPICS)
-    assert sum(question.numeric is not None for question in questions.values()) >= 12
+    """The core deck: forty questions, every kind and topic, at least twelve with drawn numbers."""
+    core = [question for question in questions.values() if question.deck == bank.CORE]
+    assert len(core) == 40
+    assert {question.kind for question in core} == set(bank.KINDS)
+    assert {question.topic for question in core} == set(bank.TOPICS)
+    assert sum(question.numeric is not None for question in core) >= 12
 
 
-@pytest.mark.parametrize("id", [id for id, numeric in _ids() if numeric])
+def test_both_decks_together(questions: dict[str, Question]) -> None:
+    """There are easy ones to warm up with, and numbers of other kinds than bytes."""
+    assert sum(question.difficulty == "easy" for question in questions.values()) >= 8
+    asked = [question.numeric for question in questions.values() if question.numeric is not None]
+    assert {"bytes", "ms", "tokens", "GPUs", "times", "percent"} <= {n.unit for n in asked}
+
+
+@pytest.mark.parametrize("id", FILES)
 def test_second_route(questions: dict[str, Question], id: str) -> None:
-    """Over all draws the answer is what another way of computing it gives."""
-    question = questions[id]
-    numeric = question.numeric
-    assert numeric is not None
-    route = _routes(question.topic)[id]
+    """Over all draws the answer is what another way of computing it gives, and no two slips are
+    alike; what is not numeric has no second route."""
+    numeric = questions[id].numeric
+    route = _routes(FILES[id]).get(id)
+    assert (route is None) == (numeric is None)
+    if route is None or numeric is None:
+        return
     for names in numbers.all_draws(numeric):
         answer = numbers.value(numeric.answer, names)
         assert answer == pytest.approx(route(**names), rel=min(1e-6, numeric.tolerance)), names
+        slips = [numbers.value(slip.value, names) for slip in numeric.slips]
+        for one, other in itertools.combinations(slips, 2):
+            assert not numbers.close(one, other, numeric.tolerance), names
         shown = numbers.quantity(answer, numeric.unit)
         assert numbers.judge(numeric, names, numbers.shown(answer)).correct, shown
 
 
-def test_no_route_is_left_over(questions: dict[str, Question]) -> None:
-    """Each second route is of a numeric question of its own topic."""
+def test_no_route_is_left_over() -> None:
+    """Each second route is of a question in the file of the same name."""
     for path in ROUTES_FOLDER.glob("*.py"):
         for id in _routes(path.stem):
-            assert questions[id].numeric is not None, id
-            assert questions[id].topic == path.stem, id
+            assert FILES[id] == path.stem, id
 
 
-@pytest.mark.parametrize("id", [id for id, _ in _ids()])
+@pytest.mark.parametrize("id", FILES)
 def test_texts_are_clean(questions: dict[str, Question], id: str) -> None:
     """At 60 columns no text has a wide line or a rest of LaTeX, Markdown or unfilled numbers;
     the model answer can be said in two minutes."""

@@ -128,7 +128,7 @@ def stored(home: Path) -> State:
         tables = [row["name"] for row in database.rows("SELECT name FROM sqlite_master")]
         for table in {*tables} & {
             *("snapshots", "rounds", "attempts", "hints_seen", "solutions_seen", "settings"),
-            *("cards", "answers", "reviews", "interviews", "interview_events"),
+            *("cards", "answers", "reviews", "interviews", "interview_events", "work"),
         }:
             rows = [dict(row) for row in database.rows(f"SELECT * FROM {table} ORDER BY 1")]
             state[table] = [row for row in rows if row.get("kind") not in STOPS]
@@ -136,7 +136,7 @@ def stored(home: Path) -> State:
         del event["id"]  # pauses lie between
     for answer in state["answers"]:
         del answer["quiz"]  # a quiz that goes on is another one
-    assert len(state) == 11
+    assert len(state) == 12
     return state
 
 
@@ -264,7 +264,7 @@ def test_a_hunt(breaks: Breaks, home: Path) -> None:
         bug = hunt.chosen_bug("lora_linear", 1)
         found = hunt.opened().get("lora_linear") or hunt.plant("lora_linear", bug, NOW)
         if found.hints == 0:
-            found, _ = hunt.next_hint(found)
+            found, _ = hunt.next_hint(found, NOW)
         if found.answer is None:
             found = hunt.diagnose(found, "the scale", NOW)
         if found.mended is None:

@@ -39,11 +39,12 @@ def test_anki_gets_every_question_under_our_own_id(kata: Kata, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     headers, rows = notes(path)
     assert headers[:2] == ["#separator:tab", "#html:true"]
-    assert "#columns:GUID\tFront\tBack\tTags" in headers
+    assert "#columns:GUID\tFront\tBack\tTags\tDeck" in headers
     assert "#guid column:1" in headers
     assert "#tags column:4" in headers
+    assert "#deck column:5" in headers
     assert [row[0] for row in rows] == [f"lora-kata:{q.id}" for q in bank.load()]
-    assert all(len(row) == 4 for row in rows)
+    assert all(len(row) == 5 for row in rows)
     text = path.read_text(encoding="utf-8")
     assert "[[" not in re.sub(r"<code>.*?</code>", "", text, flags=re.DOTALL)
     assert text.count("\\(") == text.count("\\)") > 100

@@ -106,9 +106,12 @@ NAMES = {"d": 1024, "r": 8}  # 32,768 bytes
         ("32 KiB", True, None),
         ("16384", False, "Only one of the two factors, 8192 numbers, is counted."),
         ("65.5 kB", False, "That is four bytes per number."),
+        ("66.5 kB", False, None),  # beside that slip, and within the tolerance of it
+        ("131072", False, "That is off by a factor of 4: check the bytes per number."),
         ("262144", False, "That is off by a factor of 8: bits and bytes."),
         ("32.8 MB", False, "That is off by a factor of 1,000: check the prefix."),
         ("32 kB", False, "That is off by the ratio of a binary to a decimal prefix"),
+        ("33500", False, None),  # near the binary prefix, which gives 33,554
         ("-32768", False, "The sign is wrong."),
         ("50000", False, None),
     ],

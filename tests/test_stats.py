@@ -201,6 +201,7 @@ def test_the_html_page_takes_names_as_text() -> None:
         answers=1,
         hunts=0,
         topics=(Topic(HOSTILE, 1, 1, 0.5),),
+        decks=(Topic("core", 1, 1, 0.5),),
         weakest=(Recalled(f"question:{HOSTILE}", 0.5),),
         katas=(KataRecord(HOSTILE, 1, 0, 0, "core", (solve,)),),
     )

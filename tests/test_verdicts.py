@@ -30,7 +30,7 @@ def _named(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def examiner() -> Iterator[Examiner]:
-    with Examiner() as examiner:
+    with Examiner(lanes=2) as examiner:  # as `kata run` has it
         yield examiner
 
 
@@ -437,3 +437,33 @@ def test_a_slow_import_of_torchs_compiler_is_no_endless_loop(
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+SIDE_BY_SIDE = {
+    "right": SOLUTION,
+    "scale left out": SOLUTION.replace("self.scale * ", ""),
+    "cannot be loaded": SOLUTION + "\nraise ValueError('no')\n",
+    "ends the process": SOLUTION.replace("out = self.base(x)", "import os; os._exit(3)"),
+    "prints": SOLUTION.replace("out = self.base(x)", "print('here'); out = self.base(x)"),
+}
+
+
+@pytest.mark.parametrize("source", SIDE_BY_SIDE.values(), ids=SIDE_BY_SIDE)
+def test_stages_side_by_side_change_no_verdict(examiner: Examiner, source: str) -> None:
+    """What one stage says of a file, two say: outcomes, mistakes named, words, what it printed."""
+    with Examiner() as one:
+        want = one.grade("lora_linear", source.encode(), seed=SEED)
+    got = examiner.grade("lora_linear", source.encode(), seed=SEED)
+    assert (got.passed, got.error, got.output) == (want.passed, want.error, want.output)
+    ended = "checks had ended the process"  # each stage counts its own
+    for mine, theirs in zip(got.checks, want.checks, strict=True):
+        if ended not in mine.message + theirs.message:
+            assert mine == theirs
+
+
+def test_file_that_can_be_loaded_once(examiner: Examiner, tmp_path: Path) -> None:
+    """What a file does when it is loaded may work but once: then one stage makes all checks."""
+    source = f"import os; os.mkdir({str(tmp_path / 'made')!r})\n" + SOLUTION
+    verdict = examiner.grade("lora_linear", source.encode(), seed=SEED)
+    assert verdict.passed, verdict
+    assert verdict.checks == examiner.grade("lora_linear", SOLUTION.encode(), seed=SEED).checks

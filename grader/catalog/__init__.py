@@ -46,7 +46,8 @@ class Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A known mistake: what it is, how it shows, why, and how to mend it."""
+    """A known mistake: what it is, how it shows, why, and how to mend it. `question` is the id of
+    the question that drills its cause."""
 
     id: str
     title: str

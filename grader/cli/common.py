@@ -16,6 +16,8 @@ from grader.practice import workspace as workspaces
 from grader.practice.workspace import Workspace
 from grader.store import Store, StoreError
 
+DECKS = ("core", "frontier", "all")  # as in recall/bank.py, which a --help need not load
+
 if TYPE_CHECKING:
     ParamType = click.ParamType
 else:
@@ -128,6 +130,17 @@ def try_to_store(what: str, write: Callable[[Store], None]) -> None:
             write(store)
     except StoreError as error:
         terminal.note(f"note: {what} is not stored. {error}")
+
+
+def on_task(slug: str) -> None:
+    """The tool is used for a kata: if that was begun, its time on task goes on."""
+    from grader.practice import clock, work
+
+    try:
+        with Store.open(create=False) as store:
+            work.on_kata(store, slug, clock.now())
+    except StoreError as error:
+        terminal.note(f"note: the time on task is not stored. {error}")
 
 
 def write(path: Path, content: bytes, force: bool) -> None:

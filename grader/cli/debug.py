@@ -43,6 +43,7 @@ def debug_command(
     name = _check(slug, wanted, last)
     if seed is None:
         seed = 0 if last is None else last.seed
+    common.on_task(slug)
     source = submission.read(path)
     from grader.exam.debugging import Debugger, Left
 
@@ -53,6 +54,8 @@ def debug_command(
         except Left:
             terminal.say("Left.")
             return 1
+        finally:
+            common.on_task(slug)
     from grader.views import debugged
 
     terminal.say(*debugged.page(found, terminal.width(), terminal.colour()))

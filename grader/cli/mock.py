@@ -25,7 +25,12 @@ _LEVELS = ("junior", "senior", "staff")
 @click.option("--minutes", type=click.IntRange(15, 120), default=45, show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same paper.")
 @click.option("--focus", type=click.Choice(catalog.tracks()), help="Katas of this track first.")
-@click.option("--level", type=click.Choice(_LEVELS), default="senior", show_default=True)
+@click.option("--level", type=click.Choice(_LEVELS), help="senior unless you say otherwise.")
+@click.option(
+    "--deck",
+    type=click.Choice(common.DECKS),
+    help="Questions of this deck; core, or all where --level senior or staff is given.",
+)
 @click.option("--plan", is_flag=True, help="Show the paper's outline and do not begin.")
 @click.option("--resume", is_flag=True, help="Go on with the last unfinished mock.")
 @click.option("--list", "list_", is_flag=True, help="All mocks and their verdicts.")
@@ -37,7 +42,8 @@ def mock_command(
     minutes: int,
     seed: int | None,
     focus: str | None,
-    level: str,
+    level: str | None,
+    deck: str | None,
     plan: bool,
     resume: bool,
     list_: bool,
@@ -59,13 +65,14 @@ def mock_command(
         return _report(_numbered(report), json_)
     if resume:
         return _sit(_unfinished())
-    paper = _paper(minutes, seed, focus, level)
+    deck = deck or ("all" if level in ("senior", "staff") else "core")
+    paper = _paper(minutes, seed, focus, level or "senior", deck)
     if plan:
         return _plan(paper, json_)
     return _begin(paper)
 
 
-def _paper(minutes: int, seed: int | None, focus: str | None, level: str) -> "Paper":
+def _paper(minutes: int, seed: int | None, focus: str | None, level: str, deck: str) -> "Paper":
     import random
 
     from grader.interview import record, setter
@@ -80,6 +87,7 @@ def _paper(minutes: int, seed: int | None, focus: str | None, level: str) -> "Pa
         minutes=minutes,
         level=Grade(level),
         focus=focus,
+        deck=deck,
     )
 
 

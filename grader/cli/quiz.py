@@ -54,12 +54,22 @@ class _Id(common.ParamType[str]):
 
 @click.command("quiz")
 @click.option("--topic", metavar="TOPIC", type=_Topic(), help="Questions on this topic alone.")
+@click.option(
+    "--deck",
+    type=click.Choice(common.DECKS),
+    help="Questions of this deck; else of the plan's, or core, and what you began of the other.",
+)
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="At most so many questions.")
 @click.option("--cram", is_flag=True, help="Without the schedule, and without changing it.")
 @click.option("--ask", "id_", metavar="ID", type=_Id(), help="Ask this one question.")
 @click.option("--undo", is_flag=True, help="Take the last rating back, and end.")
 def quiz_command(
-    topic: str | None, limit: int | None, cram: bool, id_: str | None, undo: bool
+    topic: str | None,
+    deck: str | None,
+    limit: int | None,
+    cram: bool,
+    id_: str | None,
+    undo: bool,
 ) -> None:
     """Active recall: what is due first, then new questions.
 
@@ -67,17 +77,19 @@ def quiz_command(
     the points that you made, and the rating they suggest decides when it comes back.
     """
     if undo:
-        if topic or limit or cram or id_:
+        if topic or deck or limit or cram or id_:
             raise UsageFault("--undo goes alone.")
         _undo()
         return
-    if id_ and (topic or limit):
-        raise UsageFault("--ask names one question: --topic and --limit make no sense with it.")
+    if id_ and (topic or deck or limit):
+        raise UsageFault(
+            "--ask names one question: --topic, --deck and --limit make no sense with it."
+        )
     questions = bank.load()
     now = clock.now().astimezone()
     with Store.open(create=True) as store:
         followed = plan.current(store.settings, now)
-        options = Options(topic, limit, cram, id_)
+        options = Options(topic, limit, cram, id_, deck)
         _Quiz(Sitting(store.memory, questions, options, now, followed)).run()
 
 

@@ -1,5 +1,6 @@
 """run: grade one file."""
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
         for number, slug in enumerate(slugs):
             path = space.path(slug)
             with terminal.progress(number, len(slugs), slug):
-                graded = attempt(slug, path, partial(bench.judge, seed=seed))
+                judge = partial(bench.judge, seed=seed)
+                graded = attempt(slug, path, judge, on_task=False)
             verdicts.append(graded.verdict)
             if not json_:
                 line = result.in_a_line(graded.verdict, terminal.width(), terminal.colour())
@@ -98,10 +100,17 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
     return 0 if passed == len(verdicts) else 1
 
 
-def attempt(slug: str, path: Path, judge: grading.Judge) -> grading.Graded:
+def attempt(slug: str, path: Path, judge: grading.Judge, *, on_task: bool = True) -> grading.Graded:
     """Grade the learner's own file as it is now, whole, and store that."""
-    now, name = clock.now(), shown(path)
-    return grading.grade(slug, path, judge, name=name, now=now, keep=Reason.RUN)
+    return grading.grade(
+        slug,
+        path,
+        judge,
+        name=shown(path),
+        now=clock.now(),
+        keep=Reason.RUN,
+        on_task=on_task,
+    )
 
 
 def _target(
@@ -179,10 +188,12 @@ def _standing(slug: str) -> tuple[float | None, str | None]:
 
 
 def _questions(slug: str) -> list[str]:
-    """Two of the bank's questions on the kata: those never asked first, then those due first."""
+    """Two of the bank's questions on the kata: those never asked first, then those due first; of
+    equals those that drill most of its known mistakes."""
     from grader.recall import bank
 
     with Store.open(create=False) as store:
         due = {key: card.due.timestamp() for key, card in store.memory.cards().items()}
+    drilled = Counter(bug.question for bug in catalog.entry(slug).bugs)
     ids = [question.id for question in bank.load() if slug in question.katas]
-    return sorted(ids, key=lambda id: due.get(f"question:{id}", 0.0))[:2]
+    return sorted(ids, key=lambda id: (due.get(f"question:{id}", 0.0), -drilled[id]))[:2]

@@ -22,11 +22,14 @@ from grader.views import stats as pages
 def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     """Streak and days of practice, recall by topic, katas against par."""
     topics: dict[str, list[str]] = {topic: [] for topic in bank.TOPICS}
+    decks: dict[str, list[str]] = {deck: [] for deck in bank.DECKS}
     for question in bank.load():
-        topics[question.topic].append(f"question:{question.id}")
+        decks[question.deck].append(f"question:{question.id}")
+        if question.deck == bank.CORE:
+            topics[question.topic].append(f"question:{question.id}")
     cards = {card.slug: card for card in catalog.cards()}
     with Store.open(create=False) as store:
-        found = statistics.gather(store, clock.now().astimezone(), topics, cards)
+        found = statistics.gather(store, clock.now().astimezone(), topics, decks, cards)
     if html is not None:
         from grader.views import stats_html
 

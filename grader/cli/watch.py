@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from grader.cli import common, terminal
+from grader.cli.edit import in_editor
 from grader.cli.hint import next_hint
 from grader.cli.run import attempt, current_kata, page
 from grader.cli.start import begin
-from grader.cli.terminal import editor, prompts
+from grader.cli.terminal import prompts
 from grader.cli.terminal.keys import REDRAW, Keys
 from grader.cli.terminal.saves import Saves
 from grader.errors import KataError
@@ -114,7 +115,7 @@ class _Watch:
 
     def edit(self) -> None:
         with self.keys.aside():
-            editor.edit(self.path)
+            in_editor(self.slug, self.path)
         if self.saves.came():
             self.grade()
         else:

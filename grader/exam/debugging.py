@@ -84,8 +84,9 @@ class Debugger:
         self, slug: str, source: bytes | Trouble, filename: str, check: str, seed: int
     ) -> Debugged:
         """Make the check of this name on the inputs of `seed`. Raises Left, KeyboardInterrupt."""
-        run = _Run(self, slug, source, filename, seed, None, frozenset({f"test_{check}"}))
-        run.run(suite.collect(content.suite(slug)))
+        run = _Run(self, slug, source, filename, seed)
+        found = suite.collect(content.suite(slug))
+        run.run([one for one in found if one.__name__ == f"test_{check}"])
         failed, line = run.failed, run.line
         return Debugged(
             run.checks[0] if run.checks else None,

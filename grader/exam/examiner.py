@@ -5,16 +5,22 @@ submission is ever imported, unpickled or evaluated in this process.
 """
 # ruff: noqa: E402 – torch is imported first, see below
 
+import contextlib
 import gc
 import hashlib
 import inspect
+import itertools
 import marshal
+import os
 import random
 import re
+import signal
+import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # Before anything else of ours: the nursery is forked with torch and no more. Collecting garbage
@@ -171,7 +177,8 @@ _sources: dict[tuple[Callable[..., Any], ...], tuple[bytes, bytes, dict[str, Any
 
 
 class Run:
-    """One suite against one source: records an outcome per check."""
+    """Checks of one suite against one source, on a stage of one nursery (`lane`): records an
+    outcome per check."""
 
     def __init__(
         self,
@@ -180,14 +187,13 @@ class Run:
         source: bytes | Trouble,
         filename: str,
         seed: int,
-        part: Part | None,
-        only: frozenset[str] | None = None,
-        until_named: bool = False,
+        lane: int = 0,
     ) -> None:
         self.examiner, self.slug, self.source, self.filename = examiner, slug, source, filename
-        self.seed, self.part, self.only, self.until_named = seed, part, only, until_named
+        self.seed, self.lane = seed, lane
         self.checks: list[Check] = []
         self.error: Trouble | None = source if isinstance(source, Trouble) else None
+        self.error_at = 0  # how many checks had been made by then
         self.output = ""  # what was printed while the file was loaded
         self.printed = ""  # and by the check that is made
         self.faults: dict[str, str] = {}
@@ -196,7 +202,7 @@ class Run:
         self.out_of_time = False
         self.on_gpu = False
         self._channel: Channel | None = None
-        self._loaded = False
+        self._loaded = self._broken_off = False
 
     # The stage
 
@@ -204,9 +210,9 @@ class Run:
         """Start a stage, on which nothing of the submission is yet."""
         self._loaded = False
         try:
-            self._channel = Channel(self.examiner.nursery(), limited)
+            self._channel = Channel(self.examiner.nursery(self.lane), limited)
         except NurseryGone:  # the submission had stopped it; another is made
-            self._channel = Channel(self.examiner.nursery(), limited)
+            self._channel = Channel(self.examiner.nursery(self.lane), limited)
 
     def load(self) -> None:
         """Have the stage load the source; `channel` awaits that."""
@@ -250,7 +256,26 @@ class Run:
             try:
                 channel.close()
             except StageDied as died:  # it had killed or stopped its own parent
-                self.error = self.error or died.trouble
+                self.err(died)
+
+    def close(self) -> None:
+        """End the stage, whatever became of the run."""
+        self._channel, channel = None, self._channel
+        if channel is not None:
+            channel.close()
+
+    def break_off(self) -> None:
+        """From another thread: make no more checks."""
+        self._broken_off = True
+        channel = self._channel
+        if channel is not None:
+            with contextlib.suppress(OSError):
+                os.kill(channel.pid, signal.SIGKILL)
+
+    def err(self, died: StageDied) -> None:
+        """The first trouble is the run's."""
+        if self.error is None:
+            self.error, self.error_at = died.trouble, len(self.checks)
 
     def _printed(self, channel: Channel) -> str:
         text = channel.kept.decode(errors="replace")
@@ -263,30 +288,29 @@ class Run:
         """The bug of this id, if the catalogue has it."""
         return next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
 
-    # The checks
-
-    def run(self, checks: Iterable[Callable[..., Any]]) -> None:
-        """Make the checks that are asked for, those of the gpu part last: its stage is its own."""
-        chosen = [
-            check
-            for check in checks
-            if (self.part is None or check.kata_part is self.part)  # type: ignore[attr-defined]
-            and (self.only is None or check.__name__ in self.only)
-        ]
-        chosen.sort(key=lambda check: check.kata_part is Part.GPU)  # type: ignore[attr-defined]
+    def loads(self) -> bool:
+        """Whether the source could be loaded; if not, `error` says why."""
         if self.error is None:
             try:
                 self.channel()
             except StageDied as died:
                 self._note(died)
-                self.error, self.output = died.trouble, self.printed
-        not_run = "" if self.error is None else "Not run: the file could not be loaded."
+                self.output = self.printed
+        return self.error is None
+
+    # The checks
+
+    def run(self, chosen: Iterable[Callable[..., Any]], until_named: bool = False) -> None:
+        """Make these checks, one after another, or until one names a mistake."""
+        not_run = "" if self.loads() else "Not run: the file could not be loaded."
         for check in chosen:
+            if self._broken_off:
+                break
             if not_run:
                 self._record(check, Outcome.ERROR, not_run)
             else:
                 self._run(check)
-            if self.until_named and self.checks[-1].bug is not None:
+            if until_named and self.checks[-1].bug is not None:
                 break
             if self.out_of_time:
                 paused = self.error is not None and self.error.kind is Kind.BREAKPOINT
@@ -294,13 +318,9 @@ class Run:
                 not_run = not_run or f"Not run: an earlier check {why}."
             elif self.deaths >= _MAX_DEATHS:
                 not_run = not_run or f"Not run: {_MAX_DEATHS} checks had ended the process."
-        else:
-            if len(self.checks) != len(chosen):
-                raise GraderError(f"{len(self.checks)} of {len(chosen)} checks were made.")
-        self.drop()
 
     def _run(self, check: Any) -> None:
-        gpu = check.kata_part is Part.GPU
+        gpu = _on_gpu(check)
         if gpu and not self.examiner.accelerator():
             self._record(check, Outcome.SKIPPED, "No accelerator on this machine.")
             return
@@ -324,7 +344,6 @@ class Run:
             self._record(check, Outcome.FAILED, str(failed), failed.bug, started=failed.started)
         except StageDied as died:
             self._note(died)
-            self.error = self.error or died.trouble
             self._record(check, Outcome.ERROR, str(died))
         except Exception:
             self.faults[check.__name__] = traceback.format_exc()
@@ -334,6 +353,7 @@ class Run:
             self._record(check, Outcome.PASSED)
 
     def _note(self, died: StageDied) -> None:
+        self.err(died)
         self.deaths += 1
         self.out_of_time = self.out_of_time or died.late
         if self._channel is not None:
@@ -349,7 +369,6 @@ class Run:
         *,
         started: bool = True,
     ) -> None:
-        name = check.__name__.removeprefix("test_")
         if self._channel is not None:
             self.printed += self._printed(self._channel)
         if bug is not None:
@@ -358,7 +377,7 @@ class Run:
                 message = f"{known.title}: {message}"
         self.checks.append(
             Check(
-                name=name,
+                name=_name(check),
                 part=check.kata_part,
                 outcome=outcome,
                 message=harmless(message)[:4000],
@@ -369,19 +388,88 @@ class Run:
         )
 
 
+def _name(check: Callable[..., Any]) -> str:
+    return check.__name__.removeprefix("test_")
+
+
+def _side_by_side(runs: list[Run], chosen: Sequence[Callable[..., Any]], until_named: bool) -> None:
+    """Make the checks in turn on one run and the next, those of the gpu part on the first.
+
+    Whether the source can be loaded is for the first to say. The others load it after that, so
+    that no two do at once; where one cannot (what the file does may work but once), the first
+    makes its checks.
+    """
+    first, *others = runs
+    apart = [check for check in chosen if not _on_gpu(check)]
+    shares = [apart[run.lane :: len(runs)] for run in runs]
+    ends: list[BaseException] = []
+
+    def make(run: Run, share: list[Callable[..., Any]]) -> None:
+        torch.set_num_threads(1)  # each thread has its own number
+        try:
+            run.load()
+            if run.loads():
+                run.run(share)
+                share.clear()
+            run.error = run.error if run.checks else None
+        except BaseException as error:
+            ends.append(error)
+
+    def rest() -> Iterator[Callable[..., Any]]:
+        for thread in threads:
+            thread.join()
+        for share in shares[1:]:
+            yield from share
+        yield from filter(_on_gpu, chosen)
+
+    threads = []
+    if first.loads():
+        threads = [threading.Thread(target=make, args=pair) for pair in zip(others, shares[1:])]
+    for thread in threads:
+        thread.start()
+    try:
+        first.run(itertools.chain(shares[0], rest()), until_named)
+    except BaseException:  # Ctrl-C, for one
+        for run in others:
+            run.break_off()
+        for thread in threads:
+            thread.join()
+        raise
+    if ends:
+        raise ends[0]
+
+
+def _on_gpu(check: Any) -> bool:
+    return check.kata_part is Part.GPU
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the checks of one grading came to, in the order of the suite."""
+
+    checks: tuple[Check, ...]
+    error: Trouble | None
+    output: str
+    faults: dict[str, str]
+
+
 class Examiner:
     """Grades submissions, one after another, in one process.
 
         with Examiner() as examiner:
             verdict = examiner.grade("lora_linear", source)
 
-    Enter it early: the nursery is forked here, before any suite is imported.
+    Enter it early: the nurseries are forked here, before any suite is imported.
     accelerator: the torch device type for gpu checks; None asks the machine.
+    lanes: how many stages the checks of one submission are made on side by side. Which check goes
+    to which is fixed, so that a verdict does not hang on who is faster.
     """
 
-    def __init__(self, accelerator: str | None = None) -> None:
+    def __init__(self, accelerator: str | None = None, lanes: int = 1) -> None:
         torch.set_num_threads(1)
-        self._nursery: Nursery | None = Nursery.fork()
+        self._nurseries: list[Nursery] = []
+        for _ in range(lanes):
+            self._nurseries.append(Nursery.fork(self._nurseries))
         undumpable()
         self._accelerator = accelerator
         self._suites: dict[str, tuple[int, list[Callable[..., Any]]]] = {}
@@ -390,16 +478,15 @@ class Examiner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._nursery is not None:
-            self._nursery.close()
-            self._nursery = None
+        while self._nurseries:
+            self._nurseries.pop().close()
 
-    def nursery(self) -> Nursery:
-        if self._nursery is None:
+    def nursery(self, lane: int = 0) -> Nursery:
+        if not self._nurseries:
             raise GraderError("This examiner is closed.")
-        if self._nursery.gone:  # a submission killed or stopped it
-            self._nursery = Nursery.spawn()
-        return self._nursery
+        if self._nurseries[lane].gone:  # a submission killed or stopped it
+            self._nurseries[lane] = Nursery.spawn()
+        return self._nurseries[lane]
 
     def accelerator(self) -> str:
         """The device type gpu checks run on, or '' where there is none."""
@@ -423,55 +510,80 @@ class Examiner:
         grader cannot run."""
         started = time.monotonic()
         seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+
+        def wanted(made: Any) -> bool:
+            named = check is None or made.__name__ == f"test_{check}"
+            return named and (part is None or made.kata_part is part)
+
         name = filename or f"{slug}.py"
-        only = None if check is None else frozenset({f"test_{check}"})
-        run = self._pass(Run(self, slug, source, name, seed, part, only, until_named))
-        if run.faults and isinstance(source, bytes):
-            self._blame_suite(run)
+        made = self._pass(slug, source, name, seed, wanted, until_named)
+        if made.faults and isinstance(source, bytes):
+            self._blame_suite(slug, seed, made.faults)
         return Verdict(
             slug=slug,
             seed=seed,
             seconds=time.monotonic() - started,
-            checks=tuple(run.checks),
+            checks=made.checks,
             error=None
-            if run.error is None
-            else Trouble(run.error.kind, harmless(run.error.message)[:4000]),
+            if made.error is None
+            else Trouble(made.error.kind, harmless(made.error.message)[:4000]),
             only=part,
-            output=harmless(run.output)[:KEPT_OUTPUT_BYTES],
+            output=harmless(made.output)[:KEPT_OUTPUT_BYTES],
             check=check,
         )
 
-    def _blame_suite(self, run: Run) -> None:
+    def _blame_suite(self, slug: str, seed: int, faults: dict[str, str]) -> None:
         """A check met something it did not foresee. If the solution makes it stumble too, the
         suite is broken; otherwise the submission's evidence was unusable, which is no pass."""
-        source = content.solution(run.slug).read_bytes()
-        names = frozenset(run.faults)
-        again = self._pass(Run(self, run.slug, source, "solution.py", run.seed, None, names))
-        broken = {**again.faults, **{n: t for n, t in run.faults.items() if "catalogue" in t}}
+        source = content.solution(slug).read_bytes()
+        again = self._pass(slug, source, "solution.py", seed, lambda c: c.__name__ in faults)
+        broken = {**again.faults, **{n: t for n, t in faults.items() if "catalogue" in t}}
         if broken:
             name, text = next(iter(broken.items()))
-            raise GraderError(f"The suite of {run.slug} failed in {name}:\n{text.rstrip()}")
+            raise GraderError(f"The suite of {slug} failed in {name}:\n{text.rstrip()}")
 
-    def _pass(self, run: Run) -> Run:
+    def _pass(
+        self,
+        slug: str,
+        source: bytes | Trouble,
+        filename: str,
+        seed: int,
+        wanted: Callable[[Any], bool],
+        until_named: bool = False,
+    ) -> _Made:
+        """Make the checks that are wanted, those of the gpu part last: its stage is its own."""
+        lanes = 1 if until_named else len(self._nurseries)
+        runs = [Run(self, slug, source, filename, seed, lane) for lane in range(lanes)]
+        chosen: list[Callable[..., Any]] = []
         try:
-            if isinstance(run.source, bytes):
-                run.start()  # it makes ready while the suite is collected
-            found = self._suite(run.slug)
-            catalog.entry(run.slug)  # read before the submission runs, too
-            if isinstance(run.source, bytes):
-                run.load()
-            run.run(found)
+            if isinstance(source, bytes):
+                for run in runs:
+                    run.start()  # it makes ready while the suite is collected
+            found = self._suite(slug)
+            catalog.entry(slug)  # read before the submission runs, too
+            if isinstance(source, bytes):
+                runs[0].load()
+            chosen = [check for check in found if wanted(check)]
+            chosen.sort(key=_on_gpu)
+            _side_by_side(runs, chosen, until_named)
         except NurseryGone as gone:
             raise GraderError("The process that runs submissions was killed.") from gone
         except StageDied as died:
-            run.error = died.trouble
+            runs[0].err(died)
         finally:
-            run._channel, channel = None, run._channel
-            if channel is not None:
-                channel.close()
-        if not run.checks and run.error is None:
-            raise GraderError(f"The suite of {run.slug} ran no check.")
-        return run
+            for run in runs:
+                run.close()
+        made = {check.name: check for run in runs for check in run.checks}
+        failing = [run for run in runs if run.error is not None]
+        first = min(failing, key=lambda run: run.error_at, default=runs[0])
+        if len(made) != len(chosen) and first.error is None and not until_named:
+            raise GraderError(f"{len(made)} of {len(chosen)} checks of {slug} were made.")
+        return _Made(
+            tuple(made[name] for c in chosen if (name := _name(c)) in made),
+            first.error,
+            runs[0].output,
+            {name: text for run in runs for name, text in run.faults.items()},
+        )
 
     def _suite(self, slug: str) -> list[Callable[..., Any]]:
         """The checks of a suite; collected anew if it has changed."""

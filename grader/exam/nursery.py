@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _START, _REAP, _ACCELERATOR = b"S", b"R", b"A"
@@ -130,8 +131,9 @@ class Nursery:
     gone: bool = False
 
     @classmethod
-    def fork(cls) -> "Nursery":
-        """Fork it. Call this before anything a submission must not see is imported."""
+    def fork(cls, beside: "Sequence[Nursery]" = ()) -> "Nursery":
+        """Fork it, `beside` others. Call this before anything a submission must not see is
+        imported."""
         ours, theirs = socket.socketpair()
         folder = tempfile.mkdtemp(prefix="kata-")
         for stream in (sys.stdout, sys.stderr):  # None where it was closed
@@ -141,7 +143,8 @@ class Nursery:
         if pid == 0:
             status = 1
             try:
-                ours.close()
+                for sock in (ours, *(other.sock for other in beside)):
+                    sock.close()
                 _Keeper(theirs, folder).run()
                 status = 0
             finally:

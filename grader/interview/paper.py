@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from grader.interview.choice import Grade
+from grader.recall.bank import CORE
 
 
 class Kind(StrEnum):
@@ -59,12 +60,13 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Paper(msgspec.Struct, frozen=True, kw_only=True):
-    """`notes` say where the options could not be met."""
+    """`deck` is the one the questions are of; `notes` say where the options could not be met."""
 
     seed: int
     minutes: int
     level: Grade
     focus: str | None
+    deck: str = CORE
     rounds: tuple[Round, ...]
     notes: tuple[str, ...] = ()
 

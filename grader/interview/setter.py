@@ -19,7 +19,7 @@ from grader.interview.paper import Ask, Kind, Paper, Round
 from grader.interview.record import Record
 from grader.practice import hunt
 from grader.recall import numbers
-from grader.recall.bank import Question
+from grader.recall.bank import CORE, Question
 
 _ANSWER, _DIG = 2, 1  # minutes
 _DIGS = {Grade.JUNIOR: 1, Grade.SENIOR: 2, Grade.STAFF: 3}
@@ -38,9 +38,10 @@ def paper(
     minutes: int,
     level: Grade = Grade.SENIOR,
     focus: str | None = None,
+    deck: str = CORE,
 ) -> Paper:
     """The paper of `minutes` (15 to 120). Nothing fresh in the record is on it."""
-    return _Setter(record, cards, questions, seed, minutes, level, focus).paper()
+    return _Setter(record, cards, questions, seed, minutes, level, focus, deck).paper()
 
 
 class _Setter:
@@ -53,18 +54,22 @@ class _Setter:
         minutes: int,
         level: Grade,
         focus: str | None,
+        deck: str,
     ) -> None:
         self.record, self.cards, self.seed = record, cards, seed
-        self.minutes, self.level, self.focus = minutes, level, focus
+        self.minutes, self.level, self.focus, self.deck = minutes, level, focus, deck
         self.tracks = {card.slug: card.track for card in cards}
-        self.questions = choice.shuffled(questions, seed, lambda q: f"question:{q.id}", self._wish)
+        asked = [question for question in questions if question.within(deck)]
+        self.questions = choice.shuffled(asked, seed, lambda q: f"question:{q.id}", self._wish)
         self.digs = _DIGS[level] if minutes >= _DIGS_FROM else 0
         self.on_each = 2 if minutes >= _TWO_FROM else 1  # questions on each kata
 
     def _wish(self, question: Question) -> float:
-        near = self.focus in (self.tracks.get(slug) for slug in question.katas)
         weight = choice.question_weight(question, self.record, self.level)
-        return weight * (10.0 if self.focus and near else 1.0)
+        if not self.focus or not question.katas:
+            return weight
+        near: int = sum(self.tracks.get(slug) == self.focus for slug in question.katas)
+        return weight * (1.0 + 9.0 * near / len(question.katas))
 
     def paper(self) -> Paper:
         debrief = max(2, min(8, round(self.minutes / 10)))
@@ -92,6 +97,7 @@ class _Setter:
             minutes=self.minutes,
             level=self.level,
             focus=self.focus,
+            deck=self.deck,
             rounds=_filled(rounds, self.minutes),
             notes=tuple(self._notes(coded, hunted)),
         )

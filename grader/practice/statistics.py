@@ -28,7 +28,7 @@ class Recalled:
 
 @dataclass(frozen=True)
 class Topic:
-    """Questions of one topic. `recall` is the mean over those seen, None without any."""
+    """Questions of one topic, or deck. `recall` is the mean over those seen, None without any."""
 
     name: str
     questions: int
@@ -51,7 +51,8 @@ class KataRecord:
 @dataclass(frozen=True)
 class Statistics:
     """Everything. `days` counts answers, attempts and hunts of each study day; `streak` is the
-    run of days that reaches today or yesterday, `weakest` what was seen and is recalled least."""
+    run of days that reaches today or yesterday, `weakest` what was seen and is recalled least.
+    `topics` are those of the first deck, the core."""
 
     day: date
     days: Mapping[date, int]
@@ -60,8 +61,14 @@ class Statistics:
     answers: int
     hunts: int
     topics: tuple[Topic, ...]
+    decks: tuple[Topic, ...]
     weakest: tuple[Recalled, ...]
     katas: tuple[KataRecord, ...]
+
+    @property
+    def rows(self) -> tuple[Topic, ...]:
+        """The core deck by topics, each other as a whole."""
+        return (*self.topics, *self.decks[1:])
 
     @property
     def attempts(self) -> int:
@@ -80,11 +87,16 @@ class Statistics:
 
 
 def gather(
-    store: Store, now: datetime, topics: Mapping[str, Sequence[str]], slugs: Iterable[str]
+    store: Store,
+    now: datetime,
+    topics: Mapping[str, Sequence[str]],
+    decks: Mapping[str, Sequence[str]],
+    slugs: Iterable[str],
 ) -> Statistics:
-    """`topics` holds the card keys of each topic's questions, `slugs` the katas, in order."""
+    """`topics` holds the card keys of each topic's questions in the core deck, `decks` those of
+    each deck, `slugs` the katas, in order."""
     known = list(slugs)
-    there = {key for keys in topics.values() for key in keys}
+    there = {key for keys in decks.values() for key in keys}
     there |= {f"{kind}:{slug}" for kind in ("kata", "bug") for slug in known}
     cards = store.memory.cards()
     recalled = {k: schedule.recall(card.memory, now) for k, card in cards.items() if k in there}
@@ -98,6 +110,7 @@ def gather(
         store.tallies.answers(),
         store.tallies.hunts(),
         tuple(_topic(name, keys, recalled) for name, keys in topics.items()),
+        tuple(_topic(name, keys, recalled) for name, keys in decks.items()),
         tuple(sorted(weak, key=lambda card: card.recall)[:_WEAKEST]),
         tuple(_katas(store, known)),
     )

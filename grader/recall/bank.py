@@ -1,4 +1,4 @@
-"""The question bank: `questions/<topic>.yaml`, read and validated as a whole."""
+"""The question bank: `questions/*.yaml`, read and validated as a whole."""
 
 import difflib
 import re
@@ -27,7 +27,9 @@ TOPICS = (
     "quantization",
     "serving",
     "training",
-)  # in teaching order; one file each
+)  # in teaching order; the core deck has one file each
+CORE, FRONTIER = DECKS = ("core", "frontier")  # frontier: its files begin with that name
+ALL_DECKS = "all"
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -55,6 +57,11 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sources: tuple[str, ...]
     katas: tuple[str, ...]
     numeric: Numeric | None = None
+    deck: Literal[DECKS] = CORE  # type: ignore[valid-type]
+
+    def within(self, deck: str) -> bool:
+        """Whether it belongs to this deck; any does to `all`."""
+        return deck in (self.deck, ALL_DECKS)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,8 @@ class UnknownTopic(UsageFault):
 
 @cache
 def load(folder: Path | None = None) -> tuple[Question, ...]:
-    """All questions, by topic in teaching order. Raises BankError with every fault at once."""
+    """All questions, the core deck first, by topic in teaching order. Raises BankError with every
+    fault at once."""
     folder = folder or content.questions()
     faults: list[Fault] = []
     found: list[Question] = []
@@ -119,7 +127,7 @@ def load(folder: Path | None = None) -> tuple[Question, ...]:
             found.append(question)
     if faults:
         raise BankError(faults)
-    return tuple(sorted(found, key=lambda q: TOPICS.index(q.topic)))
+    return tuple(sorted(found, key=lambda q: (DECKS.index(q.deck), TOPICS.index(q.topic))))
 
 
 def question(id: str) -> Question | None:
@@ -263,7 +271,9 @@ class _Entry:
 
     def _rules(self, question: Question) -> None:
         """What types do not say."""
-        if question.topic != self.path.stem:
+        if (question.deck == FRONTIER) != self.path.stem.startswith(FRONTIER):
+            self.fault("deck", f"is {question.deck}, the file is {self.path.name}")
+        elif question.deck == CORE and question.topic != self.path.stem:
             self.fault("topic", f"is {question.topic}, the file is {self.path.name}")
         if not 3 <= len(question.points) <= 6:
             self.fault("points", f"are {len(question.points)}; a rubric has 3 to 6")
@@ -304,11 +314,14 @@ class _Entry:
         texts += [slip.why for slip in numeric.slips]
         try:
             for names in numbers.all_draws(numeric):
-                answer = numbers.value(numeric.answer, names)
+                told = {"the answer": numbers.value(numeric.answer, names)}
                 for slip in numeric.slips:
-                    if numbers.close(numbers.value(slip.value, names), answer, numeric.tolerance):
-                        self.fault("numeric", f"slip {slip.value} is the answer at {names}")
-                        return
+                    got = numbers.value(slip.value, names)
+                    for other, value in told.items():
+                        if numbers.close(got, value, numeric.tolerance):
+                            self.fault("numeric", f"slip {slip.value} is {other} at {names}")
+                            return
+                    told[f"slip {slip.value}"] = got
             for text in texts:
                 numbers.filled(text, names)
         except ValueError as error:

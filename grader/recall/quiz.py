@@ -16,7 +16,7 @@ import msgspec
 from grader.practice import queue, repetition, schedule
 from grader.practice.plan import Plan
 from grader.recall import numbers
-from grader.recall.bank import FollowUp, Question
+from grader.recall.bank import ALL_DECKS, CORE, FollowUp, Question
 from grader.recall.numbers import BadNumber, Drawn, Judged
 from grader.store.memory import Answer, Memory, MemoryCard, Rating
 
@@ -26,12 +26,14 @@ _TRIES = 20  # seeds looked at for numbers other than the last time's
 @dataclass(frozen=True)
 class Options:
     """What a sitting asks. `ask` is the id of the only question; `cram` leaves the schedule
-    alone: it neither follows nor changes it."""
+    alone: it neither follows nor changes it. Without a deck new questions are of the plan's, or
+    else of the core deck; what was begun of the other comes back all the same."""
 
     topic: str | None = None
     limit: int | None = None
     cram: bool = False
     ask: str | None = None
+    deck: str | None = None
 
 
 @dataclass
@@ -108,7 +110,7 @@ class Sitting:
     ) -> None:
         self.deck, self.options, self._plan = deck, options, plan
         self._all = {key(q.id): q for q in questions}
-        self._chosen = self._keys(options)
+        self._chosen = self._keys(options, deck.cards())
         self._asked: list[str] = []
         self._rated: dict[str, None] = {}  # and not asked again since, in order
         self._resumed: list[Answer] = []
@@ -116,7 +118,8 @@ class Sitting:
             self.id = deck.begin_quiz(asdict(options), now)
             if not options.cram:
                 taken = deck.take_over(self.id, _day_start(now))
-                self._resumed = [answer for answer in taken if answer.key in self._chosen]
+                meant = self._meant(options)
+                self._resumed = [answer for answer in taken if answer.key in meant]
 
     # What comes next
 
@@ -172,15 +175,26 @@ class Sitting:
         new = sum(k not in cards for k in waiting[resumed:])
         return resumed, len(waiting) - resumed - new, new
 
-    def _keys(self, options: Options) -> list[str]:
+    def _meant(self, options: Options) -> list[str]:
+        """The keys of all that the options name."""
         return [
             k
             for k, q in self._all.items()
-            if options.ask in (None, q.id) and options.topic in (None, q.topic)
+            if options.ask in (None, q.id)
+            and options.topic in (None, q.topic)
+            and q.within(options.deck or ALL_DECKS)
         ]
 
+    def _keys(self, options: Options, cards: Mapping[str, MemoryCard]) -> list[str]:
+        """The same, without the new ones of a deck that nobody asked for."""
+        meant = self._meant(options)
+        if options.ask or options.deck:
+            return meant
+        deck = self._plan.deck if self._plan else CORE
+        return [k for k in meant if k in cards or self._all[k].within(deck)]
+
     def _queue(self, options: Options, cards: Mapping[str, MemoryCard], now: datetime) -> list[str]:
-        keys = self._keys(options)
+        keys = self._keys(options, cards)
         if options.ask:
             return keys
         if options.cram:
@@ -191,7 +205,7 @@ class Sitting:
             return [k for k in order if k in cards] + new[: self.new_left(now)]
         from grader.recall import agenda
 
-        if options.topic is None:
+        if options.topic is None and options.deck is None:
             today = agenda.today(self.deck, self._plan, now)
             planned = [entry.item.key for entry in (*today.due, *today.new)]
         else:

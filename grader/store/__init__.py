@@ -14,6 +14,7 @@ from grader.store.interviews import Interviews
 from grader.store.memory import Memory
 from grader.store.settings import Settings
 from grader.store.statistics import Tallies
+from grader.store.work import Work
 
 __all__ = ["Store", "StoreError"]
 
@@ -33,6 +34,7 @@ class Store:
         self.interviews = Interviews(self._database)
         self.settings = Settings(self._database)
         self.tallies = Tallies(self._database)
+        self.work = Work(self._database)
 
     @classmethod
     def open(cls, *, create: bool) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from grader.store.database import Section, from_row, read_time, stored_time
+from grader.store.work import Work
 
 
 class Rating(IntEnum):
@@ -63,6 +64,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 class Memory(Section):
     """What the learner remembers, and what was asked to find that out."""
+
+    @property
+    def work(self) -> Work:
+        """The time that it took."""
+        return Work(self._db)
 
     # Cards
 

@@ -10,18 +10,19 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from grader.recall.bank import Question
+from grader.recall.bank import CORE, FRONTIER, Question
 from grader.views import maths
 
 _HEADERS = (
     "#separator:tab",
     "#html:true",
     "#notetype:Basic",
-    "#deck:LoRA interview",
-    "#columns:GUID\tFront\tBack\tTags",
+    "#columns:GUID\tFront\tBack\tTags\tDeck",
     "#guid column:1",
     "#tags column:4",
+    "#deck column:5",
 )
+_DECKS = {CORE: "LoRA interview", FRONTIER: "LoRA interview::Frontier"}
 
 
 def text(questions: Iterable[Question]) -> str:
@@ -43,8 +44,9 @@ def _row(question: Question) -> tuple[str, ...]:
         ),
         f"<small>{html.escape('; '.join(question.sources))}</small>",
     ]
-    tags = " ".join(f"lora-kata::{tag}" for tag in (question.topic, question.kind))
-    return (f"lora-kata:{question.id}", as_html(question.prompt), "".join(back), tags)
+    tags = " ".join(f"lora-kata::{tag}" for tag in (question.topic, question.kind, question.deck))
+    front = as_html(question.prompt)
+    return (f"lora-kata:{question.id}", front, "".join(back), tags, _DECKS[question.deck])
 
 
 def as_html(markdown: str) -> str:

@@ -7,6 +7,7 @@ from grader.exam.verdict import Level
 from grader.interview.events import Answered
 from grader.interview.paper import Kind, Paper
 from grader.interview.report import Past, Report, RoundReport, Said
+from grader.recall.bank import CORE
 from grader.views.plain import clock, columns, counted, paint, painted, wrapped
 
 LEVELS = {Level.NONE: "core open", Level.CORE: "core complete", Level.COMPLETE: "complete"}
@@ -72,7 +73,8 @@ def _on_code(round: RoundReport) -> list[str]:
 def settings(paper: Paper) -> str:
     """What was asked for, but for the seed."""
     focus = f", focus {paper.focus}" if paper.focus else ""
-    return f"{paper.minutes} minutes, {paper.level}{focus}"
+    deck = f", deck {paper.deck}" if paper.deck != CORE else ""
+    return f"{paper.minutes} minutes, {paper.level}{focus}{deck}"
 
 
 def heading(report: Report) -> str:

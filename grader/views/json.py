@@ -5,7 +5,7 @@ No command pays for the others: types are imported for checking only.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from grader.exam.verdict import Verdict
     from grader.interview.paper import Paper
     from grader.interview.report import Report
-    from grader.practice.plan import Forecast, Item, Plan
+    from grader.practice.plan import Forecast, Item, Plan, Stop
     from grader.practice.statistics import KataRecord, Statistics
     from grader.recall.agenda import Agenda, Entry
     from grader.store.attempts import Attempt, Snapshot
@@ -100,6 +100,8 @@ def today(agenda: "Agenda") -> Object:
         "new": [_entry(entry) for entry in agenda.new],
         "minutes": agenda.minutes,
         "done_minutes": agenda.done_minutes,
+        "stops": _stops(agenda.stops),
+        "beyond": [_entry(entry) for entry in agenda.beyond],
         "next_due": agenda.next_due,
         "commands": commands(agenda),
     }
@@ -116,12 +118,16 @@ def _entry(entry: "Entry") -> Object:
     }
 
 
-def plan(plan: "Plan", outlook: "Forecast", seen: tuple[int, int]) -> Object:
-    """`kata plan`. `seen`: how many things have been seen already, and of how many."""
+def plan(
+    plan: "Plan", outlook: "Forecast", seen: tuple[int, int], missed: "Sequence[date]"
+) -> Object:
+    """`kata plan`. `seen`: how many things have been seen already, and of how many; `missed`: the
+    last days, if nothing was practised on them."""
     return {
         "plan": plan,
         "seen": seen[0],
         "of": seen[1],
+        "missed": missed,
         "suffices": not outlook.left_out,
         "left_out": _keys(outlook.left_out),
         "enough_minutes_per_day": outlook.enough_minutes,
@@ -133,10 +139,15 @@ def plan(plan: "Plan", outlook: "Forecast", seen: tuple[int, int]) -> Object:
                 "minutes": day.minutes,
                 "new": _keys(day.new),
                 "again": _keys(day.again),
+                "stops": _stops(day.stops),
             }
             for day in outlook.days
         ],
     }
+
+
+def _stops(stops: "Sequence[tuple[Stop, float]]") -> list[Object]:
+    return [{"kind": stop.kind, "minutes": minutes} for stop, minutes in stops]
 
 
 def _keys(items: "Sequence[Item]") -> list[str]:
@@ -155,6 +166,7 @@ def statistics(stats: "Statistics", cards: "Mapping[str, Card]") -> Object:
         "attempts": stats.attempts,
         "hunts": stats.hunts,
         "topics": stats.topics,
+        "decks": stats.decks,
         "weakest_topic": weakest.name if weakest else None,
         "weakest": stats.weakest,
         "katas": [_record(kata, cards) for kata in stats.katas],
@@ -192,6 +204,7 @@ def outline(paper: "Paper") -> Object:
         "minutes": paper.minutes,
         "level": paper.level,
         "focus": paper.focus,
+        "deck": paper.deck,
         "rounds": [
             {
                 "kind": round.kind,

@@ -18,8 +18,9 @@ _TWO_COLUMNS, _COLUMN = 76, 36
 
 @dataclass(frozen=True)
 class Around:
-    """What the screen says beside the verdict. Times in seconds. best_s: the shortest time
-    before this one; questions: ids of some on what was written; more: how to mend it, too."""
+    """What the screen says beside the verdict. Times in seconds. elapsed_s: the time on task;
+    best_s: the shortest before this one; questions: ids of some on what was written; more: how to
+    mend it, too."""
 
     card: Card
     bugs: dict[str, Bug]
@@ -134,13 +135,15 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     for check in (verdict.checks[at] for at in verdict.failures):
         alike.setdefault(check.bug or _cause(check.message), check)
     shown = list(alike.values())[:_SHOWN_FAILURES]
-    lines = []
+    lines, drilled = [], False
     for check in shown:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
         lines += ink.text("\n".join(check.message.splitlines()[:_SHOWN_LINES]), indent="  ")
         if check.bug in around.bugs:
             bug = around.bugs[check.bug]
-            lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more)
+            drill = not drilled and bug.question is not None  # one at a time, the first
+            lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more, drill=drill)
+            drilled = drilled or drill
     rest = [check for check in failed if check not in shown]
     if rest:
         also = f"Also failed, perhaps for the same reason: {names(rest)}."
@@ -176,7 +179,7 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     if around.attempt is not None:
         facts.insert(0, f"attempt {around.attempt}")
     if around.elapsed_s is not None:
-        facts.append(f"{clock(around.elapsed_s)} since the start (par {around.card.minutes} min)")
+        facts.append(f"{clock(around.elapsed_s)} on task (par {around.card.minutes} min)")
     if around.best_s is not None and verdict.passed:
         facts.append(f"best before {clock(around.best_s)}")
     if around.due_again is not None:

@@ -29,7 +29,7 @@ def page(stats: Statistics, cards: Mapping[str, Card], width: int, colour: bool)
     lines = [paint(streak(stats), "bold", colour), *wrapped(totals(stats), width)]
     lines += ["", *heat_map(stats, width)]
     lines += ["", paint("Recall of the questions seen, predicted for now", "bold", colour)]
-    lines += _topics(stats.topics, stats.weakest_topic, colour)
+    lines += _topics(stats.rows, stats.weakest_topic, colour)
     if stats.weakest:
         lines += ["", paint("Weakest", "bold", colour), *_weakest(stats.weakest)]
     if stats.katas:
