@@ -54,7 +54,7 @@ _COMMANDS = [name for section in _SECTIONS.values() for name in section]
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return [*_COMMANDS]  # `list` is a command here
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
@@ -66,7 +66,7 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in _SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl(list(commands.items()))
+                formatter.write_dl([*commands.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
@@ -77,9 +77,12 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--no-pager", is_flag=True, help="Show long pages whole (also: NO_PAGER=1).")
 @click.version_option(__version__, prog_name="kata")
-def kata() -> None:
+def kata(no_pager: bool) -> None:
     """Coding katas on LoRA and parameter-efficient fine-tuning, graded as you go."""
+    if no_pager:
+        os.environ["NO_PAGER"] = "1"
 
 
 def main() -> None:
@@ -106,8 +109,10 @@ def _status() -> int:
     except OSError:
         return _fail("The current folder does not exist any more; `cd` to one that does.", 2)
     try:
-        # Commands return their exit code; None is 0.
-        return kata(prog_name="kata", standalone_mode=False) or 0
+        # Commands return their exit code; None is 0. For help Click alone takes no fewer than 50
+        # columns.
+        wide = min(terminal.width(), 80)
+        return kata(prog_name="kata", standalone_mode=False, terminal_width=wide) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         terminal.note(error.format_message())
         return 2

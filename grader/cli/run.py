@@ -10,7 +10,7 @@ from grader import catalog, content
 from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.exam.verdict import Part
-from grader.practice import clock, current, grading
+from grader.practice import clock, contract, current, grading
 from grader.practice.workspace import Workspace, shown
 from grader.store import Store, StoreError
 from grader.store.attempts import Reason
@@ -21,7 +21,8 @@ from grader.views.plain import counted, when
 @click.command("run")
 @click.argument("slug", type=common.Slug(), required=False)
 @click.option("--file", metavar="PATH", type=click.Path(path_type=Path), help="Grade this file.")
-@click.option("--part", metavar="PART", help="Run this part alone.")
+@click.option("--part", type=common.PartName(), help="Run this part alone; never a pass.")
+@click.option("--check", type=common.CheckName(), help="Run this check alone; never a pass.")
 @click.option("--seed", type=click.IntRange(0), help="Draw the inputs of an earlier run again.")
 @click.option("--solution", is_flag=True, help="Grade the reference solution.")
 @click.option("--more", is_flag=True, help="Say how a mistake is mended, too.")
@@ -32,6 +33,7 @@ def run_command(
     slug: str | None,
     file: Path | None,
     part: str | None,
+    check: str | None,
     seed: int | None,
     solution: bool,
     more: bool,
@@ -41,17 +43,22 @@ def run_command(
 ) -> int:
     """Grade SLUG, or the current kata, or one whose file was edited since that was begun."""
     if all_:
-        if slug is not None or file is not None or part is not None or solution:
+        if solution or any(word is not None for word in (slug, file, part, check)):
             raise UsageFault("--all grades all that is begun: leave out SLUG and other choices.")
         return _all(common.find_workspace(workspace), seed, json_)
+    if part is not None and check is not None:
+        raise UsageFault("--part and --check exclude each other: a check is of one part.")
     slug, path, own = _target(slug, file, solution, workspace)
     then = None if own is None else partial(current.make, slug=slug, space=own)
     only = None if part is None else _part(slug, part)
+    if check is not None:
+        check = contract.check(slug, check)
+        only = contract.checks(slug)[check]
     with grading.Bench() as bench:
         graded = grading.grade(
             slug,
             path,
-            partial(bench.judge, seed=seed, only=only),
+            partial(bench.judge, seed=seed, only=only, check=check),
             name=shown(path),
             now=clock.now(),
             keep=Reason.RUN if own else None,
@@ -61,7 +68,7 @@ def run_command(
         terminal.say_json(graded.verdict.as_json())
     else:
         about = "the reference solution" if solution else shown(path)
-        terminal.say(*page(graded, about, more))
+        terminal.say(*page(graded, about, more, terminal.width(), terminal.colour()))
     if graded.trouble:
         terminal.note(f"note: this attempt is not stored. {graded.trouble}")
     return 0 if graded.verdict.passed else 1
@@ -139,8 +146,6 @@ def current_kata(space: Workspace) -> str:
 
 
 def _part(slug: str, text: str) -> Part:
-    from grader.practice import contract
-
     there = contract.rules(slug)
     try:
         part = Part(text.lower())
@@ -151,7 +156,7 @@ def _part(slug: str, text: str) -> Part:
     return part
 
 
-def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
+def page(graded: grading.Graded, file: str, more: bool, width: int, colour: bool) -> list[str]:
     """The page of one grading."""
     verdict, recorded = graded.verdict, graded.recorded
     solved = verdict.passed and verdict.only is None and recorded is not None
@@ -168,7 +173,7 @@ def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
         questions=_questions(verdict.slug) if solved else (),
         more=more,
     )
-    return result.page(verdict, around, terminal.width(), terminal.colour())
+    return result.page(verdict, around, width, colour)
 
 
 def _standing(slug: str) -> tuple[float | None, str | None]:

@@ -19,4 +19,4 @@ def show_command(slug: str) -> None:
     card, asked = catalog.card(slug), catalog.entry(slug).asked
     questions = [question.id for question in bank.load() if slug in question.katas]
     width, colour = terminal.width(), terminal.colour()
-    terminal.say(*task.page(card, asked, contract.task(slug), questions, width, colour))
+    terminal.page(*task.page(card, asked, contract.task(slug), questions, width, colour))

@@ -1,6 +1,7 @@
 """solution: the reference, noted as seen."""
 
 import difflib
+import sys
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from grader.harmless import harmless
 from grader.practice import clock, files, stubs, work
 from grader.practice.workspace import shown
 from grader.store import Store
+from grader.views.plain import CUT
 
 
 @click.command("solution")
@@ -22,7 +24,10 @@ def solution_command(slug: str, diff: bool, workspace: Path | None) -> None:
     if diff:
         text = _diff(slug, common.find_workspace(workspace).existing(slug), text)
     common.try_to_store("that you saw it", lambda store: _saw(store, slug))
-    terminal.say(text.rstrip("\n"))
+    if sys.stdout is not None and sys.stdout.isatty():  # a file gets the lines as they are
+        terminal.page(*terminal.fitting(text.splitlines(), CUT))
+    else:
+        terminal.write(text.rstrip("\n") + "\n")
 
 
 def _saw(store: Store, slug: str) -> None:

@@ -141,11 +141,12 @@ class _Watch:
 
     def show(self, *said: str) -> None:
         """The page of the last grading, and what else there is to say."""
-        width = terminal.width()
-        lines = page(self.graded, shown(self.path), self.more) if self.graded else []
+        width, colour = terminal.width(), terminal.colour()
+        file = shown(self.path)
+        lines = page(self.graded, file, self.more, width, colour) if self.graded else []
         lines += [line for text in said for line in wrapped(text, width)]
         if not self.in_place:
             terminal.say(*lines, "")
             return
-        keys = [paint(_KEYS, "dim", terminal.colour())] if self.keys.live else []
-        terminal.write("\x1b[H\x1b[2J" + "\n".join([*lines, *keys]))
+        keys = [paint(_KEYS, "dim", colour)] if self.keys.live else []
+        terminal.write("\x1b[H\x1b[2J" + "\n".join(terminal.fitting([*lines, *keys])))

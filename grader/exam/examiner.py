@@ -502,15 +502,18 @@ class Examiner:
         seed: int | None = None,
         part: Part | None = None,
         until_named: bool = False,
+        check: str | None = None,
     ) -> Verdict:
-        """Judge one file. `filename` is how messages call it; with `until_named` the first check
-        that names a mistake is the last. Raises GraderError if the suite itself is broken or the
+        """Judge one file. `filename` is how messages call it; `part`, and `check` by its name
+        without test_, leave out all others; with `until_named` the first check that names a
+        mistake is the last. Raises GraderError if the suite itself is broken or the
         grader cannot run."""
         started = time.monotonic()
         seed = random.SystemRandom().randrange(10**6) if seed is None else seed
 
-        def wanted(check: Any) -> bool:
-            return part is None or check.kata_part is part
+        def wanted(made: Any) -> bool:
+            named = check is None or made.__name__ == f"test_{check}"
+            return named and (part is None or made.kata_part is part)
 
         name = filename or f"{slug}.py"
         made = self._pass(slug, source, name, seed, wanted, until_named)
@@ -526,6 +529,7 @@ class Examiner:
             else Trouble(made.error.kind, harmless(made.error.message)[:4000]),
             only=part,
             output=harmless(made.output)[:KEPT_OUTPUT_BYTES],
+            check=check,
         )
 
     def _blame_suite(self, slug: str, seed: int, faults: dict[str, str]) -> None:

@@ -75,8 +75,9 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer to one grading. `only` names the part when just one was run;
-    `output` is what the submission printed while it was loaded (bounded and harmless too)."""
+    """The whole answer to one grading. `only` names the part when just one was run, `check` the
+    check when it was one of that part alone; `output` is what the submission printed while it was
+    loaded (bounded and harmless too)."""
 
     slug: str
     seed: int
@@ -85,6 +86,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     error: Trouble | None = None
     only: Part | None = None
     output: str = ""
+    check: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -98,7 +100,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def level(self) -> Level:
-        """How far the kata is; a run of one part alone proves no level."""
+        """How far the kata is; a run of one part or check alone proves no level."""
         if self.only is not None:
             return Level.NONE
         if self.passed:

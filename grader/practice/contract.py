@@ -8,7 +8,7 @@ import ast
 from dataclasses import dataclass
 
 from grader import content
-from grader.errors import ContentError
+from grader.errors import ContentError, UsageFault
 from grader.exam.verdict import Part
 from grader.practice import stubs
 
@@ -41,9 +41,27 @@ def rules(slug: str) -> dict[Part, list[str]]:
     return {part: found[part] for part in Part if part in found}
 
 
-def checks(slug: str) -> list[str]:
-    """The names of a kata's checks, in the suite's order."""
-    return [node.name.removeprefix("test_") for node in _suite(slug)]
+def checks(slug: str) -> dict[str, Part]:
+    """The names of a kata's checks with their parts, in the suite's order."""
+    name = content.suite(slug).name
+    return {node.name.removeprefix("test_"): _part(node, name) for node in _suite(slug)}
+
+
+def check(slug: str, words: str) -> str:
+    """The name of the check that is meant by these words: its name as pages show it, or some of
+    it. Raises UsageFault."""
+    names = list(checks(slug))
+    word = "_".join(words.rpartition(":")[2].lower().replace("-", " ").replace("_", " ").split())
+    matching = [name for name in names if word == name] or [n for n in names if word in n]
+    if len(matching) != 1:
+        import difflib
+
+        near = matching or difflib.get_close_matches(word, names, 3, 0.4) or names
+        shown = ", ".join(name.replace("_", " ") for name in near[:6])
+        what = "means several" if matching else "is none"
+        more = "…" if len(near) > 6 else "."
+        raise UsageFault(f"'{words}' {what} of the checks of {slug}: {shown}{more}")
+    return matching[0]
 
 
 def _suite(slug: str) -> list[ast.FunctionDef]:

@@ -55,9 +55,11 @@ class Bench:
         *,
         seed: int | None = None,
         only: Part | None = None,
+        check: str | None = None,
     ) -> Verdict:
-        """`seed` draws the inputs of an earlier grading again, `only` runs one part."""
-        return self.ready().grade(slug, source, name, seed, only)
+        """`seed` draws the inputs of an earlier grading again, `only` runs one part, with `check`
+        that check of it."""
+        return self.ready().grade(slug, source, name, seed, only, check=check)
 
     def __enter__(self) -> "Bench":
         return self

@@ -38,6 +38,7 @@ _NUMBER = re.compile(
     r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+(?:_\d+)*)(?:\.\d*)?(?:[eE][+-]?\d+)?"
     r"(?![\d,])"
 )
+_SPELT = re.compile(r"^(kilo|mega|giga|tera|kibi|mebi|gibi|tebi)-?(?=b)", re.IGNORECASE)
 _ARITHMETIC = re.compile(r"[\d.eE+\-*/() ]+")
 
 
@@ -274,8 +275,10 @@ def _factor(suffix: str, unit: str) -> float:
 
 
 def _storage(suffix: str, unit: str) -> float:
-    """Bytes and bits: MB and MiB, Mbit; a bare `b` is what the question asks for."""
-    match = re.fullmatch(r"([kKmMgGtT]i?)?\s*([bB]its?|[bB]ytes?|B|b)?", suffix)
+    """Bytes and bits: MB, MiB, Mbit, megabytes and mebibytes; a bare `b` is what the question
+    asks for."""
+    short = _SPELT.sub(lambda long: long[1][0] + "i" * (long[1][2:].lower() == "bi"), suffix)
+    match = re.fullmatch(r"([kKmMgGtT][iI]?)?\s*([bB]its?|[bB]ytes?|B|b)?", short)
     if match is None:
         raise _bad(f"`{suffix}` is not understood after a number", unit)
     prefix, word = (match[1] or "").lower(), match[2] or unit

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     RESTORE = "restore"
     STUBS = "stubs"
     MOCK = "mock"
+    NOTEBOOK = "notebook"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -39,7 +40,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 class Attempt(msgspec.Struct, frozen=True):
     """A graded version. `snapshot` is its number, or None where there were no bytes to keep;
-    `part` the one part that was run, or None; `checks` those that passed and those that ran."""
+    `part` the one part that was run, or None, `check` the one check of it; `checks` those that
+    passed and those that ran."""
 
     number: int
     at: datetime
@@ -50,6 +52,7 @@ class Attempt(msgspec.Struct, frozen=True):
     seed: int
     seconds: float
     checks: tuple[int, int]
+    check: str | None
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -341,6 +344,7 @@ def _attempt(row: Any) -> Attempt:
         row["seed"],
         row["seconds"],
         (ran.count(Outcome.PASSED), len(ran)),
+        verdict.check,
     )
 
 

@@ -77,6 +77,7 @@ def history(slug: str, snapshots: "Sequence[Snapshot]", attempts: "Sequence[Atte
                 "at": attempt.at,
                 "version": attempt.snapshot,
                 "part": attempt.part,
+                "check": attempt.check,
                 "passed": attempt.passed,
                 "level": attempt.level,
                 "seed": attempt.seed,

@@ -190,11 +190,17 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
         facts.append(f"due again {around.due_again}")
     if not verdict.passed:
         facts.append(f"--seed {verdict.seed} replays it")
-    lines = wrapped(" · ".join(facts), ink.width)
+    whole = " · ".join(fact.replace(" ", "\u00a0") for fact in facts)  # a fact stays on its line
+    lines = [line.replace("\u00a0", " ") for line in wrapped(whole, ink.width)]
     lines = [ink.paint(line, "dim") for line in lines]
     if verdict.passed:
-        word = f"part {verdict.only} passed" if verdict.only else "passed, complete"
+        word = "passed, complete"
         after = f"`kata next` ({around.next_slug})" if around.next_slug else "`kata list`"
+        if verdict.only:
+            word, after = (
+                f"{alone(verdict.only, verdict.check)} passed",
+                f"`kata run {slug}`, all of it",
+            )
         if around.attempt is not None and not verdict.only:
             told = ["What the reference does otherwise: `kata solution --diff`."]
             if around.questions:
@@ -212,6 +218,11 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
         word, style, after = "not passed", "bold red", f"mend it, or `kata hint {slug}`"
     mark = "✗" if verdict.started else "·"
     return [*lines, f"{ink.paint(f'{mark} {slug}: {word}.', style)} Next: {after}."]
+
+
+def alone(part: str, check: str | None) -> str:
+    """What of a suite was run, where it was not all: part merge, check merge keeps the output."""
+    return f"check {check.replace('_', ' ')}" if check else f"part {part}"
 
 
 def _follow_ups(verdict: Verdict) -> tuple[int, int]:

@@ -234,5 +234,8 @@ def _number(number: float) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """What fits of a row, in whole words."""
-    return text if len(text) <= width else text[:width].rpartition(" ")[0].rstrip() + "…"
+    """What fits of a row, up to a word; what a thing is and its name always."""
+    if len(text) <= width:
+        return text
+    head = text[: text.rfind(" ", 0, width)].rstrip()
+    return (head if len(head.split()) > 1 else " ".join(text.split()[:2])) + "…"
