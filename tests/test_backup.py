@@ -25,6 +25,12 @@ DUMP = Path(__file__).parent / "databases" / "0002.sql"
 
 
 @pytest.fixture
+def environment(environment: dict[str, str]) -> dict[str, str]:
+    """Wide enough for a sentence with a path of this test in it."""
+    return {**environment, "COLUMNS": "400"}
+
+
+@pytest.fixture
 def file(tmp_path: Path) -> Path:
     """The progress file of a learner with a few days behind them."""
     path = tmp_path / "home" / "progress.db"
