@@ -245,6 +245,14 @@ def test_no_route_is_left_over() -> None:
             assert FILES[id] == path.stem, id
 
 
+def test_points_write_formulas_as_latex(questions: dict[str, Question]) -> None:
+    """Greek letters, signs and powers stand in `$...$`, a number's formula in `[[...]]`."""
+    bare = re.compile(r"[\u0370-\u03ff\u00b2\u00b3\u00b9\u2070-\u209f\u2212\u2248]| [×·] [A-Za-z(]")
+    for id, question in questions.items():
+        for point in question.points:
+            assert not bare.search(re.sub(r"\$[^$]*\$|\[\[.*?\]\]|`[^`]*`", "", point)), (id, point)
+
+
 @pytest.mark.parametrize("id", FILES)
 def test_texts_are_clean(questions: dict[str, Question], id: str) -> None:
     """At 60 columns no text has a wide line or a rest of LaTeX, Markdown or unfilled numbers;

@@ -325,6 +325,19 @@ def test_follow_ups_are_on_what_was_written(clone: Path) -> None:
     assert [ask.followup for ask in after.asks] == [None, 0, 1]
 
 
+def test_follow_ups_are_rather_specific(clone: Path) -> None:
+    """A question on all katas comes, even when it is due, after those on the one just written."""
+    own = [{**question(f"own-{n}", "lora"), "katas": [s]} for n, s in enumerate(catalog.slugs())]
+    (clone / "questions" / "lora.yaml").write_text(json.dumps([question("all", "lora"), *own]))
+    record = Record(due=frozenset({"question:all"}))
+    for seed in range(20):
+        made = sample(clone, seed=seed, minutes=60, record=record)
+        slug, asks = made.rounds[1].slug, made.rounds[2].asks
+        assert slug is not None
+        specific = f"own-{catalog.slugs().index(slug)}"
+        assert [ask.id for ask in asks if ask.followup is None] == [specific, "all"]
+
+
 def test_a_paper_survives_its_storing(clone: Path) -> None:
     """What is decoded is what was encoded; numbers are filled in."""
     made = sample(clone, seed=3, minutes=60)

@@ -128,8 +128,10 @@ class _Setter:
         return [first, *list(rest)[:1]]
 
     def _on(self, card: Card) -> tuple[Ask, ...]:
-        """Questions that the kata drills, each with the interviewer digging."""
-        chosen = [q for q in self.questions if card.slug in q.katas][: self.on_each]
+        """Questions that the kata drills, each with the interviewer digging: those on a good part
+        of all katas only where no more specific one is left."""
+        drilled = [q for q in self.questions if card.slug in q.katas]
+        chosen = sorted(drilled, key=lambda q: len(q.katas) > len(self.cards) / 4)[: self.on_each]
         self.questions = [q for q in self.questions if q not in chosen]
         return tuple(
             ask
