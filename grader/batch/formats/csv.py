@@ -36,8 +36,9 @@ def write(results: Results, file: IO[bytes]) -> None:
         whole = options.feedback == "full"
         replaces, uses = ("; ".join(names if whole else ()) for names in (row.tampered, row.marks))
         cells = (one.who, one.slug, row.outcome, passed, made, mistakes, replaces, uses)
-        boxed = "yes" if row.boxed else "no"
-        lines.writerow([_cell(cell) for cell in (*cells, row.trouble, one.file, boxed)])
+        boxed = {None: "", True: "yes", False: "no"}[row.boxed]
+        trouble = feedback.trouble(row, options.feedback)
+        lines.writerow([_cell(cell) for cell in (*cells, trouble, one.file, boxed)])
     text.flush()
     text.detach()
 

@@ -8,6 +8,7 @@ kind of trouble that was. `score` says no more than how many checks have passed.
 from typing import Any
 
 from grader import catalog
+from grader.store.results import Row
 
 LEVELS = ("full", "named", "score")
 
@@ -31,6 +32,13 @@ def shown(verdict: dict[str, Any], level: str) -> dict[str, Any]:
             for check in checks
         ]
     return told
+
+
+def trouble(row: Row, level: str) -> str | None:
+    """Why a submission was not judged; what broke the grader is for who grades."""
+    if row.refused is not None and level != "full":
+        return "It could not be judged."
+    return row.trouble
 
 
 def title(slug: str, bug: str | None) -> str:

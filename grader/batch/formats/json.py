@@ -39,7 +39,7 @@ def _submission(row: Row, level: str) -> dict[str, Any]:
         "file": row.submission.file or None,
         "sha256": row.submission.sha256,
         "outcome": row.outcome,
-        "trouble": row.trouble,
+        "trouble": feedback.trouble(row, level),
         "boxed": row.boxed,
         "gradings": [
             {"seed": grading.seed, "verdict": feedback.shown(grading.found, level)}
