@@ -69,7 +69,9 @@ def _sandbox() -> list[Symptom]:
     """The box of `kata grade`, layer by layer, as it was found to hold."""
     from grader.exam import box  # whose command asks for no torch, either
 
-    return [Symptom(f"box: {layer.name}", layer.holds, False, layer.words) for layer in box.layers()]
+    return [
+        Symptom(f"box: {layer.name}", layer.holds, False, layer.words) for layer in box.layers()
+    ]
 
 
 def _ask(command: list[str], seconds: float) -> tuple[str, str]:
