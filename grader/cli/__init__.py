@@ -42,9 +42,12 @@ _SECTIONS = {
         "export": "Questions for Anki, or all of it as JSON.",
         "import": "Another machine's record, joined to this one's.",
     },
+    "Other people's files": {
+        "grade": "Grade a class: folders, archives, notebooks; each in a sandbox.",
+    },
     "The tool itself": {
         "backup": "Copies of all that is stored, made daily; one comes back.",
-        "doctor": "Python, torch, accelerator, sandbox, data folder.",
+        "doctor": "Python, torch, accelerator, data folder, the box.",
         "verify": "The suites check themselves: solutions pass, bugs are named.",
         "completion": "Shell completion for bash, zsh or fish.",
     },

@@ -9,6 +9,7 @@ import ast
 import contextlib
 import difflib
 import dis
+import functools
 import importlib.abc
 import linecache
 import marshal
@@ -58,7 +59,7 @@ def is_quit(error: BaseException) -> bool:
     return f"{type(error).__module__}.{type(error).__qualname__}" == QUIT
 
 
-def serve(sock: socket.socket, memory_bytes: int | None, kind: "type[Stage] | None" = None) -> None:
+def serve(sock: socket.socket, kind: "type[Stage] | None" = None) -> None:
     """Answer requests until the examiner hangs up; `kind` may be a Stage that does more."""
     torch.set_num_threads(1)
     for name in [n for n in sys.modules if n.partition(".")[0] in ("grader", "solutions")]:
@@ -67,7 +68,6 @@ def serve(sock: socket.socket, memory_bytes: int | None, kind: "type[Stage] | No
     sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here]
     sys.meta_path[:0] = [_NoGrader(), QuietImports()]
     sys.argv[:] = [""]
-    _limit(memory_bytes)
     stage = (kind or Stage)()
     while True:
         try:
@@ -81,7 +81,8 @@ def serve(sock: socket.socket, memory_bytes: int | None, kind: "type[Stage] | No
         sock.sendall(reply)
 
 
-def _limit(memory_bytes: int | None) -> None:
+def limit(memory_bytes: int | None) -> None:
+    """Limit what this process may take, beyond what it holds already."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     if memory_bytes is not None and sys.platform == "linux":
@@ -89,6 +90,14 @@ def _limit(memory_bytes: int | None) -> None:
             start = int(file.read().split()[0]) * resource.getpagesize()
         limit = start + memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@functools.cache
+def second_way() -> Any:
+    """What asks in the second way (exam/asking.py); a nursery makes it before it forks."""
+    from grader.exam.asking import Asking
+
+    return Asking()
 
 
 class Stage:
@@ -99,6 +108,8 @@ class Stage:
         # The count goes on from that of the process we were forked from; its threads did not.
         self.inherited = kit.threads_at_rest = _thread._count()
         self.answered = False  # whether any of what the stub leaves open is written
+        self.asking: Any = None  # what asks in the second way, on a stage that does
+        self.scopes: dict[bytes, dict[str, Any]] = {}  # by source, made before the file is loaded
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply, which protocol.Reply describes."""
@@ -112,11 +123,12 @@ class Stage:
                     result = self._probe(**request["probe"])
         except BaseException as error:
             result = self._raised(error)
+        tampered = self.asking.replaced() if self.asking else []
         self.around.restore_builtins()
         result["replaced"] = self.around.replaced()
         result["threads"] = self._threads()
         try:
-            return wire.encode({"id": request["id"], **result})
+            return wire.encode({"id": request["id"], "tampered": tampered, **result})
         except BaseException as error:
             text = str(error) if isinstance(error, wire.WireError) else "evidence cannot be read"
             return wire.encode({"id": request["id"], "unsendable": text})
@@ -127,8 +139,16 @@ class Stage:
         filename: str,
         source: bytes,
         defines: Sequence[str],
+        probes: Sequence[dict[str, Any]] = (),
     ) -> dict[str, Any]:
+        """Load the source. With `probes`, whose code asks in the second way, they are made
+        before."""
         self.filename = filename
+        if probes:
+            self.asking = second_way()
+            for probe in probes:
+                self.scopes[probe["source"]] = self._scope(**probe)
+            self.asking.begin()
         self.module = module = types.ModuleType(slug)
         module.__file__ = filename
         if not source.strip():
@@ -166,9 +186,7 @@ class Stage:
     ) -> dict[str, Any]:
         lines = source.decode().splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
-        scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
-        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
-        exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
+        scope = self.scopes.get(source) or self._scope(source, code, values)
         probe = scope[name]
         kwargs |= {word: scope[helper] for word, helper in helpers.items()}
         words = probe.__code__.co_varnames[1 : 1 + len(args)]
@@ -179,6 +197,15 @@ class Stage:
         except BaseException as error:
             result = self._raised(error)
         return {**result, "left": self.around.left(), "changed": given.changed()}
+
+    def _scope(self, source: bytes, code: bytes, values: dict[str, Any]) -> dict[str, Any]:
+        """The names of a probe's module."""
+        scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
+        if self.asking:
+            scope.update(self.asking.names)
+        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
+        exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
+        return scope
 
     def _threads(self) -> int:
         """How many threads run on after a moment's grace."""

@@ -1,7 +1,9 @@
-"""The SQLite file that holds a learner's progress: opening it, its schema, its errors.
+"""An SQLite file of ours, such as the one that holds a learner's progress: opening it, its schema,
+its errors.
 
 Timestamps are UTC text, `2026-03-01T09:30:00.000000+00:00`: they sort as text. A new schema
-version is a new file in `schema/`, which leads there from the one before; those never change.
+version is a new file in the schema's folder, which leads there from the one before; those never
+change.
 """
 
 import os
@@ -12,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, date, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,8 +23,24 @@ from grader.store import backups
 
 T = TypeVar("T")
 
-_SCHEMA = Path(__file__).with_name("schema")
 _BUSY_S = 5.0
+
+
+class Purpose(NamedTuple):
+    """What a file is for: where its schema lies, and how messages speak of it."""
+
+    schema: Path
+    name: str
+    move_away: str
+    elsewhere: str  # how to have it in another folder
+
+
+PROGRESS = Purpose(
+    Path(__file__).with_name("schema"),
+    "progress file",
+    "Move it away to begin a new one; your kata files are not touched.",
+    "KATA_HOME names another folder.",
+)
 
 
 def file() -> Path:
@@ -38,15 +56,16 @@ def file() -> Path:
 
 
 class Database:
-    """One open progress file. Every sqlite3 error leaves it as a StoreError."""
+    """One open file. Every sqlite3 error leaves it as a StoreError."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, *, create: bool, purpose: Purpose = PROGRESS) -> None:
         """Open it and bring its schema up to date.
 
         Without `create` a missing file stands for an empty one, and nothing is written.
         Raises StoreError if it is damaged, newer than this program, or cannot be opened.
         """
-        self.path = path
+        self.path, self.purpose = path, purpose
+        self._named = f"The {purpose.name} {path}"
         self._copied: date | None = None  # the day whose copy is known to be made
         with self._plain():
             self._connection = self._open(create)
@@ -60,8 +79,10 @@ class Database:
 
     def damaged(self, what: str) -> "StoreError":
         """The error that says so of this file."""
-        way_out = backups.way_out(self.path)
-        return StoreError(f"The progress file {self.path} is damaged{what}.\n{way_out}")
+        way_out = self.purpose.move_away
+        if self.purpose is PROGRESS:
+            way_out = backups.way_out(self.path)
+        return StoreError(f"{self._named} is damaged{what}.\n{way_out}")
 
     def _open(self, create: bool) -> sqlite3.Connection:
         if create:
@@ -70,7 +91,7 @@ class Database:
             except OSError as error:
                 raise StoreError(
                     f"The data folder {self.path.parent} cannot be made: {error.strerror}.\n"
-                    "KATA_HOME names another folder."
+                    f"{self.purpose.elsewhere}"
                 ) from error
             if not self.path.exists():
                 self._make()
@@ -118,8 +139,7 @@ class Database:
                 new.replace(self.path)
         except OSError as error:
             raise StoreError(
-                f"The progress file {self.path} cannot be made: {error.strerror}.\n"
-                "KATA_HOME names another folder."
+                f"{self._named} cannot be made: {error.strerror}.\n{self.purpose.elsewhere}"
             ) from error
         finally:
             for left in (new, Path(f"{new}-journal")):
@@ -135,23 +155,22 @@ class Database:
         return connection
 
     def _migrate(self) -> None:
-        newest = newest_schema()
+        newest = len(_migrations(self.purpose))
         if self._version() == newest:
             return
         with self.transaction():
             version = self._version()  # again: another process may have been first
             if version > newest:
                 raise StoreError(
-                    f"The progress file {self.path} was written by a newer kata.\n"
-                    "Update it (pip install -U lora-kata), or set KATA_HOME to another folder."
+                    f"{self._named} was written by a newer kata.\n"
+                    f"Update it (pip install -U lora-kata). {self.purpose.elsewhere}"
                 )
             if version == 0 and self.rows("SELECT 1 FROM sqlite_master"):
                 raise self.damaged(": it has no version")
             self._bring_up(self._connection, version)
 
-    @staticmethod
-    def _bring_up(connection: sqlite3.Connection, version: int) -> None:
-        migrations = _migrations()
+    def _bring_up(self, connection: sqlite3.Connection, version: int) -> None:
+        migrations = _migrations(self.purpose)
         for file in migrations[version:]:
             for statement in _statements(file.read_text(encoding="utf-8")):
                 connection.execute(statement)
@@ -199,7 +218,7 @@ class Database:
 
     def _copy_daily(self) -> None:
         today = date.today()
-        if self._copied is None or self._copied < today:
+        if self.purpose is PROGRESS and (self._copied is None or self._copied < today):
             with self._sound():
                 backups.keep_daily(self.path, today)
             self._copied = today
@@ -232,20 +251,20 @@ class Database:
         if str(error).startswith(("Could not decode", "no such ")):  # our schema has what we ask
             return str(self.damaged(f": {error}"))
         if name.startswith("SQLITE_FULL"):
-            return f"No space is left for the progress file {self.path}."
+            return f"No space is left for the {self.purpose.name} {self.path}."
         if name.startswith("SQLITE_IOERR"):
-            return f"The disk refuses the progress file {self.path}: is it full?"
+            return f"The disk refuses the {self.purpose.name} {self.path}: is it full?"
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return f"The progress file {self.path} is in use by another program. Try again."
+            return f"{self._named} is in use by another program. Try again."
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
             copy = ""
             if backups.newest(self.path) and os.access(self.path.parent, os.W_OK):
-                copy = "; `kata backup --restore` puts a copy in its place"
+                copy = " `kata backup --restore` puts a copy in its place."
             return (
-                f"The progress file {self.path} cannot be opened for writing.\n"
-                f"Check its permissions, or name another folder with KATA_HOME{copy}."
+                f"{self._named} cannot be opened for writing.\n"
+                f"Check its permissions. {self.purpose.elsewhere}{copy}"
             )
-        return f"The progress file {self.path} cannot be used: {error}."
+        return f"{self._named} cannot be used: {error}."
 
     def close(self) -> None:
         self._connection.close()
@@ -263,13 +282,13 @@ class Section:
 
 
 def newest_schema() -> int:
-    """The version of the schema that this program writes."""
-    return len(_migrations())
+    """The version of the schema that this program writes of a learner's progress."""
+    return len(_migrations(PROGRESS))
 
 
-def _migrations() -> list[Path]:
+def _migrations(purpose: Purpose) -> list[Path]:
     """What leads from each version to the next, the first from an empty file."""
-    return sorted(_SCHEMA.glob("*.sql"))
+    return sorted(purpose.schema.glob("*.sql"))
 
 
 def _statements(script: str) -> Iterator[str]:
