@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import grader
-from grader.store import Store, StoreError, database
+from grader.store import Store, StoreError
+from grader.store.database import PROGRESS, Database
 from grader.store.memory import Rating
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -142,25 +143,23 @@ def test_every_version_is_kept() -> None:
     assert [dump.stem for dump in VERSIONS] == numbers
 
 
-def test_a_migration_that_fails_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     """Half a migration is none, also of a file that is being made."""
     schema = tmp_path / "schema"
     schema.mkdir()
     for number, text in enumerate(("CREATE TABLE a (x);", "CREATE TABLE b (x); CREATE TABLE c"), 1):
         (schema / f"{number:04}.sql").write_text(f"-- One; two.\n{text}\n")
-    monkeypatch.setattr(database, "_SCHEMA", schema)
+    purpose = PROGRESS._replace(schema=schema)
     file = tmp_path / "progress.db"
     with pytest.raises(StoreError, match="incomplete input"):
-        Store(file, create=True)
+        Database(file, create=True, purpose=purpose)
     assert list(tmp_path.iterdir()) == [schema]
     with sqlite3.connect(file) as old:
         old.executescript("CREATE TABLE a (x); PRAGMA user_version = 1")
     old.close()
     for create in (True, False):
         with pytest.raises(StoreError, match="incomplete input"):
-            Store(file, create=create)
+            Database(file, create=create, purpose=purpose)
         assert _schema(file) == (1, {"CREATETABLEa(x)"})
 
 

@@ -41,6 +41,9 @@ _SECTIONS = {
         "stats": "Streak, recall by topic, katas against par.",
         "export": "Questions for Anki, or all of it as JSON.",
     },
+    "Other people's files": {
+        "grade": "Grade a class: folders, archives, notebooks; each in a sandbox.",
+    },
     "The tool itself": {
         "doctor": "Python, torch, accelerator, sandbox, data folder.",
         "verify": "The suites check themselves: solutions pass, bugs are named.",

@@ -206,6 +206,8 @@ class Channel:
     def _dead(self) -> None:
         self._drain()
         status = self.close()
+        if self.nursery.out_of_memory():
+            raise StageDied(Kind.MEMORY, _TOO_MUCH_MEMORY)
         if os.WIFSIGNALED(status):
             name = signal.Signals(os.WTERMSIG(status)).name
             raise StageDied(Kind.CRASH, f"The submission's process was killed by {name}.")

@@ -168,7 +168,8 @@ def _be_a_stage(sock: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     raw = open(1, "wb", 0, closefd=False)  # noqa: SIM115
     sys.stdout = io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
-    stage.serve(sock, None, _Loud)
+    stage.limit(None)
+    stage.serve(sock, _Loud)
 
 
 class _Loud(stage.Stage):

@@ -36,6 +36,7 @@ gc.enable()
 from grader import catalog, content
 from grader.errors import GraderError
 from grader.exam import checks, kit, protocol, suite
+from grader.exam.box import Box
 from grader.exam.channel import KEPT_OUTPUT_BYTES, Allowance, Channel, StageDied
 from grader.exam.nursery import Nursery, NurseryGone, undumpable
 from grader.exam.stage import PROBE_FILE, QUIT
@@ -463,13 +464,16 @@ class Examiner:
     accelerator: the torch device type for gpu checks; None asks the machine.
     lanes: how many stages the checks of one submission are made on side by side. Which check goes
     to which is fixed, so that a verdict does not hang on who is faster.
+    boxed: for files that nobody has read: stages run in the box (exam/box.py). Raises Unavailable
+    where this machine lacks what that needs.
     """
 
-    def __init__(self, accelerator: str | None = None, lanes: int = 1) -> None:
+    def __init__(self, accelerator: str | None = None, lanes: int = 1, boxed: bool = False) -> None:
         torch.set_num_threads(1)
+        self.boxed = boxed
         self._nurseries: list[Nursery] = []
         for _ in range(lanes):
-            self._nurseries.append(Nursery.fork(self._nurseries))
+            self._nurseries.append(Box.spawn() if boxed else Nursery.fork(self._nurseries))
         undumpable()
         self._accelerator = accelerator
         self._suites: dict[str, tuple[int, list[Callable[..., Any]]]] = {}
@@ -485,7 +489,7 @@ class Examiner:
         if not self._nurseries:
             raise GraderError("This examiner is closed.")
         if self._nurseries[lane].gone:  # a submission killed or stopped it
-            self._nurseries[lane] = Nursery.spawn()
+            self._nurseries[lane] = Box.spawn() if self.boxed else Nursery.spawn()
         return self._nurseries[lane]
 
     def accelerator(self) -> str:

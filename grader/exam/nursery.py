@@ -32,6 +32,11 @@ class NurseryGone(Exception):
 
 def children(pid: int) -> list[int]:
     """Living children of a process (Linux; elsewhere none are seen)."""
+    return [child for child in all_children(pid) if _running(child)]
+
+
+def all_children(pid: int) -> list[int]:
+    """Those that have ended and are not waited for yet, too."""
     found: list[int] = []
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
@@ -40,7 +45,7 @@ def children(pid: int) -> list[int]:
     for task in tasks:
         with contextlib.suppress(OSError):
             found += map(int, read_proc(f"/proc/{pid}/task/{task}/children").split())
-    return [pid for pid in found if _running(pid)]
+    return found
 
 
 def read_proc(path: str) -> bytes:
@@ -145,7 +150,7 @@ class Nursery:
             try:
                 for sock in (ours, *(other.sock for other in beside)):
                     sock.close()
-                _Keeper(theirs, folder).run()
+                Keeper(theirs, folder).run()
                 status = 0
             finally:
                 os._exit(status)
@@ -207,6 +212,10 @@ class Nursery:
         """Kill the stage and all it started; returns how it ended (a wait status)."""
         return self._order(_REAP)
 
+    def out_of_memory(self) -> bool:
+        """Whether the kernel ended the last stage for the memory that it took."""
+        return False
+
     def accelerator(self) -> str:
         """The torch device type of this machine's accelerator, or ''."""
         import torch
@@ -224,7 +233,7 @@ class Nursery:
         remove_tree(self.folder)
 
 
-class _Keeper:
+class Keeper:
     """The nursery's own side."""
 
     def __init__(self, sock: socket.socket, base: str) -> None:
@@ -245,20 +254,20 @@ class _Keeper:
                     return
                 what, value = _ORDER.unpack(order)
                 if what == _START:
-                    answer = self._start(fds, value)
+                    answer = self.start(fds, value)
                 elif what == _REAP:
-                    answer = self._reap()
+                    answer = self.reap()
                 else:
                     answer = self._ask_accelerator()
                 self.sock.sendall(_ANSWER.pack(answer))
         except OSError:
             return
         finally:
-            self._reap()
+            self.reap()
             remove_tree(self.base)
 
-    def _start(self, fds: list[int], memory_bytes: int) -> int:
-        self._reap()
+    def start(self, fds: list[int], memory_bytes: int) -> int:
+        self.reap()
         self.folder = tempfile.mkdtemp(dir=self.base)
         nursery = os.getpid()
         self.stage = os.fork()
@@ -267,7 +276,10 @@ class _Keeper:
             try:
                 end_with_parent()
                 if os.getppid() == nursery:
-                    self._become_stage(fds, memory_bytes)
+                    from grader.exam import stage
+
+                    stage.limit(memory_bytes or None)
+                    self.become_stage(fds)
                     status = 0
             finally:
                 os._exit(status)
@@ -275,7 +287,8 @@ class _Keeper:
             os.close(fd)
         return self.stage
 
-    def _become_stage(self, fds: list[int], memory_bytes: int) -> None:
+    def become_stage(self, fds: list[int]) -> None:
+        """Serve as the stage on these descriptors, with nothing else of the nursery's."""
         os.setsid()
         sock_fd, output = fds
         os.dup2(output, 1)
@@ -296,9 +309,9 @@ class _Keeper:
         sys.breakpointhook = stage.no_debugger
         with socket.socket(fileno=3) as sock:
             sock.setblocking(True)
-            stage.serve(sock, memory_bytes or None)
+            stage.serve(sock)
 
-    def _reap(self) -> int:
+    def reap(self) -> int:
         """Kill every descendant until none is left; orphans come to us as their subreaper."""
         status = 0
         deadline = time.monotonic() + _REAP_S
@@ -347,4 +360,4 @@ class _Keeper:
 if __name__ == "__main__":
     import torch  # noqa: F401 – what every stage needs at hand
 
-    _Keeper(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()
+    Keeper(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()

@@ -53,11 +53,12 @@ def each(check: Callable[[str, Examiner], T], slugs: Sequence[str]) -> Iterator[
     The examiners also hold each known mistake apart from what is right.
     """
     processes = multiprocessing.get_context("fork")  # torch is imported once, here
-    with processes.Pool(min(len(slugs), _cores()), _begin) as pool:
+    with processes.Pool(min(len(slugs), cores()), _begin) as pool:
         yield from pool.imap(_Asked(check), slugs)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many processes may compute side by side here."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -58,7 +58,7 @@ def is_quit(error: BaseException) -> bool:
     return f"{type(error).__module__}.{type(error).__qualname__}" == QUIT
 
 
-def serve(sock: socket.socket, memory_bytes: int | None, kind: "type[Stage] | None" = None) -> None:
+def serve(sock: socket.socket, kind: "type[Stage] | None" = None) -> None:
     """Answer requests until the examiner hangs up; `kind` may be a Stage that does more."""
     torch.set_num_threads(1)
     for name in [n for n in sys.modules if n.partition(".")[0] in ("grader", "solutions")]:
@@ -67,7 +67,6 @@ def serve(sock: socket.socket, memory_bytes: int | None, kind: "type[Stage] | No
     sys.path[:] = [p for p in sys.path if p and os.path.abspath(p) != here]
     sys.meta_path[:0] = [_NoGrader(), QuietImports()]
     sys.argv[:] = [""]
-    _limit(memory_bytes)
     stage = (kind or Stage)()
     while True:
         try:
@@ -81,7 +80,8 @@ def serve(sock: socket.socket, memory_bytes: int | None, kind: "type[Stage] | No
         sock.sendall(reply)
 
 
-def _limit(memory_bytes: int | None) -> None:
+def limit(memory_bytes: int | None) -> None:
+    """Limit what this process may take, beyond what it holds already."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     if memory_bytes is not None and sys.platform == "linux":

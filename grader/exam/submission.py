@@ -10,7 +10,7 @@ from grader.exam.verdict import Kind, Trouble
 LIMIT_BYTES = 1 << 20
 
 
-def read(path: Path) -> bytes | Trouble:
+def read(path: Path, limit_bytes: int = LIMIT_BYTES) -> bytes | Trouble:
     """The file's bytes, or what is wrong with it.
 
     Raises UsageFault if nothing stands at `path`.
@@ -29,7 +29,8 @@ def read(path: Path) -> bytes | Trouble:
         kind = "a folder" if path.is_dir() else "a pipe or device"
         return Trouble(Kind.MISSING, f"{path} is {kind}, not a file.")
     with os.fdopen(fd, "rb") as file:
-        data = file.read(LIMIT_BYTES + 1)
-    if len(data) > LIMIT_BYTES:
-        return Trouble(Kind.IMPORT, f"{path} is larger than 1 MiB; no answer is that long.")
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        mib = limit_bytes >> 20
+        return Trouble(Kind.IMPORT, f"{path} is larger than {mib} MiB; no answer is that long.")
     return data

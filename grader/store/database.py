@@ -1,7 +1,9 @@
-"""The SQLite file that holds a learner's progress: opening it, its schema, its errors.
+"""An SQLite file of ours, such as the one that holds a learner's progress: opening it, its schema,
+its errors.
 
 Timestamps are UTC text, `2026-03-01T09:30:00.000000+00:00`: they sort as text. A new schema
-version is a new file in `schema/`, which leads there from the one before; those never change.
+version is a new file in the schema's folder, which leads there from the one before; those never
+change.
 """
 
 import os
@@ -12,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,14 +22,28 @@ from grader.errors import KataError
 
 T = TypeVar("T")
 
-_SCHEMA = Path(__file__).with_name("schema")
 _BUSY_S = 5.0
 
-_MOVE_AWAY = "Move it away to begin a new one; your kata files are not touched."
+
+class Purpose(NamedTuple):
+    """What a file is for: where its schema lies, and how messages speak of it."""
+
+    schema: Path
+    name: str
+    move_away: str
+    elsewhere: str  # how to have it in another folder
+
+
+PROGRESS = Purpose(
+    Path(__file__).with_name("schema"),
+    "progress file",
+    "Move it away to begin a new one; your kata files are not touched.",
+    "KATA_HOME names another folder.",
+)
 
 
 class StoreError(KataError):
-    """The progress file cannot be used; the message says why and what to do."""
+    """A file of ours cannot be used; the message says why and what to do."""
 
 
 def file() -> Path:
@@ -43,15 +59,16 @@ def file() -> Path:
 
 
 class Database:
-    """One open progress file. Every sqlite3 error leaves it as a StoreError."""
+    """One open file. Every sqlite3 error leaves it as a StoreError."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, *, create: bool, purpose: Purpose = PROGRESS) -> None:
         """Open it and bring its schema up to date.
 
         Without `create` a missing file stands for an empty one, and nothing is written.
         Raises StoreError if it is damaged, newer than this program, or cannot be opened.
         """
-        self.path = path
+        self.path, self.purpose = path, purpose
+        self._named = f"The {purpose.name} {path}"
         with self._plain():
             self._connection = self._open(create)
             try:
@@ -64,7 +81,7 @@ class Database:
 
     def damaged(self, what: str) -> "StoreError":
         """The error that says so of this file."""
-        return StoreError(f"The progress file {self.path} is damaged{what}.\n{_MOVE_AWAY}")
+        return StoreError(f"{self._named} is damaged{what}.\n{self.purpose.move_away}")
 
     def _open(self, create: bool) -> sqlite3.Connection:
         if create:
@@ -73,7 +90,7 @@ class Database:
             except OSError as error:
                 raise StoreError(
                     f"The data folder {self.path.parent} cannot be made: {error.strerror}.\n"
-                    "KATA_HOME names another folder."
+                    f"{self.purpose.elsewhere}"
                 ) from error
             if not self.path.exists():
                 self._make()
@@ -120,8 +137,7 @@ class Database:
                 new.replace(self.path)
         except OSError as error:
             raise StoreError(
-                f"The progress file {self.path} cannot be made: {error.strerror}.\n"
-                "KATA_HOME names another folder."
+                f"{self._named} cannot be made: {error.strerror}.\n{self.purpose.elsewhere}"
             ) from error
         finally:
             for left in (new, Path(f"{new}-journal")):
@@ -137,23 +153,26 @@ class Database:
         return connection
 
     def _migrate(self) -> None:
-        newest = len(_migrations())
+        newest = len(self._migrations())
         if self._version() == newest:
             return
         with self.transaction():
             version = self._version()  # again: another process may have been first
             if version > newest:
                 raise StoreError(
-                    f"The progress file {self.path} was written by a newer kata.\n"
-                    "Update it (pip install -U lora-kata), or set KATA_HOME to another folder."
+                    f"{self._named} was written by a newer kata.\n"
+                    f"Update it (pip install -U lora-kata). {self.purpose.elsewhere}"
                 )
             if version == 0 and self.rows("SELECT 1 FROM sqlite_master"):
                 raise self.damaged(": it has no version")
             self._bring_up(self._connection, version)
 
-    @staticmethod
-    def _bring_up(connection: sqlite3.Connection, version: int) -> None:
-        migrations = _migrations()
+    def _migrations(self) -> list[Path]:
+        """What leads from each version to the next, the first from an empty file."""
+        return sorted(self.purpose.schema.glob("*.sql"))
+
+    def _bring_up(self, connection: sqlite3.Connection, version: int) -> None:
+        migrations = self._migrations()
         for file in migrations[version:]:
             for statement in _statements(file.read_text(encoding="utf-8")):
                 connection.execute(statement)
@@ -208,17 +227,17 @@ class Database:
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return str(self.damaged(""))
         if name.startswith("SQLITE_FULL"):
-            return f"No space is left for the progress file {self.path}."
+            return f"No space is left for the {self.purpose.name} {self.path}."
         if name.startswith("SQLITE_IOERR"):
-            return f"The disk refuses the progress file {self.path}: is it full?"
+            return f"The disk refuses the {self.purpose.name} {self.path}: is it full?"
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return f"The progress file {self.path} is in use by another program. Try again."
+            return f"{self._named} is in use by another program. Try again."
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
             return (
-                f"The progress file {self.path} cannot be opened for writing.\n"
-                "Check its permissions, or name another folder with KATA_HOME."
+                f"{self._named} cannot be opened for writing.\n"
+                f"Check its permissions. {self.purpose.elsewhere}"
             )
-        return f"The progress file {self.path} cannot be used: {error}."
+        return f"{self._named} cannot be used: {error}."
 
     def close(self) -> None:
         self._connection.close()
@@ -233,11 +252,6 @@ class Section:
     def transaction(self) -> AbstractContextManager[None]:
         """See `Database.transaction`."""
         return self._db.transaction()
-
-
-def _migrations() -> list[Path]:
-    """What leads from each version to the next, the first from an empty file."""
-    return sorted(_SCHEMA.glob("*.sql"))
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -266,7 +280,7 @@ def from_row(convert: Callable[..., T]) -> Callable[..., T]:
             return convert(row)
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             raise StoreError(
-                f"The progress file {file()} is damaged: {error}.\n{_MOVE_AWAY}"
+                f"The progress file {file()} is damaged: {error}.\n{PROGRESS.move_away}"
             ) from error
 
     return converted

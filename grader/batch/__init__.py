@@ -1,0 +1,1 @@
+"""Many submissions that nobody has read: taken in, graded, recorded, reported."""

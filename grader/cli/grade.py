@@ -1,0 +1,150 @@
+"""grade: many people's files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from grader.cli import common, terminal
+from grader.errors import UsageFault
+from grader.views.plain import counted
+
+if TYPE_CHECKING:
+    from grader.batch.intake import Taken
+    from grader.batch.records import Options
+    from grader.store.results import Results
+
+_OUT = Path("kata-grades")
+_LEVELS = ("full", "named", "score")
+
+
+@click.command("grade")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=_OUT,
+    show_default=True,
+    help="Where the results go, and stay for the next time.",
+)
+@click.option(
+    "--roster",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="CSV: who, which katas. Others are named and not graded.",
+)
+@click.option("--kata", "katas", type=common.Slug(), multiple=True, help="These katas alone.")
+@click.option(
+    "--seeds",
+    metavar="N",
+    type=click.IntRange(1, 20),
+    help="Grade each with N draws of its inputs (2); all must pass.",
+)
+@click.option("--jobs", metavar="N", type=click.IntRange(1, 256), help="Processes (all cores).")
+@click.option(
+    "--resume", is_flag=True, help="Go on with what was broken off; PATH may be left out."
+)
+@click.option("--force", is_flag=True, help="Grade anew what has not changed, too.")
+@click.option("--no-sandbox", is_flag=True, help="Run the files with your rights: only if trusted.")
+@click.option(
+    "--feedback",
+    type=click.Choice(_LEVELS),
+    help="How much the files for learners tell (full).",
+)
+@common.as_json
+def grade_command(
+    paths: tuple[Path, ...],
+    out: Path,
+    roster: Path | None,
+    katas: tuple[str, ...],
+    seeds: int | None,
+    jobs: int | None,
+    resume: bool,
+    force: bool,
+    no_sandbox: bool,
+    feedback: str | None,
+    json_: bool,
+) -> int:
+    """Grade other people's files: a class, or candidates. Each runs in a sandbox.
+
+    PATH is a folder (a sub-folder for each person that holds SLUG.py, or files NAME__SLUG.py), a
+    zip or tar archive of such, a Jupyter notebook, or one file.
+
+    Results are stored as they come. Once more with the same --out only what has changed is graded.
+    The exit code is 0 when all is graded, whatever the verdicts, 2 for wrong usage, 3 if the
+    grader failed.
+    """
+    from grader.batch import formats, records
+    from grader.batch.records import Options
+    from grader.store.results import Results
+
+    if not paths and not resume:
+        raise UsageFault("Which files? `kata grade PATH...`; --resume alone goes on.")
+    given = {
+        "paths": tuple(str(path.absolute()) for path in paths) or None,
+        "roster": None if roster is None else str(roster.absolute()),
+        "katas": tuple(dict.fromkeys(katas)) or None,
+        "seeds": seeds,
+        "boxed": False if no_sandbox else None,
+        "feedback": feedback,
+    }
+    options = Options()
+    if resume:
+        with Results.open(out) as stored:
+            options = stored.get("options", Options) or options
+    options = options.but(**given)
+    taken = _taken(options)
+    with Results.writing(out) as results:
+        records.begin(results, taken, options, force=force)
+        del taken  # the sources; processes are forked now
+        try:
+            _grade(results, options, jobs)
+        except KeyboardInterrupt:
+            open_ = len(results.missing())
+            terminal.note(
+                f"Stopped; what was graded is stored, {counted(open_, 'grading')} are open. "
+                f"`kata grade --resume --out {out}` goes on."
+            )
+            raise
+        formats.write(results, out)
+        if json_:
+            terminal.say_json((out / "results.json").read_bytes().rstrip())
+        else:
+            _show(results, out)
+    return 0
+
+
+def _taken(options: "Options") -> "Taken":
+    """What is handed in."""
+    from grader.batch import intake, roster
+
+    people = None if options.roster is None else roster.read(Path(options.roster))
+    return intake.take([Path(p) for p in options.paths], roster=people, only=options.katas)
+
+
+def _grade(results: "Results", options: "Options", jobs: int | None) -> None:
+    """Make the gradings that are missing, and store each as it comes."""
+    missing = results.missing()
+    if not missing:
+        return
+    from grader.batch import running  # which imports torch
+    from grader.cli.terminal.bar import Bar
+    from grader.exam.selfcheck import cores
+
+    size = min(jobs or cores(), len(missing))
+    with running.Crew(size, options.boxed) as crew, Bar(len(missing), "graded") as bar:
+        for one in running.finish(results, missing, crew):
+            if one is None:
+                bar.tick()
+            else:
+                bar.step(f"{one.who} {one.slug}")
+
+
+def _show(results: "Results", out: Path) -> None:
+    from grader.views import grades
+
+    found = grades.Grades(results.rows())
+    notes = results.get("notes", list[str]) or []
+    terminal.say(*grades.page(found, notes, terminal.width(), terminal.colour()))
+    terminal.say(f"In {out}: results.json, results.csv, and all of it in results.sqlite.")
