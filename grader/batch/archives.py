@@ -85,7 +85,7 @@ def _member(name: str, odd: str, read: Callable[[int], bytes]) -> Member:
     name = name.replace("\\", "/")
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     leads_out = name.startswith("/") or ".." in parts or name[1:2] == ":"
-    odd = "a name that leads out of the archive" if leads_out else odd
+    odd = "a name that leads out of it" if leads_out else odd
     return Member(parts, leads_out, odd, read)
 
 

@@ -209,16 +209,16 @@ class _Intake:
     def _found(self, who: str, notes: list[str]) -> Iterator[Submission]:
         """The rows of one person, where nothing is said about who is to hand in what."""
         person = self.people[who]
-        for slug in _ordered(person.answers):
-            yield _judged(who, slug, person.answers[slug])
+        rows = [_judged(who, slug, person.answers[slug]) for slug in _ordered(person.answers)]
+        yield from rows
         strays = _nameless(person.strays) if person.strays else ""
-        if person.troubles or person.meant or (strays and not person.answers):
-            said = [*person.troubles[:_SHOWN], *([f"{strays}."] if strays else [])]
-            text = " ".join(said)
-            yield Submission(who=who, slug="", file=who, trouble=text)
-        elif strays:
-            notes.append(f"{strays}: left alone.")
-        elif not person.answers and not person.others and not self.of_one:
+        said = [*person.troubles[:_SHOWN], *([f"{strays}."] if strays else [])]
+        failing = any(row.trouble for row in rows)
+        if (person.troubles and not failing) or person.meant or (strays and not rows):
+            yield Submission(who=who, slug="", file=who, trouble=" ".join(said))
+        elif said:
+            notes += [*person.troubles[:_SHOWN], *([f"{strays}: left alone."] if strays else [])]
+        elif not rows and not person.others and not self.of_one:
             text = "Nothing in it is called like a kata."
             yield Submission(who=who, slug="", file=who, trouble=text)
 

@@ -102,7 +102,9 @@ def _folder(path: Path, place: Place, left: list[int]) -> Iterator[Piece]:
         if entry.is_symlink():
             yield Piece(place, name, "is a link")
         elif entry.is_dir(follow_symlinks=False):
-            if not os.path.lexists(here / FILE):  # an output folder of ours
+            if name.casefold().endswith((".py", ".ipynb")):
+                yield Piece(place, name, "is a folder")
+            elif not os.path.lexists(here / FILE):  # an output folder of ours
                 below = left if place.dirs else [_ENTRIES]
                 yield from _folder(here, place.inside(name), below)
         elif not entry.is_file(follow_symlinks=False):
@@ -133,7 +135,7 @@ def _members(
 ) -> Iterator[Piece]:
     """The pieces in an archive. Raises archives.Unreadable."""
     for member in found:
-        if any(map(ignored, member.path)):
+        if any(map(ignored, member.path)) and not member.leads_out:
             continue
         *dirs, name = member.path or ("?",)
         here = place.inside(*dirs[:_DEPTH])

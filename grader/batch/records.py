@@ -1,8 +1,9 @@
 """What a run is to grade, and with which draws; what is stored of it is in `store/results.py`.
 
 A submission is graded anew if its source has changed, or its `basis`: all of the grader that
-decides its verdict. The draws come from a secret of the output folder, the source's hash and a number: to
-grade again in the same folder draws the same inputs, and nobody can choose a file by its draws.
+decides its verdict. The draws come from a secret of the output folder, the source's hash and a
+number: to grade again in the same folder draws the same inputs, and nobody can choose a file by its
+draws.
 """
 
 import hmac

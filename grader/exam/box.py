@@ -35,6 +35,7 @@ _OURS = (
     *(
         f"exam/{name}.py"
         for name in (
+            "asking",
             "boxed",
             "kit",
             "locks",

@@ -35,7 +35,9 @@ def main(descriptor: int) -> None:
 
         torch.set_num_threads(1)
         float((torch.randn(8, 8) @ torch.randn(8, 8)).sum())  # reads /proc, once
-        from grader.exam import stage  # noqa: F401 – at hand for every stage
+        from grader.exam import stage
+
+        stage.second_way()
     gc.collect()
     gc.freeze()
     try:

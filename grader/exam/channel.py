@@ -27,11 +27,14 @@ _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith(
 
 
 class StageDied(Exception):
-    """The stage is gone; `trouble` says what it did, `late` that its time had run out."""
+    """The stage is gone; `trouble` says what it did, `late` that its time had run out, `tampered`
+    what it had replaced."""
 
-    def __init__(self, kind: Kind, message: str, *, late: bool = False) -> None:
+    def __init__(
+        self, kind: Kind, message: str, *, late: bool = False, tampered: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.trouble, self.late = Trouble(kind, message), late
+        self.trouble, self.late, self.tampered = Trouble(kind, message), late, tampered
 
 
 class Allowance:
@@ -106,7 +109,7 @@ class Channel:
         trouble = self._trouble(reply, alone)
         if trouble:
             self.close()
-            raise StageDied(Kind.CRASH, trouble)
+            raise StageDied(Kind.CRASH, trouble, tampered=reply.replaced)
         return reply
 
     def _trouble(self, reply: protocol.Reply, alone: bool) -> str:

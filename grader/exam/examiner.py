@@ -6,6 +6,7 @@ submission is ever imported, unpickled or evaluated in this process.
 # ruff: noqa: E402 – torch is imported first, see below
 
 import contextlib
+import dataclasses
 import gc
 import hashlib
 import inspect
@@ -23,6 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 # Before anything else of ours: the nursery is forked with torch and no more. Collecting garbage
 # while it is imported would cost 0.1 s and find none.
 gc.disable()
@@ -35,7 +38,7 @@ gc.enable()
 
 from grader import catalog, content
 from grader.errors import GraderError
-from grader.exam import checks, kit, protocol, suite
+from grader.exam import checks, kit, marks, protocol, suite
 from grader.exam.box import Box
 from grader.exam.channel import KEPT_OUTPUT_BYTES, Allowance, Channel, StageDied
 from grader.exam.nursery import Nursery, NurseryGone, undumpable
@@ -55,11 +58,19 @@ _AT_A_BREAKPOINT = (
 )
 
 
+_Probes = tuple[Callable[..., Any], ...]  # one, and the helpers handed to it
+
+
+_AGAIN = "Asked in a second way, on a stage of its own:"
+
+
 class StageHandle:
     """What a check calls: `stage(probe, ...)` gives the probe's evidence."""
 
-    def __init__(self, run: "Run", allowance: Allowance, seed: int, device: str) -> None:
-        self._run, self._allowance, self._seed = run, allowance, seed
+    def __init__(
+        self, run: "Run", check: str, allowance: Allowance, seed: int, device: str
+    ) -> None:
+        self._run, self._check, self._allowance, self._seed = run, check, allowance, seed
         self.device = device
         self.last: Any = None  # the evidence that came last
 
@@ -89,7 +100,9 @@ class StageHandle:
         channel = self._run.channel()
         # Helpers of its own that a suite hands to a shared probe go along as code.
         helpers = {k: v for k, v in kwargs.items() if isinstance(v, types.FunctionType)}
-        source, code, values = _probe(probe, *helpers.values())
+        probes: _Probes = (probe, *helpers.values())
+        self._run.asked.setdefault(self._check, []).append(probes)
+        source, code, values = self._run.probe(probes)
         call = {
             "name": probe.__name__,
             "source": source,
@@ -101,6 +114,7 @@ class StageHandle:
         }
         request = {"op": "probe", "seed": self._seed, "probe": call}
         reply = channel.ask(request, self._allowance)
+        self._run.tampered.update(reply.tampered)
         if reply.unsendable is not None:
             raise checks.CheckFailed(f"The submission's answer: {reply.unsendable}.")
         raised = reply.raised
@@ -174,12 +188,36 @@ def _probe(*probes: Callable[..., Any]) -> tuple[bytes, bytes, dict[str, Any]]:
     return _sources[probes]
 
 
-_sources: dict[tuple[Callable[..., Any], ...], tuple[bytes, bytes, dict[str, Any]]] = {}
+def _asks_again(probes: _Probes) -> bytes:
+    """The code of these probes that asks in the second way."""
+    from grader.exam import asking
+
+    if probes not in _second:
+        source = _probe(*probes)[0].decode()
+        _second[probes] = marshal.dumps(asking.rewritten(source, PROBE_FILE))
+    return _second[probes]
+
+
+def _decides(probes: _Probes) -> bool:
+    """Whether these probes read flags."""
+    from grader.exam import asking
+
+    if probes not in _deciding:
+        _deciding[probes] = asking.decides(_probe(*probes)[0].decode())
+    return _deciding[probes]
+
+
+_second: dict[_Probes, bytes] = {}
+_deciding: dict[_Probes, bool] = {}
+_sources: dict[_Probes, tuple[bytes, bytes, dict[str, Any]]] = {}
+
+
+Asked = dict[str, list[_Probes]]  # the probes that each check has called
 
 
 class Run:
     """Checks of one suite against one source, on a stage of one nursery (`lane`): records an
-    outcome per check."""
+    outcome per check. With what was asked before, it asks that again in the second way."""
 
     def __init__(
         self,
@@ -189,9 +227,12 @@ class Run:
         filename: str,
         seed: int,
         lane: int = 0,
+        again: "Asked | None" = None,
     ) -> None:
         self.examiner, self.slug, self.source, self.filename = examiner, slug, source, filename
-        self.seed, self.lane = seed, lane
+        self.seed, self.lane, self.again = seed, lane, again
+        self.asked: Asked = {}
+        self.tampered: set[str] = set()
         self.checks: list[Check] = []
         self.error: Trouble | None = source if isinstance(source, Trouble) else None
         self.error_at = 0  # how many checks had been made by then
@@ -225,7 +266,16 @@ class Run:
             "source": self.source,
             "defines": catalog.card(self.slug).defines,
         }
+        if self.again is not None:
+            every = dict.fromkeys(itertools.chain.from_iterable(self.again.values()))
+            made = map(self.probe, every)
+            load["probes"] = [dict(zip(("source", "code", "values"), probe)) for probe in made]
         self._channel.send({"op": "load", "seed": self.seed, "load": load})
+
+    def probe(self, probes: _Probes) -> tuple[bytes, bytes, dict[str, Any]]:
+        """Source, code and values of a probe with its helpers."""
+        source, code, values = _probe(*probes)
+        return source, code if self.again is None else _asks_again(probes), values
 
     def channel(self) -> Channel:
         """The stage with the source loaded. Raises StageDied."""
@@ -236,6 +286,7 @@ class Run:
         assert channel is not None
         if not self._loaded:
             reply = channel.answer(Allowance(CPU_S, _WALL_S))
+            self.tampered.update(reply.tampered)
             trouble = reply.trouble
             if trouble is None and reply.raised is not None:
                 trouble = Trouble(Kind.CRASH, reply.raised.story)
@@ -275,6 +326,8 @@ class Run:
 
     def err(self, died: StageDied) -> None:
         """The first trouble is the run's."""
+        if died.tampered is not None:
+            self.tampered.add(died.tampered)
         if self.error is None:
             self.error, self.error_at = died.trouble, len(self.checks)
 
@@ -334,7 +387,7 @@ class Run:
         slower = _GPU_FACTOR if gpu else 1
         allowance = Allowance(CPU_S * slower, _WALL_S * slower)
         device = self.examiner.accelerator() if gpu else "cpu"
-        stage = StageHandle(self, allowance, seed, device)
+        stage = StageHandle(self, check.__name__, allowance, seed, device)
         words = {"stage": stage, "draw": checks.Draw(seed)}
         try:
             check(**{name: words[name] for name in inspect.signature(check).parameters})
@@ -452,6 +505,13 @@ class _Made:
     error: Trouble | None
     output: str
     faults: dict[str, str]
+    asked: Asked
+    tampered: frozenset[str]
+
+    @property
+    def good(self) -> bool:
+        outcomes = {check.outcome for check in self.checks}
+        return self.error is None and outcomes <= {Outcome.PASSED, Outcome.SKIPPED}
 
 
 class Examiner:
@@ -464,8 +524,8 @@ class Examiner:
     accelerator: the torch device type for gpu checks; None asks the machine.
     lanes: how many stages the checks of one submission are made on side by side. Which check goes
     to which is fixed, so that a verdict does not hang on who is faster.
-    boxed: for files that nobody has read: stages run in the box (exam/box.py). Raises Unavailable
-    where this machine lacks what that needs.
+    boxed: for files that nobody has read: stages run in the box (exam/box.py), and flags are asked
+    twice (exam/asking.py). Raises Unavailable where this machine lacks what the box needs.
     """
 
     def __init__(self, accelerator: str | None = None, lanes: int = 1, boxed: bool = False) -> None:
@@ -520,6 +580,8 @@ class Examiner:
         made = self._pass(slug, source, name, seed, wanted, until_named)
         if made.faults and isinstance(source, bytes):
             self._blame_suite(slug, seed, made.faults)
+        if self.boxed and made.good and isinstance(source, bytes):
+            made = self._ask_again(slug, source, name, seed, made)
         return Verdict(
             slug=slug,
             seed=seed,
@@ -530,6 +592,34 @@ class Examiner:
             else Trouble(made.error.kind, harmless(made.error.message)[:4000]),
             only=part,
             output=harmless(made.output)[:KEPT_OUTPUT_BYTES],
+            tampered=tuple(sorted(map(harmless, made.tampered))),
+            marks=marks.of(source) if self.boxed and isinstance(source, bytes) else (),
+        )
+
+    def _ask_again(self, slug: str, source: bytes, filename: str, seed: int, made: _Made) -> _Made:
+        """What has passed, with the checks that decide by flags made once more, which ask in the
+        second way (exam/asking.py); none passes that does not pass both times."""
+        deciding = {
+            name: probes for name, probes in made.asked.items() if any(map(_decides, probes))
+        }
+        if not deciding:
+            return made
+        again = self._pass(
+            slug, source, filename, seed, lambda c: c.__name__ in deciding, again=deciding
+        )
+        differs = {
+            check.name: msgspec.structs.replace(check, message=f"{_AGAIN} {check.message}")
+            for check in again.checks
+            if check.outcome is not Outcome.PASSED
+        }
+        error = again.error
+        if error is not None:
+            error = Trouble(error.kind, f"{_AGAIN} {error.message}")
+        return dataclasses.replace(
+            made,
+            checks=tuple(differs.get(check.name, check) for check in made.checks),
+            error=error,
+            tampered=made.tampered | again.tampered,
         )
 
     def _blame_suite(self, slug: str, seed: int, faults: dict[str, str]) -> None:
@@ -550,10 +640,11 @@ class Examiner:
         seed: int,
         wanted: Callable[[Any], bool],
         until_named: bool = False,
+        again: Asked | None = None,
     ) -> _Made:
         """Make the checks that are wanted, those of the gpu part last: its stage is its own."""
         lanes = 1 if until_named else len(self._nurseries)
-        runs = [Run(self, slug, source, filename, seed, lane) for lane in range(lanes)]
+        runs = [Run(self, slug, source, filename, seed, lane, again) for lane in range(lanes)]
         chosen: list[Callable[..., Any]] = []
         try:
             if isinstance(source, bytes):
@@ -583,6 +674,8 @@ class Examiner:
             first.error,
             runs[0].output,
             {name: text for run in runs for name, text in run.faults.items()},
+            {name: probes for run in runs for name, probes in run.asked.items()},
+            frozenset().union(*(run.tampered for run in runs)),
         )
 
     def _suite(self, slug: str) -> list[Callable[..., Any]]:

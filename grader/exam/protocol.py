@@ -35,7 +35,8 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     threads: how many the submission left running. trouble: the source could not be loaded.
     unsendable: why the evidence has no form. left: what of torch's global state a call has
     changed. changed: arguments that were changed in place. replaced: something the probes rely
-    on, and which is not what it was.
+    on, and which is not what it was. tampered: names anywhere in torch that are not what they
+    were, where a stage looks for them.
     """
 
     id: int
@@ -47,6 +48,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     left: list[str] = []
     changed: list[str] = []
     replaced: str | None = None
+    tampered: list[str] = []
 
 
 def reply(value: Any) -> Reply:

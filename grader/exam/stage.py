@@ -9,6 +9,7 @@ import ast
 import contextlib
 import difflib
 import dis
+import functools
 import importlib.abc
 import linecache
 import marshal
@@ -91,6 +92,14 @@ def limit(memory_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
+@functools.cache
+def second_way() -> Any:
+    """What asks in the second way (exam/asking.py); a nursery makes it before it forks."""
+    from grader.exam.asking import Asking
+
+    return Asking()
+
+
 class Stage:
     def __init__(self) -> None:
         self.around = Surroundings()
@@ -99,6 +108,8 @@ class Stage:
         # The count goes on from that of the process we were forked from; its threads did not.
         self.inherited = kit.threads_at_rest = _thread._count()
         self.answered = False  # whether any of what the stub leaves open is written
+        self.asking: Any = None  # what asks in the second way, on a stage that does
+        self.scopes: dict[bytes, dict[str, Any]] = {}  # by source, made before the file is loaded
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply, which protocol.Reply describes."""
@@ -112,11 +123,12 @@ class Stage:
                     result = self._probe(**request["probe"])
         except BaseException as error:
             result = self._raised(error)
+        tampered = self.asking.replaced() if self.asking else []
         self.around.restore_builtins()
         result["replaced"] = self.around.replaced()
         result["threads"] = self._threads()
         try:
-            return wire.encode({"id": request["id"], **result})
+            return wire.encode({"id": request["id"], "tampered": tampered, **result})
         except BaseException as error:
             text = str(error) if isinstance(error, wire.WireError) else "evidence cannot be read"
             return wire.encode({"id": request["id"], "unsendable": text})
@@ -127,8 +139,16 @@ class Stage:
         filename: str,
         source: bytes,
         defines: Sequence[str],
+        probes: Sequence[dict[str, Any]] = (),
     ) -> dict[str, Any]:
+        """Load the source. With `probes`, whose code asks in the second way, they are made
+        before."""
         self.filename = filename
+        if probes:
+            self.asking = second_way()
+            for probe in probes:
+                self.scopes[probe["source"]] = self._scope(**probe)
+            self.asking.begin()
         self.module = module = types.ModuleType(slug)
         module.__file__ = filename
         if not source.strip():
@@ -166,9 +186,7 @@ class Stage:
     ) -> dict[str, Any]:
         lines = source.decode().splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
-        scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
-        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
-        exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
+        scope = self.scopes.get(source) or self._scope(source, code, values)
         probe = scope[name]
         kwargs |= {word: scope[helper] for word, helper in helpers.items()}
         words = probe.__code__.co_varnames[1 : 1 + len(args)]
@@ -179,6 +197,15 @@ class Stage:
         except BaseException as error:
             result = self._raised(error)
         return {**result, "left": self.around.left(), "changed": given.changed()}
+
+    def _scope(self, source: bytes, code: bytes, values: dict[str, Any]) -> dict[str, Any]:
+        """The names of a probe's module."""
+        scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
+        if self.asking:
+            scope.update(self.asking.names)
+        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
+        exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
+        return scope
 
     def _threads(self) -> int:
         """How many threads run on after a moment's grace."""

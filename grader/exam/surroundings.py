@@ -8,6 +8,7 @@ import builtins
 import contextlib
 import copy
 import ctypes
+import functools
 import gc
 import math
 import operator
@@ -17,7 +18,7 @@ import signal
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -64,6 +65,17 @@ _RELIED_ON: list[tuple[str, Any]] = [
         )
     ),
 ]
+_TELLING = {
+    "builtins",
+    "collections",
+    "copy",
+    "functools",
+    "inspect",
+    "itertools",
+    "math",
+    "operator",
+    "types",
+}
 _UNSHOWN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 _TORCH_FOLDER = os.path.dirname(torch.__file__) + os.sep
 # Written into a class by Python itself, at a deep copy or when annotations are asked for.
@@ -114,6 +126,58 @@ def _bear_versions() -> bool:
 _VERSIONS = sys.implementation.name == "cpython" and _bear_versions()
 
 
+_Remembered = list[tuple[_Watch, str, Any, tuple[str, ...], tuple[Any, ...]]]
+
+
+def remember(owners: Iterable[tuple[str, Any]]) -> _Remembered:
+    """What modules and classes hold, each with the words for it in a message."""
+    return [
+        (_Watch(vars(owner)), words, owner, tuple(vars(owner)), tuple(vars(owner).values()))
+        for words, owner in owners
+    ]
+
+
+def all_of_torch() -> Iterator[tuple[str, Any]]:
+    """Every module of torch that is loaded with the classes it defines, and modules of Python that
+    tell what something is."""
+    for name, module in sorted(sys.modules.items()):
+        if name in _TELLING or name.partition(".")[0] == "torch":
+            if type(module) is not types.ModuleType:
+                continue
+            yield name, module
+            for value in list(vars(module).values()):
+                if issubclass(type(value), type) and vars(value).get("__module__") == name:
+                    yield f"{name}.{value.__qualname__}", value
+
+
+def changed(remembered: _Remembered) -> Iterator[str]:
+    """Names of what can be called, of those that were remembered, that are not what they were."""
+    for watch, words, owner, names, values in remembered:
+        if not watch.written():
+            continue
+        now, same = vars(owner), True
+        as_it_was = len(now) == len(values) and all(map(operator.is_, now.values(), values))
+        if not as_it_was and not all(map(operator.is_, map(now.get, names), values)):
+            for name, was in zip(names, values):
+                if now.get(name) is not was and callable(was) and not _torchs(now.get(name)):
+                    same = False
+                    yield f"{words}.{name}"
+        if isinstance(owner, type) and len(now) > len(names):
+            added = (now.keys() - names) & _taken()
+            if added and issubclass(owner, (torch.Tensor, nn.Module)):
+                same = False
+                yield f"{words}.{min(added)}"
+        if same:
+            watch.seen()
+
+
+@functools.cache
+def _taken() -> set[str]:
+    """Names that a layer or its weight has: to add one to a class hides what is there."""
+    linear = nn.Linear(1, 1)
+    return {*dir(linear), *dir(linear.weight)} - _PYTHONS_OWN
+
+
 class Surroundings:
     """Remembers at its making; `restore` before every probe, `left` and `replaced` after."""
 
@@ -127,12 +191,8 @@ class Surroundings:
         self._cwd = os.getcwd()
         self._recursion = sys.getrecursionlimit()
         self._streams = sys.stdout, sys.stderr
-        self._names = [
-            (_Watch(vars(owner)), words, owner, tuple(vars(owner)), tuple(vars(owner).values()))
-            for words, owner in _RELIED_ON
-        ]
-        linear = nn.Linear(1, 1)
-        self._taken = {*dir(linear), *dir(linear.weight)} - _PYTHONS_OWN
+        self._names = remember(_RELIED_ON)
+        _taken()
         self._formulas = dict(flop_counter.flop_registry)
         self._state = dict(_state())
 
@@ -196,20 +256,9 @@ class Surroundings:
 
     def replaced(self) -> str | None:
         """The first name found that the probes rely on and that is not what it was."""
-        for watch, words, owner, names, values in self._names:
-            if not watch.written():
-                continue
-            now = vars(owner)
-            as_it_was = len(now) == len(values) and all(map(operator.is_, now.values(), values))
-            if not as_it_was and not all(map(operator.is_, map(now.get, names), values)):
-                for name, was in zip(names, values):
-                    if now.get(name) is not was and callable(was) and not _torchs(now.get(name)):
-                        return f"{words}.{name}"
-            if isinstance(owner, type) and len(now) > len(names):
-                added = (now.keys() - names) & self._taken
-                if added:
-                    return f"{words}.{min(added)}"
-            watch.seen()
+        first = next(changed(self._names), None)
+        if first is not None:
+            return first
         if flop_counter.flop_registry != self._formulas:
             return "torch.utils.flop_counter.flop_registry"
         return None

@@ -76,7 +76,10 @@ class Trouble(msgspec.Struct, frozen=True):
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer to one grading. `only` names the part when just one was run;
-    `output` is what the submission printed while it was loaded (bounded and harmless too)."""
+    `output` is what the submission printed while it was loaded (bounded and harmless too).
+
+    tampered: what it replaced in torch or in Python, which is no pass. marks: where its source
+    reaches for its surroundings, for a person to look at; they decide nothing."""
 
     slug: str
     seed: int
@@ -85,13 +88,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     error: Trouble | None = None
     only: Part | None = None
     output: str = ""
+    tampered: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """All that ran has passed, and something ran."""
+        """All that ran has passed, something ran, and nothing was tampered with."""
         outcomes = [check.outcome for check in self.checks]
         return (
             self.error is None
+            and not self.tampered
             and Outcome.PASSED in outcomes
             and all(o in (Outcome.PASSED, Outcome.SKIPPED) for o in outcomes)
         )
@@ -103,6 +109,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             return Level.NONE
         if self.passed:
             return Level.COMPLETE
+        if self.tampered:
+            return Level.NONE
         core = [check.outcome for check in self.checks if check.part in CORE]
         return Level.CORE if core and set(core) == {Outcome.PASSED} else Level.NONE
 
@@ -156,5 +164,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
                 "checks": checks,
                 "headline": self.headline,
                 "error": self.error,
+                **({"tampered": self.tampered} if self.tampered else {}),
+                **({"marks": self.marks} if self.marks else {}),
             }
         )

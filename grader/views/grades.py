@@ -92,9 +92,8 @@ def _total(grades: Grades, width: int, colour: bool) -> list[str]:
     if grades.outcomes[Result.UNSTABLE]:
         lines += wrapped("Unstable: passes for some draws of the inputs only.", width)
     if grades.unboxed:
-        said = (
-            f"Graded WITHOUT the sandbox: {grades.unboxed} of them ran with this account's rights."
-        )
+        many = counted(grades.unboxed, "submission")
+        said = f"{many} ran WITHOUT the sandbox, with this account's rights."
         lines += [paint(line, "yellow", colour) for line in wrapped(said, width)]
     return lines
 
