@@ -94,9 +94,7 @@ def test_every_form_is_graded(kata: Kata, tmp_path: Path) -> None:
     now = {who: one["outcome"] for (who, _), one in found(out).items()}
     assert (now["ben"], now["hal"]) == ("passed", "refused")
     jo = found(out)["=jo", SLUG]["gradings"][0]["verdict"]
-    assert jo["error"] == {"kind": "syntax"}
-    assert "SyntaxError" not in again.stdout
-    assert {check["message"] for check in jo["checks"]} == {""}
+    assert jo["error"]["kind"] == "syntax"  # results.json is for who grades, whole at any level
 
 
 @pytest.mark.slow

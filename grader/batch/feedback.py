@@ -21,6 +21,7 @@ from grader import catalog
 from grader.batch.judged import Judged, bug_of, is_not_run, is_wrong
 from grader.batch.records import Result
 from grader.exam.verdict import CORE, Check, Kind, Level, Outcome, Part
+from grader.harmless import harmless
 from grader.practice import contract
 
 
@@ -231,7 +232,7 @@ def _listed(some: Sequence[Check]) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(harmless(text).split())
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from math import sqrt
 from grader.batch.judged import Judged, bug_of, is_not_run, is_wrong
 from grader.exam.verdict import Check, Outcome, Part
 
+_NONE = 2  # of a check that was not made; 1 is passed, 0 is not
 LEAST = 5  # submissions: below that a correlation says nothing
 
 
@@ -56,22 +57,23 @@ class Lesson:
 
 
 class Statistics:
-    """Adds up one submission after another; a byte a check is kept of each."""
+    """Adds up one submission after another, of which it keeps a byte a check."""
 
     def __init__(self) -> None:
         self._checks: dict[str, dict[str, Part]] = {}
-        self._passed: dict[str, list[dict[str, bool]]] = defaultdict(list)
+        self._made: dict[str, list[bytes]] = defaultdict(list)  # in the order of _checks
         self._found: Counter[tuple[str, str]] = Counter()
         self._people: dict[str, set[str]] = defaultdict(set)
         self._titles: dict[str, Counter[str]] = defaultdict(Counter)
 
     def add(self, one: Judged) -> None:
-        made = [check for check in one.checks if _counts(check)]
+        made = {check.name: not is_wrong(check) for check in one.checks if _counts(check)}
         if not made:
             return
         known = self._checks.setdefault(one.slug, {})
-        known.update((check.name, check.part) for check in one.checks if check.name not in known)
-        self._passed[one.slug].append({check.name: not is_wrong(check) for check in made})
+        for check in one.checks:
+            known.setdefault(check.name, check.part)
+        self._made[one.slug].append(bytes(made.get(name, _NONE) for name in known))
         for id in one.bugs:
             self._found[one.slug, id] += 1
             bug = bug_of(one.slug, id)
@@ -85,18 +87,24 @@ class Statistics:
 
     def judged(self, slug: str) -> int:
         """How many submissions the items of a kata are about."""
-        return len(self._passed[slug])
+        return len(self._made[slug])
 
     def items(self, slug: str) -> list[Item]:
         """The checks of a kata, in the suite's order; `of` is 0 where one was never made."""
-        return [self._item(slug, name, part) for name, part in self._checks[slug].items()]
+        totals = [(line.count(1), len(line) - line.count(_NONE)) for line in self._made[slug]]
+        return [
+            self._item(slug, at, name, part, totals)
+            for at, (name, part) in enumerate(self._checks[slug].items())
+        ]
 
-    def _item(self, slug: str, name: str, part: Part) -> Item:
-        pairs = []
-        for passed in self._passed[slug]:
-            if name in passed:
-                rest = [right for other, right in passed.items() if other != name]
-                pairs.append((float(passed[name]), sum(rest) / len(rest) if rest else 0.0))
+    def _item(
+        self, slug: str, at: int, name: str, part: Part, totals: Sequence[tuple[int, int]]
+    ) -> Item:
+        pairs = [
+            (float(line[at]), (passed - line[at]) / (of - 1) if of > 1 else 0.0)
+            for line, (passed, of) in zip(self._made[slug], totals)
+            if at < len(line) and line[at] != _NONE
+        ]
         failing = sum(right == 0.0 for right, _ in pairs)
         found = _correlation(pairs) if len(pairs) >= LEAST else None
         return Item(name, part, failing, len(pairs), found)

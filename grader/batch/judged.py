@@ -15,13 +15,6 @@ _NOT_RUN = "Not run:"  # how the examiner begins what it says of a check that it
 _LEVELS = (Level.NONE, Level.CORE, Level.COMPLETE)
 
 
-class _Looked(msgspec.Struct):
-    """What of a verdict is for a person to look at."""
-
-    tampered: tuple[str, ...] = ()
-    marks: tuple[str, ...] = ()
-
-
 class Judged:
     """One row, its verdicts read."""
 
@@ -32,10 +25,9 @@ class Judged:
         self.verdicts = tuple(
             msgspec.json.decode(grading.verdict, type=Verdict) for grading in row.gradings
         )
-        looked = [msgspec.json.decode(one.verdict, type=_Looked) for one in row.gradings]
         # What of torch or Python it had replaced; and what its source reaches for.
-        self.tampered = _once(name for one in looked for name in one.tampered)
-        self.marks = _once(name for one in looked for name in one.marks)
+        self.tampered = _once(name for verdict in self.verdicts for name in verdict.tampered)
+        self.marks = _once(name for verdict in self.verdicts for name in verdict.marks)
 
     @property
     def missing(self) -> bool:

@@ -17,6 +17,7 @@ from grader.batch.items import LEAST, Item, Lesson, Statistics
 from grader.batch.judged import Judged, bug_of, is_not_run, is_wrong
 from grader.batch.records import Options, Result, Results
 from grader.exam.verdict import Check, Level, Outcome
+from grader.harmless import harmless
 from grader.recall import bank
 from grader.views import html
 from grader.views.maths import markdown
@@ -77,8 +78,8 @@ def page(results: Results) -> str:
         outcomes[one.outcome] += 1
         unboxed += not one.row.boxed
         seconds += one.seconds
-        if one.checks and one.slug:
-            sources.setdefault(one.slug, []).append((one.who, one.row.id))
+        if one.checks:
+            sources.setdefault(one.slug, []).append((harmless(one.who), one.row.id))
         line = _line(one)
         if line.look:
             looked.append(line)
@@ -117,11 +118,10 @@ def page(results: Results) -> str:
 
 
 def _numbers(outcomes: dict[Result, int], people: int) -> list[tuple[int, str]]:
-    found = [(people, "people" if people != 1 else "person")]
-    found.append((sum(outcomes.values()), "submissions"))
-    return found + [
-        (n, str(outcome)) for outcome, n in outcomes.items() if n or outcome == "passed"
-    ]
+    whole = sum(outcomes.values())
+    found = [(people, "person" if people == 1 else "people")]
+    found.append((whole, "submission" if whole == 1 else "submissions"))
+    return found + [(n, outcome.value) for outcome, n in outcomes.items() if n]
 
 
 def _line(one: Judged) -> Line:
@@ -142,15 +142,28 @@ def _line(one: Judged) -> Line:
     wrong, told = _wrong(one)
     about = " · ".join(filter(None, facts))
     marks = {check.name: _mark(check) for check in one.checks}
-    return Line(one.who, one.slug, said, colour, one.points, wrong, told, look, about, marks)
+    return Line(
+        harmless(one.who),
+        one.slug,
+        said,
+        colour,
+        one.points,
+        wrong,
+        told,
+        [*map(harmless, look)],
+        harmless(about),
+        marks,
+    )
 
 
 def _wrong(one: Judged) -> tuple[list[str], list[str]]:
     """What is wrong in a few words, and the first failures with what was said of them."""
     if one.trouble:
-        return [one.trouble], []
+        return [_first(one.trouble)], []
     if one.error is not None:
-        return [f"{one.error.kind}: {_first(one.error.message)}"], [one.error.message[:1000]]
+        return [f"{one.error.kind}: {_first(one.error.message)}"], [
+            harmless(one.error.message[:1000])
+        ]
     titles = [bug.title for id in one.bugs if (bug := bug_of(one.slug, id)) is not None]
     failed = one.failed
     alike: dict[str, Check] = {}
@@ -169,7 +182,7 @@ def _told(check: Check) -> str:
 
 
 def _first(message: str) -> str:
-    line = " ".join(message.split())
+    line = " ".join(harmless(message).split())
     return line if len(line) <= _MESSAGE_CHARS else f"{line[: _MESSAGE_CHARS - 1]}…"
 
 
