@@ -86,15 +86,24 @@ def outcomes(folder: Path) -> dict[str, str]:
     return {who: one["outcome"] for (who, _), one in found(folder).items()}
 
 
+def begun(folder: Path) -> bool:
+    """Whether what there is to grade is stored."""
+    return bool(_rows(folder, "SELECT * FROM settings WHERE key = 'options'"))
+
+
 def graded(folder: Path) -> dict[tuple[str, int], str]:
     """When each grading that is stored was made, by person and seed."""
-    if not (folder / FILE).exists():
-        return {}
-    with sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True, timeout=20) as database:
-        rows = database.execute(
-            "SELECT who, seed, at FROM gradings JOIN submissions ON id = submission"
-        ).fetchall()
-    database.close()
+    sql = "SELECT who, seed, at FROM gradings JOIN submissions ON id = submission"
+    rows = _rows(folder, sql)
     times = {(who, seed): at for who, seed, at in rows}
     assert len(times) == len(rows)
     return times
+
+
+def _rows(folder: Path, sql: str) -> list[Any]:
+    if not (folder / FILE).exists():
+        return []
+    with sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True, timeout=20) as database:
+        rows = database.execute(sql).fetchall()
+    database.close()
+    return rows

@@ -149,8 +149,8 @@ def test_csv_is_text_to_a_spreadsheet(nasty: tuple[Path, Results]) -> None:
             assert "\n" not in cell
     assert rows[1]["who"].startswith("'=1+1 ::error")
     assert rows[1]["mistakes"] == "The factor alpha / r is missing"
-    assert rows[4]["look_at"] == "replaces torch.equal"
-    assert rows[5]["look_at"] == "gc (line 4)"
+    assert rows[4]["replaces"] == "torch.equal"
+    assert rows[5]["uses"] == "gc (line 4)"
 
 
 # Jenkins' schema of JUnit files, https://github.com/jenkinsci/xunit-plugin junit-10.xsd, in short:

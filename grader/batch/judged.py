@@ -25,9 +25,7 @@ class Judged:
         self.verdicts = tuple(
             msgspec.json.decode(grading.verdict, type=Verdict) for grading in row.gradings
         )
-        # What of torch or Python it had replaced; and what its source reaches for.
-        self.tampered = _once(name for verdict in self.verdicts for name in verdict.tampered)
-        self.marks = _once(name for verdict in self.verdicts for name in verdict.marks)
+        self.tampered, self.marks = row.tampered, row.marks
 
     @property
     def missing(self) -> bool:
@@ -125,7 +123,3 @@ def possible(slug: str) -> int:
 def _badness(check: Check) -> tuple[bool, bool, bool]:
     """A failure that says more comes out before one that says less."""
     return is_wrong(check), check.bug is not None, check.outcome is Outcome.FAILED
-
-
-def _once(names: Iterator[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))

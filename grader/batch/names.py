@@ -15,6 +15,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  #
 
 def plain(name: str) -> str:
     """One line without escapes, in the form in which equal names are equal; long ones are cut."""
+    name = name[: 4 * _CHARS]  # it may be as long as an archive
     text = harmless(unicodedata.normalize("NFC", name)).replace("\n", "\\n").replace("\t", "\\t")
     text = text.strip()
     return text if len(text) <= _CHARS else f"{text[: _CHARS - 1]}…"

@@ -48,7 +48,8 @@ class Piece:
     """One thing that was found. Without a name it is the folder or archive itself.
 
     odd: why it is no file to be read. read: gives its bytes, as long as they are no more than the
-    limit passed, or a sentence on why not; to be called before the next piece is asked for.
+    limit passed, or what is wrong with it, as a sentence without its subject; to be called before
+    the next piece is asked for.
     """
 
     place: Place
@@ -168,18 +169,17 @@ def ignored(name: str) -> bool:
 def _on_disk(path: Path, limit: int) -> bytes | str:
     try:
         data = submission.read(path, limit)
-    except UsageFault as error:  # gone since it was seen
-        return plain(str(error))
-    return plain(data.message) if isinstance(data, Trouble) else data
+    except UsageFault:
+        return "is gone since it was seen."
+    return data.message.removeprefix(f"{path} ") if isinstance(data, Trouble) else data
 
 
 def _of_archive(member: Member, budget: Budget, limit: int) -> bytes | str:
-    called = plain("/".join(member.path))
     try:
         data = member.read(limit)
     except archives.Unreadable as error:
-        return f"{called} {error}."
+        return f"{error}."
     budget.take(len(data))
     if len(data) > limit:
-        return f"{called} is larger than {limit >> 20} MiB; no answer is that long."
+        return f"is larger than {limit >> 20} MiB; no answer is that long."
     return data

@@ -45,7 +45,7 @@ _SECTIONS = {
         "grade": "Grade a class: folders, archives, notebooks; each in a sandbox.",
     },
     "The tool itself": {
-        "doctor": "Python, torch, accelerator, sandbox, data folder.",
+        "doctor": "Python, torch, accelerator, data folder, the box.",
         "verify": "The suites check themselves: solutions pass, bugs are named.",
         "completion": "Shell completion for bash, zsh or fish.",
     },

@@ -11,7 +11,7 @@ from grader.cli import common, terminal
 @common.as_json
 @common.in_workspace
 def doctor_command(json_: bool, workspace: Path | None) -> int:
-    """Whether this machine has what grading needs."""
+    """Whether this machine has what grading needs, and which layers of the box hold."""
     from grader.practice import doctor
     from grader.views import findings
 
@@ -20,5 +20,5 @@ def doctor_command(json_: bool, workspace: Path | None) -> int:
     if json_:
         terminal.say_json({"ok": good, "checks": symptoms})
     else:
-        terminal.say(*findings.machine(symptoms, terminal.colour()))
+        terminal.say(*findings.machine(symptoms, terminal.width(), terminal.colour()))
     return 0 if good else 1

@@ -167,4 +167,5 @@ def _show(results: "Results", out: Path, written: list[str]) -> None:
     found = grades.Grades(results.rows())
     notes = results.get("notes", list[str]) or []
     terminal.say(*grades.page(found, notes, terminal.width(), terminal.colour()))
-    terminal.say(*wrapped(f"In {out}: {', '.join(written)}.", terminal.width()))
+    text = f"In {out}: {', '.join(written)}; all of it in results.sqlite."
+    terminal.say(*wrapped(text, terminal.width()))

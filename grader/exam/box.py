@@ -162,7 +162,7 @@ class Box(Nursery):
             self._processes(),
         ]
         for layer in self.layers:
-            if layer.needed and not layer.holds:
+            if asked["torch"] and layer.needed and not layer.holds:
                 raise Unavailable(f"The box does not hold here ({layer.name}): {layer.words}.")
 
     def _memory(self) -> Layer:
@@ -225,7 +225,7 @@ class Box(Nursery):
 
 
 def layers() -> list[Layer]:
-    """Try each layer, without torch; the first that does not hold is the last of the list."""
+    """Try each layer, without torch. Where there is no box, one layer says why."""
     try:
         box = Box.spawn(torch=False)
     except Unavailable as error:

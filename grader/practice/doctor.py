@@ -1,4 +1,4 @@
-"""Whether this machine can grade: Python, torch, accelerator, sandbox, data folder, workspace.
+"""Whether this machine can grade: Python, torch, accelerator, data folder, workspace, the box.
 
 Torch is asked in a child process: an installation so broken that importing it crashes, or a
 driver that hangs, is then a finding and not our own end.
@@ -6,7 +6,6 @@ driver that hangs, is then a finding and not our own end.
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from grader.practice.workspace import Workspace
 from grader.store import Store, database
 
 _TORCH_S = 60.0
-_SANDBOX_S = 10.0
 _ASK_TORCH = """
 import torch
 print(torch.__version__)
@@ -41,9 +39,9 @@ def examine(find_workspace: Callable[[], Workspace]) -> list[Symptom]:
     return [
         _python(),
         *_torch(),
-        _sandbox(),
         _data(),
         _workspace(find_workspace),
+        *_sandbox(),
     ]
 
 
@@ -67,15 +65,13 @@ def _torch() -> list[Symptom]:
     ]
 
 
-def _sandbox() -> Symptom:
-    path = shutil.which("bwrap")
-    if path is None:
-        text = "no bubblewrap (bwrap); only `kata grade`, for other people's files, asks for it"
-        return Symptom("sandbox", False, False, text)
-    command = [path, "--ro-bind", "/", "/", "--unshare-all", "--", sys.executable, "-c", ""]
-    _, trouble = _ask(command, _SANDBOX_S)
-    found = f"{path} cannot start a sandbox here: {trouble}" if trouble else path
-    return Symptom("sandbox", not trouble, False, found)
+def _sandbox() -> list[Symptom]:
+    """The box of `kata grade`, layer by layer, as it was found to hold."""
+    from grader.exam import box  # whose command asks for no torch, either
+
+    return [
+        Symptom(f"box: {layer.name}", layer.holds, False, layer.words) for layer in box.layers()
+    ]
 
 
 def _ask(command: list[str], seconds: float) -> tuple[str, str]:

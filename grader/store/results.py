@@ -77,10 +77,6 @@ class Grading(msgspec.Struct, frozen=True, kw_only=True):
         found: dict[str, Any] = msgspec.json.decode(self.verdict)
         return found
 
-    @property
-    def passed(self) -> bool:
-        return msgspec.json.decode(self.verdict, type=_Passed).passed
-
 
 class Missing(NamedTuple):
     """A grading to make: of which submission, with which seed."""
@@ -96,9 +92,11 @@ class _Check(msgspec.Struct):
     bug: str | None = None
 
 
-class _Passed(msgspec.Struct):
+class _Verdict(msgspec.Struct):
     passed: bool
     checks: tuple[_Check, ...] = ()
+    tampered: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -121,10 +119,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return Result.REFUSED
         if len(self.gradings) < len(self.seeds):
             return Result.OPEN
-        passed = {grading.passed for grading in self.gradings}
+        passed = {verdict.passed for verdict in self._verdicts}
         if len(passed) > 1:
             return Result.UNSTABLE
         return Result.PASSED if passed == {True} else Result.FAILED
+
+    @cached_property
+    def _verdicts(self) -> list[_Verdict]:
+        return [msgspec.json.decode(grading.verdict, type=_Verdict) for grading in self.gradings]
 
     @property
     def trouble(self) -> str | None:
@@ -141,17 +143,26 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """How many checks have passed, and of how many that were not skipped, in the worst of
         its gradings; (0, 0) without one."""
         counts = []
-        for grading in self.gradings:
-            made = msgspec.json.decode(grading.verdict, type=_Passed).checks
-            ran = [check for check in made if check.outcome != Outcome.SKIPPED]
+        for verdict in self._verdicts:
+            ran = [check for check in verdict.checks if check.outcome != Outcome.SKIPPED]
             counts.append((sum(c.outcome == Outcome.PASSED for c in ran), len(ran)))
         return min(counts, default=(0, 0))
 
     @cached_property
     def bugs(self) -> tuple[str, ...]:
         """The ids of the named mistakes, each once, in the order they were found."""
-        found = (msgspec.json.decode(g.verdict, type=_Passed).checks for g in self.gradings)
-        return tuple(dict.fromkeys(c.bug for checks in found for c in checks if c.bug))
+        checks = (check for verdict in self._verdicts for check in verdict.checks)
+        return tuple(dict.fromkeys(check.bug for check in checks if check.bug))
+
+    @cached_property
+    def tampered(self) -> tuple[str, ...]:
+        """What it replaced in torch or Python, each once: it fails for that."""
+        return tuple(dict.fromkeys(name for v in self._verdicts for name in v.tampered))
+
+    @cached_property
+    def marks(self) -> tuple[str, ...]:
+        """What its source reaches for that a person should look at, each once: no verdict."""
+        return tuple(dict.fromkeys(mark for v in self._verdicts for mark in v.marks))
 
 
 class Results:

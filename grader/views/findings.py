@@ -1,5 +1,6 @@
 """The pages of `kata verify` and `kata doctor`."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -55,9 +56,11 @@ def _mark(good: bool, colour: bool) -> str:
     return paint("✓ ok   ", "green", colour) if good else paint("✗ wrong", "bold red", colour)
 
 
-def machine(symptoms: Sequence[Symptom], colour: bool) -> list[str]:
-    """A line for each thing looked at; the last says whether grading works here."""
+def machine(symptoms: Sequence[Symptom], width: int, colour: bool) -> list[str]:
+    """What was found of each thing looked at; the last line says whether grading works here."""
     lines = []
+    column = max(len(symptom.name) for symptom in symptoms)
+    indent = column + 12
     for symptom in symptoms:
         if symptom.ok:
             mark = paint("✓ ok     ", "green", colour)
@@ -65,8 +68,9 @@ def machine(symptoms: Sequence[Symptom], colour: bool) -> list[str]:
             mark = paint("✗ missing", "bold red", colour)
         else:
             mark = paint("– without", "dim", colour)
-        first, *rest = symptom.found.splitlines() or [""]
-        lines += [f"{mark} {symptom.name:11}  {first}", *(" " * 23 + line for line in rest)]
+        first, *rest = textwrap.wrap(symptom.found, max(24, width - indent)) or [""]
+        lines.append(f"{mark} {symptom.name:{column}}  {first}")
+        lines += [" " * indent + line for line in rest]
     missing = [symptom.name for symptom in symptoms if symptom.needed and not symptom.ok]
     end = f"To mend first: {', '.join(missing)}." if missing else "Ready to grade."
     return [*lines, "", end]

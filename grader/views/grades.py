@@ -15,7 +15,7 @@ _MARKS = {
     Result.REFUSED: ("!", "refused", "yellow"),
     Result.OPEN: ("·", "open", "dim"),
 }
-_PEOPLE, _MISTAKES, _TROUBLES = 60, 8, 12
+_PEOPLE, _MISTAKES, _SENTENCES = 60, 8, 12
 _NAME, _NO_KATA = 24, "(no kata)"
 
 
@@ -36,6 +36,7 @@ class Grades:
         self.outcomes: Counter[Result] = Counter()
         self.mistakes: Counter[tuple[str, str]] = Counter()  # submissions, by kata and id
         self.troubles: list[str] = []
+        self.suspects: list[str] = []
         self.unboxed = 0
         for row in rows:
             one = row.submission
@@ -45,9 +46,13 @@ class Grades:
             self.outcomes[row.outcome] += 1
             self.unboxed += not row.boxed
             self.mistakes.update((one.slug, bug) for bug in row.bugs)
+            about = f"{one.who}, {one.slug}" if one.slug else one.who
             if row.trouble and not missing:
-                about = f"{one.who}, {one.slug}" if one.slug else one.who
                 self.troubles.append(f"{about}: {row.trouble}")
+            if row.tampered:
+                self.suspects.append(f"{about} replaces {', '.join(row.tampered)}")
+            elif row.marks:
+                self.suspects.append(f"{about} uses {', '.join(row.marks)}")
 
 
 def page(grades: Grades, notes: Sequence[str], width: int, colour: bool) -> list[str]:
@@ -65,18 +70,18 @@ def page(grades: Grades, notes: Sequence[str], width: int, colour: bool) -> list
             lines += wrapped(
                 f"{catalog.entry(slug).bug(bug).title} ({slug})", width, f"  {count:>{wide}}  "
             )
-    if grades.troubles:
-        lines += ["", paint("Not judged", "bold", colour)]
-        for text in grades.troubles[:_TROUBLES]:
-            lines += wrapped(text, width, "  ", "    ")
-        if (more := len(grades.troubles) - _TROUBLES) > 0:
-            lines.append(f"  … and {more} more")
-    if notes:
-        lines += ["", paint("Beside that", "bold", colour)]
-        for text in notes[:_TROUBLES]:
-            lines += wrapped(text, width, "  ", "    ")
-        if (more := len(notes) - _TROUBLES) > 0:
-            lines.append(f"  … and {more} more")
+    said = (
+        ("Not judged", grades.troubles),
+        ("For a person to look at", grades.suspects),
+        ("Beside that", notes),
+    )
+    for title, texts in said:
+        if texts:
+            lines += ["", paint(title, "bold", colour)]
+            for text in texts[:_SENTENCES]:
+                lines += wrapped(text, width, "  ", "    ")
+            if (more := len(texts) - _SENTENCES) > 0:
+                lines.append(f"  … and {more} more")
     return [*lines, "", *_total(grades, width, colour)]
 
 
