@@ -413,14 +413,11 @@ def examiner() -> Iterator[Examiner]:
 
 
 # What prints and raises what it was given, to carry it into the feedback.
-SMUGGLERS = {
-    "numpy_lora": [
-        RIGHT + b"\n_forward = LoRA.forward\ndef forward(self, x):\n    print(x)\n"
-        b"    raise ValueError(repr(x))\nLoRA.forward = forward\n",
-        RIGHT + b"\ndef forward(self, x):\n"
-        b"    raise type(repr(x), (Exception,), {})()\nLoRA.forward = forward\n",
-    ]
-}
+SMUGGLERS = [
+    "print(x)\n    raise ValueError(repr(x))",
+    "raise type(f'Leak{abs(int(x.flat[0] * 1e6))}', (Exception,), {})()",
+    "raise ValueError(f'Leak\\nLeak{x.flat[0]}\\n  line 7, in Leak: x')",
+]
 
 
 @pytest.mark.slow
@@ -437,10 +434,13 @@ def test_feedback_of_known_mistakes_does_not_leak(
 
 def test_what_a_file_raises_and_prints_does_not_leak(examiner: Examiner, tmp_path: Path) -> None:
     """A file cannot carry what it was given into its feedback."""
-    for slug, sources in SMUGGLERS.items():
-        texts = _no_leak(slug, sources, examiner, tmp_path)
-        assert "ValueError in line" in texts
-        assert "array(" not in texts
+    added = "\ndef forward(self, x):\n    {}\nLoRA.forward = forward\n"
+    sources = [RIGHT + added.format(line).encode() for line in SMUGGLERS]
+    texts = _no_leak(SLUG, sources, examiner, tmp_path)
+    assert "ValueError in line" in texts
+    assert "An exception in line" in texts
+    assert "Leak" not in texts
+    assert "array(" not in texts
 
 
 def _no_leak(slug: str, sources: list[bytes], examiner: Examiner, folder: Path) -> str:
