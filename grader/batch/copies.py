@@ -6,26 +6,29 @@ modules their modules' names. What is left is cut into runs of tokens (shingles)
 that stand in the kata's stub do not count. Two sources are alike by the share of their shingles
 that they have in common (Jaccard); the order of methods plays little part.
 
+The reference solution is one of those compared: it is there for everybody to read.
+
 Small katas leave little freedom: two honest answers of ten lines can be alike. So what has few
 shingles of its own is not compared, and how many there are is said.
 """
 
 import ast
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
-from itertools import combinations
+from itertools import chain, combinations
 
+from grader import content
 from grader.exam import source_text
 from grader.practice import stubs
 
 ALIKE = 0.8
+REFERENCE = "the reference solution"
 _SHINGLE = 9  # tokens
 _LEAST = 40  # shingles of one's own
 _LIMIT_BYTES = 100_000  # longer sources are compared as they are
-_COMPARED = 1000  # submissions of a kata; beyond, only what is the same after normalising
+_COMPARED = 1000  # different answers to a kata; of later ones only those that are the same
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,30 @@ class Group:
     own: int
 
 
+@dataclass
+class _Answer:
+    """What some have all handed in; `shingles` is empty where it is not compared with others."""
+
+    shingles: frozenset[bytes]
+    own: int
+    people: list[str] = field(default_factory=list)
+
+
 def groups(slug: str, sources: Iterable[tuple[str, bytes]]) -> list[Group]:
     """Whose answers are alike, the most alike first. sources: who, and what they handed in."""
-    known = [(who, shingles(slug, source)) for who, source in sources]
-    known = [(who, own) for who, own in known if len(own) >= _LEAST]
-    links = list(_links([own for _, own in known]))
-    return sorted(_grouped(slug, known, links), key=lambda group: (-group.least, group.people))
+    reference = content.solution(slug).read_bytes()
+    answers: dict[bytes, _Answer] = {}
+    for who, source in chain([(REFERENCE, reference)], sources):
+        own = shingles(slug, source)
+        if len(own) >= _LEAST:
+            key = blake2b(b"".join(sorted(own)), digest_size=16).digest()
+            kept = own if len(answers) < _COMPARED else frozenset[bytes]()
+            answers.setdefault(key, _Answer(kept, len(own))).people.append(who)
+    found = [_group(slug, some, least) for some, least in _linked([*answers.values()])]
+    return sorted(
+        (group for group in found if len(group.people) > 1),
+        key=lambda group: (-group.least, group.people),
+    )
 
 
 def shingles(slug: str, source: bytes) -> frozenset[bytes]:
@@ -52,48 +73,34 @@ def shingles(slug: str, source: bytes) -> frozenset[bytes]:
     return _shingles(source) - _of_stub(slug)
 
 
-def _links(sets: Sequence[frozenset[bytes]]) -> Iterator[tuple[int, int, float]]:
-    """The pairs that are alike."""
-    if len(sets) > _COMPARED:
-        same: dict[frozenset[bytes], list[int]] = defaultdict(list)
-        for at, own in enumerate(sets):
-            same[own].append(at)
-        yield from ((some[0], other, 1.0) for some in same.values() for other in some[1:])
-        return
-    for a, b in combinations(range(len(sets)), 2):
-        few, many = sorted((len(sets[a]), len(sets[b])))
+def _linked(answers: list[_Answer]) -> Iterator[tuple[list[_Answer], float]]:
+    """The answers, those together that are alike, also over others, and the least likeness."""
+    together = {at: ([answer], 1.0) for at, answer in enumerate(answers)}
+    at_home = [*together][:_COMPARED]
+    for a, b, likeness in _pairs(answers):
+        here, there = at_home[a], at_home[b]
+        some, least = together[here]
+        if here != there:
+            more, other = together.pop(there)
+            some, least = some + more, min(least, other)
+            at_home = [here if home == there else home for home in at_home]
+        together[here] = some, min(least, likeness)
+    yield from together.values()
+
+
+def _pairs(answers: Sequence[_Answer]) -> Iterator[tuple[int, int, float]]:
+    for (a, one), (b, other) in combinations(enumerate(answers[:_COMPARED]), 2):
+        few, many = sorted((len(one.shingles), len(other.shingles)))
         if few >= ALIKE * many:
-            common = len(sets[a] & sets[b])
+            common = len(one.shingles & other.shingles)
             likeness = common / (few + many - common)
             if likeness >= ALIKE:
                 yield a, b, likeness
 
 
-def _grouped(
-    slug: str,
-    known: Sequence[tuple[str, frozenset[bytes]]],
-    links: Sequence[tuple[int, int, float]],
-) -> Iterator[Group]:
-    first = list(range(len(known)))
-
-    def root(at: int) -> int:
-        while first[at] != at:
-            first[at] = first[first[at]]
-            at = first[at]
-        return at
-
-    for a, b, _ in links:
-        first[root(b)] = root(a)
-    least: dict[int, float] = {}
-    for a, _, likeness in links:
-        least[root(a)] = min(likeness, least.get(root(a), 1.0))
-    members: dict[int, list[int]] = defaultdict(list)
-    for at in range(len(known)):
-        members[root(at)].append(at)
-    for at, likeness in least.items():
-        people = tuple(known[member][0] for member in members[at])
-        own = min(len(known[member][1]) for member in members[at])
-        yield Group(slug, people, likeness, own)
+def _group(slug: str, some: Sequence[_Answer], least: float) -> Group:
+    people = tuple(sorted(who for answer in some for who in answer.people))
+    return Group(slug, people, least, min(answer.own for answer in some))
 
 
 @cache
@@ -153,8 +160,8 @@ def _node(
         case ast.JoinedStr():
             return ["text"], []
     inside: list[object] = []
-    for field, value in ast.iter_fields(node):
-        if field in ("returns", "type_comment", "annotation", "type_params"):
+    for name, value in ast.iter_fields(node):
+        if name in ("returns", "type_comment", "annotation", "type_params"):
             continue
         some = value if isinstance(value, list) else [value]
         inside += [item for item in some if not _is_docstring(item)]
@@ -182,18 +189,18 @@ def _is_docstring(node: object) -> bool:
 
 def _bound(tree: ast.Module) -> set[str]:
     """The names that the file gives to something: variables, arguments, functions, attributes."""
-    found = Counter[str]()
+    found: set[str] = set()
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                found[name] += 1
+                found.add(name)
             case ast.ClassDef(name=name) | ast.arg(arg=name):
-                found[name] += 1
+                found.add(name)
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
-                found[name] += 1
+                found.add(name)
             case ast.ExceptHandler(name=str(name)):
-                found[name] += 1
-    return set(found)
+                found.add(name)
+    return found
 
 
 def _modules(tree: ast.Module) -> dict[str, str]:

@@ -110,6 +110,8 @@ def trouble(one: Judged, told: Told) -> str:
     """Why a submission could not be judged as a whole; empty if it could."""
     if one.missing:
         return "Not handed in."
+    if one.tampered:
+        return _TAMPERED
     if one.row.submission.trouble:  # what was handed in, before any of it ran
         return one.row.submission.trouble
     if one.trouble:
@@ -122,11 +124,8 @@ def trouble(one: Judged, told: Told) -> str:
     text = _KINDS[error.kind]
     if error.kind is Kind.MISSING and one.slug:
         text += f" It is to define {', '.join(catalog.card(one.slug).defines)}."
-    return (
-        f"{text} {_where(error.message.removeprefix(_LOADING))}".strip()
-        if told is Told.FULL
-        else text
-    )
+    where = _where(error.message.removeprefix(_LOADING)) if told is Told.FULL else ""
+    return f"{text} {where}".strip()
 
 
 def about(one: Judged, check: Check, told: Told) -> str:
@@ -155,8 +154,6 @@ def document(one: Judged, told: Told) -> str:
     wrong = trouble(one, told)
     if wrong and wrong not in lines:
         lines += ["", _plain(wrong)]
-    if one.tampered:
-        lines += ["", _TAMPERED]
     parts = items(one, Told.SCORE)
     if parts[0].part is None:
         return "\n".join(lines) + "\n"

@@ -130,7 +130,7 @@ def _line(one: Judged) -> Line:
         said, colour = "– missing", "bad"
     elif one.outcome is Result.FAILED and one.level is Level.CORE:
         said, colour = "✗ core complete", "fair"
-    look = [f"replaces {name}" for name in one.tampered] + [f"uses {mark}" for mark in one.marks]
+    look = [*(f"replaces {name}" for name in one.tampered), *one.marks]
     if one.outcome is Result.UNSTABLE:
         look.append(f"unstable: {', '.join(sorted(one.unsteady)[:3]) or 'differs by draw'}")
     if not one.row.boxed:
