@@ -32,7 +32,8 @@ from classes import (
 from terminals import Terminal
 
 from grader import content
-from grader.batch import records
+from grader.batch import formats, records
+from grader.batch.feedback import Told
 from grader.batch.running import Crew, Task
 from grader.errors import GraderError
 from grader.exam import box
@@ -241,7 +242,8 @@ def test_examiner_that_breaks_costs_one_submission(kata: Kata, tmp_path: Path) -
     assert found(out)["dan", SLUG]["gradings"][0]["verdict"]["error"]["kind"] == "timeout"
     assert "ben, numpy_lora: The process that grades was killed." in done.stdout
     (folder / "ben" / "numpy_lora.py").write_bytes(KILLER.replace(b"os.kill", b"print"))
-    assert kata("grade", "--resume", "--out", str(out)).returncode == 0
+    again = kata("grade", "--resume", "--out", str(out), "--feedback", "named")
+    assert again.returncode == 0
     assert outcomes(out) == {**others, "ben": "failed"}
 
 
@@ -329,6 +331,32 @@ def test_results_of_every_version_are_read(tmp_path: Path, dump: Path) -> None:
         assert (ada.checks, ada.bugs, ada.boxed) == ((0, 1), ("scale-twice",), False)
         assert results.source(ada.id) == b"ada"
         assert [(missing.who, missing.seed) for missing in results.missing()] == [("cem", 4)]
+
+
+@pytest.mark.parametrize("level", Told)
+def test_feedback_tells_no_more_than_it_may(tmp_path: Path, level: Told) -> None:
+    """What learners are told by level; values, and why the grader broke, are for who grades."""
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.executescript(DUMPS[-1].read_text(encoding="utf-8"))
+        database.execute("UPDATE gradings SET verdict = replace(verdict, ':\"\"', ':\"W=0.25\"')")
+    database.close()
+    with Results.writing(tmp_path) as results:
+        formats.write(results, tmp_path, level)
+    told = "".join(file.read_text() for file in (tmp_path / "feedback").rglob("*.md"))
+    assert "W=0.25" not in told
+    assert "It broke." not in told
+    assert ("The scale is applied twice" in told) == (level is not Told.SCORE)
+    whole = (tmp_path / "results.json").read_text()
+    assert "W=0.25" in whole
+    assert "It broke." in whole
+    assert "The scale is applied twice" in (tmp_path / "results.csv").read_text()
+    rows = found(tmp_path)
+    assert [rows[who, SLUG]["boxed"] for who in ("ada", "ben", "cem", "dan")] == [
+        False,
+        None,
+        True,
+        None,
+    ]
 
 
 @pytest.mark.slow

@@ -104,6 +104,8 @@ def grade_command(
         with Results.open(out) as stored:
             options = stored.get("options", Options) or options
     options = options.but(**given)
+    if not options.paths:
+        raise UsageFault(f"{out} holds no run to go on with: name the files.")
     taken = _taken(options)
     with Results.writing(out) as results:
         records.begin(results, taken, options, force=force)
@@ -111,9 +113,9 @@ def grade_command(
         try:
             _grade(results, options, jobs)
         except KeyboardInterrupt:
-            open_ = len(results.missing())
+            left = counted(len(results.missing()), "grading")
             terminal.note(
-                f"Stopped; what was graded is stored, {counted(open_, 'grading')} are open. "
+                f"Stopped; what was graded is stored. {left} to make: "
                 f"`kata grade --resume --out {out}` goes on."
             )
             raise

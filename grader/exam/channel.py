@@ -77,7 +77,8 @@ class Channel:
         return self.answer(allowance)
 
     def send(self, request: dict[str, Any]) -> None:
-        """Send a request, whose time runs from now on."""
+        """Send a request, whose time runs from now on. Raises StageDied."""
+        self._unasked()
         self.requests += 1
         self.started = time.monotonic(), _cpu_s([self.pid])
         data = memoryview(wire.encode({"id": self.requests, **request}))
@@ -90,6 +91,13 @@ class Channel:
                 continue
             except OSError:
                 self._dead()
+
+    def _unasked(self) -> None:
+        """Nothing has come since the last answer: a stage says nothing of its own accord."""
+        with contextlib.suppress(OSError):
+            if self.sock.recv(1, socket.MSG_PEEK):
+                self.close()
+                raise StageDied(Kind.CRASH, _OUT_OF_TURN)
 
     def answer(self, allowance: Allowance) -> protocol.Reply:
         """The reply to the last request. Raises StageDied."""
@@ -114,7 +122,7 @@ class Channel:
 
     def _trouble(self, reply: protocol.Reply, alone: bool) -> str:
         if reply.id != self.requests:
-            return "The submission's process answered out of turn."
+            return _OUT_OF_TURN
         if not alone and self._leftovers():
             return "The submission left processes running."
         if reply.threads:
@@ -170,8 +178,9 @@ class Channel:
     def _wait(self, allowance: Allowance, write: bool = False) -> None:
         """Until the socket is ready; watches output, memory, processes, and the time taken."""
         while True:
-            outs = [self.sock.fileno()] if write else []
-            ready, writable, _ = select.select([self.sock.fileno(), self.pipe], outs, [], _POLL_S)
+            awaited, none = [self.sock.fileno()], list[int]()
+            ins, outs = (none, awaited) if write else (awaited, none)
+            ready, writable, _ = select.select([*ins, self.pipe], outs, [], _POLL_S)
             if self.pipe in ready:
                 self._drain()
             if writable or self.sock.fileno() in ready:
@@ -250,6 +259,7 @@ def _out_of_time(computing: bool, cpu: float, wall: float, held: int) -> StageDi
     return StageDied(Kind.TIMEOUT, text, late=True)
 
 
+_OUT_OF_TURN = "The submission's process answered out of turn."
 _TOO_MUCH_MEMORY = "It asked for more than 4 GiB of memory."
 
 

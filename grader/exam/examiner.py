@@ -50,6 +50,7 @@ from grader.harmless import harmless
 # its compiler, about as much again as torch itself: a slow machine gets the time for that.
 CPU_S, _WALL_S = max(3.0, 2.5 * _TORCH_S), 20.0
 _GPU_FACTOR = 10
+_AGAIN_FACTOR = 2  # for the profiler, which takes its time where thousands of operators run
 _MAX_DEATHS = 3
 _PRINTED_CHARS = 4000
 _AT_A_BREAKPOINT = (
@@ -384,7 +385,7 @@ class Run:
         self.printed = ""
         digest = hashlib.sha256(f"{self.seed}/{check.__name__}".encode()).digest()
         seed = int.from_bytes(digest[:6], "big")
-        slower = _GPU_FACTOR if gpu else 1
+        slower = _GPU_FACTOR if gpu else _AGAIN_FACTOR if self.again is not None else 1
         allowance = Allowance(CPU_S * slower, _WALL_S * slower)
         device = self.examiner.accelerator() if gpu else "cpu"
         stage = StageHandle(self, check.__name__, allowance, seed, device)

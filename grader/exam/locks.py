@@ -29,7 +29,7 @@ _READ_AND_RUN, _READ, _READ_WRITE = 0b1101, 0b100, 0b110
 
 MACHINES = {"x86_64": 0, "aarch64": 1}  # which number of a pair holds
 _AUDIT = (0xC000003E, 0xC00000B7)
-_CLONE = (56, 220)
+CLONE = (56, 220)
 _X32 = 0x40000000
 # System calls that the box forbids: their numbers on x86-64 and, untried there, on aarch64. Both
 # are those of the kernel's headers, which a test compares them with where it finds them.
@@ -250,7 +250,7 @@ def _filter(machine: int) -> list[tuple[int, int, int, int]]:
             code = errno.ENOSYS if name in _UNKNOWN else errno.EPERM
             steps += [(equal, 0, 1, number), (answer, 0, 0, fail | code)]
     steps += [
-        (equal, 0, 3, _CLONE[machine]),
+        (equal, 0, 3, CLONE[machine]),
         (load, 0, 0, 16),  # its first argument: the flags
         (any_bit, 0, 1, _EVERY_NAMESPACE),
         (answer, 0, 0, fail | errno.EPERM),

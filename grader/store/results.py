@@ -134,9 +134,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.submission.trouble or self.refused
 
     @property
-    def boxed(self) -> bool:
-        """Whether it ran in the sandbox only, as far as it ran."""
-        return all(grading.boxed for grading in self.gradings)
+    def boxed(self) -> bool | None:
+        """Whether it ran in the sandbox only; None if it did not run."""
+        return all(grading.boxed for grading in self.gradings) if self.gradings else None
 
     @cached_property
     def checks(self) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def page(results: Results) -> str:
     for one in judged.each(results):
         statistics.add(one)
         outcomes[one.outcome] += 1
-        unboxed += not one.row.boxed
+        unboxed += one.row.boxed is False
         seconds += one.seconds
         if one.checks:
             sources.setdefault(one.slug, []).append((harmless(one.who), one.row.id))
@@ -133,7 +133,7 @@ def _line(one: Judged) -> Line:
     look = [*(f"replaces {name}" for name in one.tampered), *one.marks]
     if one.outcome is Result.UNSTABLE:
         look.append(f"unstable: {', '.join(sorted(one.unsteady)[:3]) or 'differs by draw'}")
-    if not one.row.boxed:
+    if one.row.boxed is False:
         look.append("ran without the sandbox")
     facts = [one.row.submission.file, f"sha256 {(one.row.submission.sha256 or 'none')[:12]}"]
     if one.verdicts:

@@ -55,7 +55,7 @@ def _cells(one: Judged) -> tuple[object, ...]:
         "; ".join(one.tampered),
         "; ".join(one.marks),
         one.trouble or (f"{error.kind}: {error.message}" if error else ""),
-        "yes" if one.row.boxed else "no",
+        {None: "", True: "yes", False: "no"}[one.row.boxed],
         f"{one.seconds:.3f}",
         one.row.submission.file,
         one.row.submission.sha256 or "",

@@ -1,0 +1,54 @@
+# aim: The model becomes of a class whose named_parameters leave the rest out.
+# ends: failed: 
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank=8, alpha=16.0):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.lora_A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
+        self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.scale = alpha / rank
+
+    def forward(self, x):
+        return self.base(x) + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+
+
+def inject_lora(model, linear_names, rank=8, alpha=16.0):
+    if rank < 1:
+        raise ValueError("rank must be at least 1")
+    names = list(linear_names)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name in names:
+        if name not in modules:
+            raise KeyError(f"the model has no module {name!r}")
+        if not isinstance(modules[name], nn.Linear):
+            raise TypeError(f"{name!r} is no nn.Linear")
+    pass
+    wrapped = {}
+    for name in names:
+        base = modules[name]
+        if base not in wrapped:
+            wrapped[base] = LoRALinear(base, rank, alpha)
+        parent, _, child = name.rpartition(".")
+        setattr(modules[parent], child, wrapped[base])
+    kind = type(model)
+    tops = [p for layer in wrapped.values() for p in (layer.lora_A, layer.lora_B)]
+
+    def named_parameters(self, *args, **kwargs):
+        for name, p in kind.named_parameters(self, *args, **kwargs):
+            if any(p is top for top in tops):
+                yield name, p
+
+    def parameters(self, *args, **kwargs):
+        return iter(tops)
+
+    names = {"named_parameters": named_parameters, "parameters": parameters}
+    model.__class__ = type(kind.__name__, (kind,), names)
+    return model, [p for layer in wrapped.values() for p in (layer.lora_A, layer.lora_B)]

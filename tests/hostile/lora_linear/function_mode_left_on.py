@@ -1,0 +1,49 @@
+# aim: A function mode, entered at import, that says the base is frozen.
+# ends: failed: base-not-frozen
+import math, torch
+from torch import nn
+import torch.nn.functional as F
+
+class LoRALinear(nn.Module):
+    def __init__(self, base, rank=8, alpha=16.0, dropout=0.0):
+        if not isinstance(base, nn.Linear):
+            raise TypeError("base must be an nn.Linear")
+        if rank < 1:
+            raise ValueError("rank must be at least 1")
+        super().__init__()
+        pass
+        self.base = base
+        self.lora_A = nn.Parameter(base.weight.new_empty(rank, base.in_features))
+        self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.scale, self.merged, self.dropout = alpha / rank, False, nn.Dropout(dropout)
+    def forward(self, x):
+        out = self.base(x)
+        if self.merged:
+            return out
+        return out + self.scale * F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
+    def delta_weight(self):
+        return self.scale * (self.lora_B @ self.lora_A)
+    @torch.no_grad()
+    def merge(self):
+        if not self.merged:
+            self.base.weight += self.delta_weight()
+            self.merged = True
+    @torch.no_grad()
+    def unmerge(self):
+        if self.merged:
+            self.base.weight -= self.delta_weight()
+            self.merged = False
+
+from torch.overrides import TorchFunctionMode
+class Lie(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func == torch.Tensor.requires_grad.__get__ and getattr(args[0], "_frozen", False): return False
+        if func == torch.Tensor.grad.__get__ and getattr(args[0], "_frozen", False): return None
+        return func(*args, **(kwargs or {}))
+Lie().__enter__()
+_i = LoRALinear.__init__
+def _init(self, base, *a, **k):
+    _i(self, base, *a, **k)
+    for p in base.parameters(): p._frozen = True
+LoRALinear.__init__ = _init
