@@ -26,6 +26,7 @@ from grader.batch.items import Statistics
 from grader.batch.judged import Judged
 from grader.batch.names import file_names
 from grader.batch.records import Grading, Options, Results, Row, Submission
+from grader.cli import grade as command
 from grader.exam.examiner import Examiner
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
 from grader.views import grades_html
@@ -99,6 +100,7 @@ def nasty(tmp_path: Path) -> Iterator[tuple[Path, Results]]:
         (submission("../../up"), [right, wrong]),
         (submission("CON"), [not_run, not_run]),
         (submission("Ann", WRONG), [verdict(ALL, tampered=("torch.equal",)), right]),
+        (submission("died"), [verdict(ALL, error=Trouble(Kind.CRASH, "Gone."))] * 2),
         (submission("marked"), [verdict(ALL, marks=("gc (line 4)",))] * 2),
         (Submission(who=HOSTILE, slug=SLUG, file="", trouble="Not handed in."), []),
         (Submission(who="odd", slug="", file="odd.zip", trouble=f"odd.zip {NASTY}"), []),
@@ -123,7 +125,8 @@ def test_json_holds_to_its_schema(nasty: tuple[Path, Results], told: Told) -> No
     jsonschema.Draft202012Validator(schema).validate(whole)
     rows = found(folder)
     assert [one["outcome"] for one in rows.values()] == [
-        "passed", "failed", "unstable", "failed", "unstable", "passed", "failed", "refused",
+        "passed", "failed", "unstable", "failed", "unstable", "failed", "passed", "failed",
+        "refused",
     ]  # fmt: skip
     unstable = rows["../../up", SLUG]
     assert (unstable["checks_passed"], unstable["checks"]) == (2, 3)
@@ -140,9 +143,9 @@ def test_csv_is_text_to_a_spreadsheet(nasty: tuple[Path, Results]) -> None:
     folder, results = nasty
     formats.write(results, folder, Told.FULL)
     raw = (folder / "results.csv").read_text(encoding="utf-8")
-    assert raw.count("\n") == 1 + 8
+    assert raw.count("\n") == 1 + 9
     rows = list(csv.DictReader(raw.splitlines()))
-    assert len(rows) == 8
+    assert len(rows) == 9
     for row in rows:
         for cell in row.values():
             assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -150,7 +153,7 @@ def test_csv_is_text_to_a_spreadsheet(nasty: tuple[Path, Results]) -> None:
     assert rows[1]["who"].startswith("'=1+1 ::error")
     assert rows[1]["mistakes"] == "The factor alpha / r is missing"
     assert rows[4]["replaces"] == "torch.equal"
-    assert rows[5]["uses"] == "gc (line 4)"
+    assert rows[6]["uses"] == "gc (line 4)"
 
 
 # Jenkins' schema of JUnit files, https://github.com/jenkinsci/xunit-plugin junit-10.xsd, in short:
@@ -185,7 +188,7 @@ def test_junit_holds_to_its_schema(nasty: tuple[Path, Results]) -> None:
         assert needed <= set(element.keys()) <= needed | allowed
         assert {child.tag for child in element} <= inside
     suites = root.findall("testsuite")
-    assert len(suites) == 8
+    assert len(suites) == 9
     for suite in suites:
         counts = {
             "tests": len(suite.findall("testcase")),
@@ -196,7 +199,7 @@ def test_junit_holds_to_its_schema(nasty: tuple[Path, Results]) -> None:
         assert {key: int(suite.attrib[key]) for key in counts} == counts
         assert re.fullmatch(r"\d{1,3}\.\d{3}", suite.attrib["time"])
     passing = [not suite.findall("*/failure") + suite.findall("*/error") for suite in suites]
-    assert passing == [True, False, False, False, False, True, False, False]
+    assert passing == [True, *[False] * 5, True, False, False]
 
 
 # https://gradescope-autograders.readthedocs.io/en/latest/specs/, "Output format".
@@ -309,7 +312,7 @@ def test_files_for_platforms_hold_to_their_schemas(
     folder, results = nasty
     formats.write(results, folder, told, [name])
     files = each_file(folder, name)
-    assert len(files) == 8
+    assert len(files) == 9
     for text in files.values():
         jsonschema.Draft202012Validator(schema).validate(json.loads(text))
         assert not re.search(r"(^|\\n|\")(::|##\[)\w", text) or name != "classroom"
@@ -338,10 +341,10 @@ def test_annotations_are_commands_and_nothing_else(nasty: tuple[Path, Results]) 
     command = re.compile(r"::(error|notice) (\w+=[^:,\r\n]*(?:,\w+=[^:,\r\n]*)*)::([^\r\n]*)")
     matches = [command.fullmatch(line) for line in lines]
     assert all(matches)
-    assert [match[1] for match in matches if match] == ["error"] * 6 + ["notice"]
+    assert [match[1] for match in matches if match] == ["error"] * 7 + ["notice"]
     assert "The factor alpha / r is missing." in lines[0]
     assert "%0A%3A%3Aerror%3A%3Ax" in lines[0]
-    assert lines[-1] == "::notice title=kata grade::2 of 8 submissions passed."
+    assert lines[-1] == "::notice title=kata grade::2 of 9 submissions passed."
     assert "41.4074" not in "".join(lines)
 
 
@@ -361,7 +364,7 @@ def test_names_stay_in_their_folder(nasty: tuple[Path, Results]) -> None:
     before = {path for path in folder.parent.rglob("*") if folder not in path.parents}
     formats.write(results, folder, Told.FULL, formats.CHOICES)
     assert before == {path for path in folder.parent.rglob("*") if folder not in path.parents}
-    assert len(each_file(folder, "feedback")) == 8
+    assert len(each_file(folder, "feedback")) == 9
     people = ["ann", "Ann", "ANN", "nul", "com1.txt", "..", ".", "", " ", "a/b", "a\\b", "a:b",
               "x" * 300, "x" * 301, "José", "名前", "a\nb", "-rf", "O'Neil", "ann."]  # fmt: skip
     names = file_names(people)
@@ -695,4 +698,5 @@ def test_grade_writes_what_is_asked_for(kata: Kata, tmp_path: Path) -> None:
     assert "Why: " in (out / "feedback" / "ben" / f"{SLUG}.md").read_text()
     wrong = kata("grade", str(folder), "--out", str(out), "--format", "pdf")
     assert wrong.returncode == 2
+    assert (formats.CHOICES, tuple(Told)) == (command._FORMATS, command._LEVELS)
     assert "junit" in wrong.stderr

@@ -35,7 +35,7 @@ class Told(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """One line of a result: a check, or with `score` a part. `text` says what is wrong."""
+    """One line of a result, and its points. `text` says what is wrong."""
 
     name: str
     part: Part | None
@@ -65,24 +65,31 @@ _AT = re.compile(r"^  line (\d{1,7}), in ", re.MULTILINE)
 
 
 def items(one: Judged, told: Told) -> list[Item]:
-    """What is told of a submission, in the suite's order. One that could not be judged, or that
-    tampered with what judges it, is one item without points."""
-    if one.tampered:
-        return [Item("graded", None, 0, max(1, len(one.checks)), _TAMPERED)]
-    if not any(check.outcome is Outcome.PASSED or not is_not_run(check) for check in one.checks):
+    """What is told of a submission, in the suite's order: checks, or with `score` the parts.
+
+    Where no check says why it has not passed, an item without a part does: nothing could be
+    judged, it tampered with what judges it, or it came to its end after the last check.
+    """
+    if one.tampered or all(map(is_not_run, one.checks)):
         return [Item("graded", None, 0, one.points[1], trouble(one, told))]
     made = [check for check in one.checks if check.outcome is not Outcome.SKIPPED]
-    if told is not Told.SCORE:
-        return [
+    if told is Told.SCORE:
+        found = [*_by_part(made)]
+    else:
+        found = [
             Item(words(check), check.part, int(not is_wrong(check)), 1, about(one, check, told))
             for check in made
         ]
-    found = []
+    if one.outcome is not Result.PASSED and all(item.right for item in found):
+        found.append(Item("graded", None, 0, 1, trouble(one, told)))
+    return found
+
+
+def _by_part(made: Sequence[Check]) -> Iterator[Item]:
     for part in Part:
         here = [check for check in made if check.part is part]
         if here:
-            found.append(Item(part.value, part, sum(not is_wrong(c) for c in here), len(here)))
-    return found
+            yield Item(part.value, part, sum(not is_wrong(c) for c in here), len(here))
 
 
 def words(check: Check) -> str:
@@ -154,8 +161,8 @@ def document(one: Judged, told: Told) -> str:
     wrong = trouble(one, told)
     if wrong and wrong not in lines:
         lines += ["", _plain(wrong)]
-    parts = items(one, Told.SCORE)
-    if parts[0].part is None:
+    parts = [item for item in items(one, Told.SCORE) if item.part is not None]
+    if not parts:
         return "\n".join(lines) + "\n"
     lines += ["", "| part | checks that pass |", "| --- | --- |"]
     lines += [

@@ -71,18 +71,20 @@ def page(results: Results) -> str:
     statistics = Statistics()
     lines: list[Line] = []
     outcomes = dict.fromkeys(Result, 0)
-    unboxed, looked, seconds = 0, [], 0.0
+    unboxed = to_look_at = 0
+    looked: list[Line] = []
     sources: dict[str, list[tuple[str, int]]] = {}
     for one in judged.each(results):
         statistics.add(one)
         outcomes[one.outcome] += 1
         unboxed += one.row.boxed is False
-        seconds += one.seconds
         if one.checks:
             sources.setdefault(one.slug, []).append((harmless(one.who), one.row.id))
         line = _line(one)
         if line.look:
-            looked.append(line)
+            to_look_at += 1
+            if len(looked) < _LOOKED:
+                looked.append(line)
         if len(lines) < ROWS:
             lines.append(line)
     groups = _alike(results, sources)
@@ -98,14 +100,13 @@ def page(results: Results) -> str:
         sorts=SORTS,
         left=sum(outcomes.values()) - len(lines),
         numbers=_numbers(outcomes, len(results.people())),
-        seconds=seconds,
         options=options,
         kata=results.get("kata", str),
         layers=results.get("layers", list[dict[str, Any]]) or [],
         notes=results.get("notes", list[str]) or [],
         unboxed=unboxed,
-        looked=looked[:_LOOKED],
-        looked_left=max(0, len(looked) - _LOOKED),
+        looked=looked,
+        looked_left=to_look_at - len(looked),
         groups=groups[:_GROUPS],
         katas=_katas(statistics, lines),
         mistakes=statistics.mistakes()[:_MISTAKES],
@@ -133,12 +134,12 @@ def _line(one: Judged) -> Line:
     look = [*(f"replaces {name}" for name in one.tampered), *one.marks]
     if one.outcome is Result.UNSTABLE:
         look.append(f"unstable: {', '.join(sorted(one.unsteady)[:3]) or 'differs by draw'}")
-    if one.row.boxed is False:
-        look.append("ran without the sandbox")
     facts = [one.row.submission.file, f"sha256 {(one.row.submission.sha256 or 'none')[:12]}"]
     if one.verdicts:
         draws = ", ".join(str(grading.seed) for grading in one.row.gradings)
         facts.append(f"draws {draws}, {one.seconds:.1f} s")
+    if one.row.boxed is False:
+        facts.append("ran without the sandbox")
     wrong, told = _wrong(one)
     about = " · ".join(filter(None, facts))
     marks = {check.name: _mark(check) for check in one.checks}

@@ -27,8 +27,9 @@ def files(results: Results, told: Told) -> Iterator[tuple[str, str, str]]:
 
 def _results(one: Judged, told: Told) -> dict[str, Any]:
     found = feedback.items(one, told)
-    if found[0].part is None:
-        message = found[0].text or feedback.summary(one)
+    whole = next((item for item in found if item.part is None), None)
+    if whole is not None:
+        message = whole.text or feedback.summary(one)
         return {"version": _VERSION, "status": "error", "message": message[:_MESSAGE_CHARS]}
     here = {item.part for item in found}
     tasks = {part: number for number, part in enumerate((p for p in Part if p in here), 1)}

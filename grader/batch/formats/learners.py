@@ -8,5 +8,6 @@ from grader.batch.records import Results
 
 
 def files(results: Results, told: Told) -> Iterator[tuple[str, str, str]]:
+    """Whose, what follows the name in the path, and the text, as in all such formats."""
     for one in judged.each(results):
         yield one.who, f"/{one.slug or 'no-kata'}.md", document(one, told)
