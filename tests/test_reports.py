@@ -27,6 +27,7 @@ from grader.batch.judged import Judged
 from grader.batch.names import file_names
 from grader.batch.records import Grading, Options, Results, Row, Submission
 from grader.cli import grade as command
+from grader.errors import UsageFault
 from grader.exam.examiner import Examiner
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
 from grader.views import grades_html
@@ -111,7 +112,7 @@ def nasty(tmp_path: Path) -> Iterator[tuple[Path, Results]]:
 
 def each_file(folder: Path, name: str) -> dict[str, str]:
     here = folder / name
-    return {str(f.relative_to(here)): f.read_text() for f in sorted(here.rglob("*")) if f.is_file()}
+    return {str(f.relative_to(here)): f.read_text() for f in sorted(here.rglob("*.*")) if f.suffix}
 
 
 @pytest.mark.parametrize("told", LEVELS)
@@ -386,6 +387,11 @@ def test_feedback_of_before_is_gone(tmp_path: Path) -> None:
         formats.write(results, tmp_path, Told.FULL)
     assert list(each_file(tmp_path, "feedback")) == [f"ben/{SLUG}.md"]
     assert not list(tmp_path.glob(".*"))
+    (mine := tmp_path / "gradescope").mkdir()
+    (mine / "mine.json").touch()
+    with store(tmp_path, rows) as results, pytest.raises(UsageFault, match="Move it away"):
+        formats.write(results, tmp_path, Told.FULL, ["gradescope"])
+    assert [*mine.iterdir()] == [mine / "mine.json"]
 
 
 def test_levels_of_feedback(nasty: tuple[Path, Results]) -> None:

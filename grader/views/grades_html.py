@@ -4,6 +4,7 @@ It sorts without a script: radio buttons choose which of a row's numbers is its 
 (`style.css`, under "grades of a class").
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -265,8 +266,8 @@ def _prompt(lesson: Lesson) -> str:
     question = bank.question(lesson.question)
     if question is None or question.numeric is not None:
         return ""
-    text = " ".join(markdown(question.prompt, 100_000, False)).strip()
-    return text if len(text) <= _PROMPT_CHARS else f"{text[: _PROMPT_CHARS - 1]}…"
+    text = " ".join(markdown(question.prompt, 100_000, False)).replace("`", "")
+    return textwrap.shorten(text, _PROMPT_CHARS, placeholder=" …")
 
 
 def _percent(share: float) -> str:

@@ -26,7 +26,7 @@ from grader.batch.formats import (
 )
 from grader.batch.names import file_names
 from grader.batch.records import Results
-from grader.errors import GraderError
+from grader.errors import GraderError, UsageFault
 
 Write = Callable[[Results, Told, IO[bytes]], None]
 Each = Callable[[Results, Told], Iterator[tuple[str, str, str]]]
@@ -48,11 +48,13 @@ APART: dict[str, Each] = {
 ALWAYS = ("json", "csv", "feedback")
 CHOICES = tuple(name for name in (*WHOLE, *APART) if name not in ALWAYS)
 _SCHEMA = "results.schema.json"
+_OURS = ".kata-grade"  # an empty file in each folder that a later run may throw away
 
 
 def write(results: Results, folder: Path, told: Told, also: Sequence[str] = ()) -> list[str]:
     """Write these formats and those that come always; gives what they are called. Each file, or
-    folder, appears whole or not at all. Raises GraderError."""
+    folder, appears whole or not at all. Raises GraderError, and UsageFault where a folder of
+    somebody else stands in the place of one of ours."""
     wanted = {*ALWAYS, *also}
     names = []
     for name, (file, whole) in WHOLE.items():
@@ -91,12 +93,15 @@ def _appearing(path: Path) -> Iterator[IO[bytes]]:
 def _replace(folder: Path, files: Iterable[tuple[str, str]]) -> None:
     """A new folder in the place of the old: what was told of somebody or of a kata that is no
     more part of the run, or at another level, goes with that."""
+    if folder.exists() and not (folder / _OURS).exists():
+        raise UsageFault(f"{folder} is none of `kata grade`. Move it away, or name another --out.")
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     try:
         for left in (new, old):
             if left.exists():
                 shutil.rmtree(left)
         new.mkdir()
+        (new / _OURS).touch()
         for name, text in files:
             path = new / name
             path.parent.mkdir(exist_ok=True)
