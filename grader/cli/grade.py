@@ -7,7 +7,7 @@ import click
 
 from grader.cli import common, terminal
 from grader.errors import UsageFault
-from grader.views.plain import counted
+from grader.views.plain import counted, wrapped
 
 if TYPE_CHECKING:
     from grader.batch.intake import Taken
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _OUT = Path("kata-grades")
 _LEVELS = ("full", "named", "score")
+_FORMATS = ("junit", "actions", "gradescope", "exercism", "classroom")
 
 
 @click.command("grade")
@@ -50,7 +51,14 @@ _LEVELS = ("full", "named", "score")
 @click.option(
     "--feedback",
     type=click.Choice(_LEVELS),
-    help="How much the files for learners tell (full).",
+    help="How much what learners get tells: never inputs, values or tests (full).",
+)
+@click.option(
+    "--format",
+    "also",
+    type=click.Choice(_FORMATS),
+    multiple=True,
+    help="Write this too; may be given more than once.",
 )
 @common.as_json
 def grade_command(
@@ -64,6 +72,7 @@ def grade_command(
     force: bool,
     no_sandbox: bool,
     feedback: str | None,
+    also: tuple[str, ...],
     json_: bool,
 ) -> int:
     """Grade other people's files: a class, or candidates. Each runs in a sandbox.
@@ -75,7 +84,7 @@ def grade_command(
     The exit code is 0 when all is graded, whatever the verdicts, 2 for wrong usage, 3 if the
     grader failed.
     """
-    from grader.batch import formats, records
+    from grader.batch import records
     from grader.batch.records import Options
     from grader.store.results import Results
 
@@ -88,6 +97,7 @@ def grade_command(
         "seeds": seeds,
         "boxed": False if no_sandbox else None,
         "feedback": feedback,
+        "formats": tuple(dict.fromkeys(also)) or None,
     }
     options = Options()
     if resume:
@@ -109,11 +119,11 @@ def grade_command(
                 f"`kata grade --resume --out {out}` goes on."
             )
             raise
-        formats.write(results, out)
+        written = _write(results, options, out)
         if json_:
             terminal.say_json((out / "results.json").read_bytes().rstrip())
         else:
-            _show(results, out)
+            _show(results, out, written)
     return 0
 
 
@@ -143,10 +153,21 @@ def _grade(results: "Results", options: "Options", jobs: int | None) -> None:
                 bar.step(f"{one.who} {one.slug}")
 
 
-def _show(results: "Results", out: Path) -> None:
+def _write(results: "Results", options: "Options", out: Path) -> list[str]:
+    """Everything for people and programs to read; gives what it is called."""
+    from grader.batch import formats
+    from grader.batch.feedback import Told
+    from grader.views import grades_html
+
+    formats.put(out / "report.html", grades_html.page(results))
+    return ["report.html", *formats.write(results, out, Told(options.feedback), options.formats)]
+
+
+def _show(results: "Results", out: Path, written: list[str]) -> None:
     from grader.views import grades
 
     found = grades.Grades(results.rows())
     notes = results.get("notes", list[str]) or []
     terminal.say(*grades.page(found, notes, terminal.width(), terminal.colour()))
-    terminal.say(f"In {out}: results.json, results.csv, and all of it in results.sqlite.")
+    text = f"In {out}: {', '.join(written)}; all of it in results.sqlite."
+    terminal.say(*wrapped(text, terminal.width()))

@@ -35,10 +35,14 @@ def rules(slug: str) -> dict[Part, list[str]]:
     """The promise of every check, by part, in the order of the parts."""
     found: dict[Part, list[str]] = {}
     for node in _suite(slug):
-        promise = (ast.get_docstring(node) or _words(node.name)).partition("\n\n")[0]
         part = _part(node, content.suite(slug).name)
-        found.setdefault(part, []).append(" ".join(promise.split()))
+        found.setdefault(part, []).append(_promise(node))
     return {part: found[part] for part in Part if part in found}
+
+
+def promises(slug: str) -> dict[str, str]:
+    """The promise of every check by its name, in the suite's order."""
+    return {node.name.removeprefix("test_"): _promise(node) for node in _suite(slug)}
 
 
 def checks(slug: str) -> dict[str, Part]:
@@ -81,6 +85,11 @@ def _part(node: ast.FunctionDef, name: str) -> Part:
                 if part in list(Part):
                     return Part(part)
     raise ContentError(f'suites/{name}:{node.lineno}: {node.name} has no @part("...").')
+
+
+def _promise(node: ast.FunctionDef) -> str:
+    promise = (ast.get_docstring(node) or _words(node.name)).partition("\n\n")[0]
+    return " ".join(promise.split())
 
 
 def _words(name: str) -> str:

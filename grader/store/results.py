@@ -305,6 +305,13 @@ class Results:
                 refused=row["refused"],
             )
 
+    def people(self) -> list[str]:
+        """Whose submissions those of the latest run are, each once, in its order."""
+        found = self._db.rows(
+            "SELECT who FROM submissions WHERE number IS NOT NULL GROUP BY who ORDER BY min(number)"
+        )
+        return [row["who"] for row in found]
+
     def _gradings(self, id: int) -> dict[int, Grading]:
         return {
             row["seed"]: Grading(
