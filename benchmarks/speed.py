@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from grader import content
 
@@ -51,6 +52,8 @@ COMMANDS = {
     "second grading": [PYTHON, "-c", SECOND],
     "all solutions": [PYTHON, "-c", ALL],
 }
+WATCH = "watch: save to page"  # its last line, of the file that passes
+PASSED = b"passed, complete"
 
 
 @dataclass(frozen=True)
@@ -79,19 +82,59 @@ def measure(name: str, home: str) -> Run:
     return Run(seconds, usage.ru_maxrss / 1024)
 
 
+class Watch:
+    """`kata watch` on a file that passes; each `save` is measured until its page has come."""
+
+    def __init__(self, home: str) -> None:
+        self.file = Path(home, "lora_linear.py")
+        self.source = content.solution("lora_linear").read_text()
+        self.file.write_text(self.source)
+        self.process = subprocess.Popen(
+            [*KATA, "watch", "lora_linear"],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "KATA_HOME": home, "KATA_WORKSPACE": home},
+        )
+        self.saves = 0
+        self.save()
+
+    def save(self) -> Run:
+        self.saves += 1
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{self.source}# {self.saves}\n")
+        began = time.perf_counter()
+        new.replace(self.file)
+        assert self.process.stdout is not None
+        said = b""
+        while PASSED not in said:
+            chunk = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                raise SystemExit("kata watch ended")
+            said += chunk
+        return Run(time.perf_counter() - began, 0.0)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    runs: dict[str, list[Run]] = {name: [] for name in COMMANDS}
+    runs: dict[str, list[Run]] = {name: [] for name in [*COMMANDS, WATCH]}
     with tempfile.TemporaryDirectory() as home:
+        watch = Watch(home)
         for number in range(rounds + 1):
+            run = watch.save()
+            if number:
+                runs[WATCH].append(run)
             for name in COMMANDS:
                 run = measure(name, home)
                 if number:  # the first round fills caches
                     runs[name].append(run)
+        watch.end()
     seconds = {name: statistics.median(r.seconds for r in all_) for name, all_ in runs.items()}
     peak = {name: statistics.median(r.peak_mib for r in all_) for name, all_ in runs.items()}
     print(f"{'':22} {'seconds':>8} {'peak MiB':>9}   ({rounds} rounds, medians)")
-    for name in COMMANDS:
+    for name in runs:
         print(f"{name:22} {seconds[name]:8.3f} {peak[name]:9.0f}")
     print()
     for what, ratio, aim in (
@@ -99,6 +142,7 @@ def main() -> None:
         ("kata list / imports", seconds["kata list"] / seconds["import click, yaml"], 2.0),
         ("cold run / torch", seconds["kata run lora_linear"] / seconds["import torch"], 1.05),
         ("second grading / torch", seconds["second grading"] / seconds["import torch"], 0.08),
+        ("save to page / torch", seconds[WATCH] / seconds["import torch"], 0.25),
         ("all solutions / torch", seconds["all solutions"] / seconds["import torch"], 2.4),
         ("peak of a run / torch", peak["kata run lora_linear"] / peak["import torch"], 1.6),
     ):

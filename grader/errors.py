@@ -25,6 +25,10 @@ class UnknownSlug(UsageFault):
         super().__init__(f"No kata is called '{text}'.{ask}")
 
 
+class StoreError(KataError):
+    """The progress file cannot be used; the message says why and what to do."""
+
+
 class ContentError(KataError):
     """A catalogue entry, suite or solution of ours is broken."""
 

@@ -23,7 +23,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "work").mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("KATA_", "NO_COLOR"))}
     folders = {"KATA_HOME": str(tmp_path / "home"), "KATA_WORKSPACE": str(tmp_path / "work")}
-    return {**kept, **folders, "COLUMNS": "100"}
+    return {**kept, **folders, "COLUMNS": "100", "TERM": "xterm"}
 
 
 @pytest.fixture

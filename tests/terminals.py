@@ -1,5 +1,6 @@
 """Commands on a terminal of their own."""
 
+import codecs
 import contextlib
 import os
 import pty
@@ -27,6 +28,7 @@ class Terminal:
             start_new_session=True,
         )
         os.close(far)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end in a character
 
     def until(self, *words: str) -> str:
         """What it shows until all the words have come."""
@@ -35,7 +37,7 @@ class Terminal:
             assert time.monotonic() < end, f"{words} did not come, but:\n{said}"
             if select.select([self.near], [], [], 0.1)[0]:
                 with contextlib.suppress(OSError):
-                    said += os.read(self.near, 1 << 16).decode()
+                    said += self._decoder.decode(os.read(self.near, 1 << 16))
         return said
 
     def type(self, text: str) -> None:

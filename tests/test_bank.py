@@ -79,6 +79,11 @@ def test_good(tmp_path: Path) -> None:
         ("    unit: parameters\n", "", "lora.yaml:7: one-two, numeric.unit: is missing"),
         ("tolerance: 0.01", "tolerance: 2.0", "numeric: tolerance 2.0 is outside"),
         ('value: "r"', 'value: "2 * r"', "numeric: slip 2 * r is the answer at {'r': 2}"),
+        (
+            'why: "Only one."}',
+            'why: "Only one."}, {value: "1.005 * r", why: "Nearly."}',
+            "numeric: slip 1.005 * r is slip r at {'r': 2}",
+        ),
         ('"2 * r"', '"2 * q"', "numeric: `2 * q` cannot be computed"),
         ("[[2 * r]]", "[[2 *]]", "numeric: `2 *` cannot be computed"),
         ("{r: [2, 4]}", "{r: []}", "numeric: draw: every name needs choices"),
@@ -238,6 +243,14 @@ def test_no_route_is_left_over() -> None:
     for path in ROUTES_FOLDER.glob("*.py"):
         for id in _routes(path.stem):
             assert FILES[id] == path.stem, id
+
+
+def test_points_write_formulas_as_latex(questions: dict[str, Question]) -> None:
+    """Greek letters, signs and powers stand in `$...$`, a number's formula in `[[...]]`."""
+    bare = re.compile(r"[\u0370-\u03ff\u00b2\u00b3\u00b9\u2070-\u209f\u2212\u2248]| [×·] [A-Za-z(]")
+    for id, question in questions.items():
+        for point in question.points:
+            assert not bare.search(re.sub(r"\$[^$]*\$|\[\[.*?\]\]|`[^`]*`", "", point)), (id, point)
 
 
 @pytest.mark.parametrize("id", FILES)

@@ -31,7 +31,7 @@ from grader.interview.steps import (
     Work,
 )
 from grader.practice import grading, hunt
-from grader.recall import bank, quiz
+from grader.recall import bank, numbers, quiz
 from grader.store import Store
 from grader.store.attempts import Reason
 from grader.store.database import Database
@@ -128,15 +128,18 @@ def stored(home: Path) -> State:
         tables = [row["name"] for row in database.rows("SELECT name FROM sqlite_master")]
         for table in {*tables} & {
             *("snapshots", "rounds", "attempts", "hints_seen", "solutions_seen", "settings"),
-            *("cards", "answers", "reviews", "interviews", "interview_events"),
+            *("cards", "answers", "reviews", "interviews", "interview_events", "work"),
         }:
             rows = [dict(row) for row in database.rows(f"SELECT * FROM {table} ORDER BY 1")]
+            for row in rows:
+                row.pop("uid", None)  # drawn
+                row.pop("changed", None)  # by the system's clock
             state[table] = [row for row in rows if row.get("kind") not in STOPS]
     for event in state["interview_events"]:
         del event["id"]  # pauses lie between
     for answer in state["answers"]:
         del answer["quiz"]  # a quiz that goes on is another one
-    assert len(state) == 11
+    assert len(state) == 12
     return state
 
 
@@ -166,6 +169,7 @@ PAPER = Paper(
             asks=(
                 _ask("typed", points=("One.", "Two.", "Three.")),
                 _ask("number", points=("One.", "Two."), numeric=True, draw=3),
+                _ask("unnumbered", points=("One.", "Two."), numeric=True, draw=3),
                 _ask("skipped", points=("One.",)),
             ),
         ),
@@ -189,7 +193,9 @@ def take(sitting: Sitting, step: Step) -> None:
         case Begin():
             sitting.enter()
         case Question(typed=[]) if step.number or step.ask.id == "typed":
-            sitting.write("8")
+            sitting.write("" if step.ask.id == "unnumbered" else "8")
+        case Question(typed=[_]) if step.ask.asks_number:
+            sitting.write("because")
         case Question() if step.ask.id == "skipped":
             sitting.skip()
         case Question():
@@ -243,12 +249,49 @@ def test_a_mock(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch, kil
     assert count > 150
     assert [row["key"] for row in whole["reviews"]] == [
         "kata:lora_linear",
-        *("question:typed", "question:number", "question:aloud", "bug:ia3_linear"),
+        *("question:typed", "question:number", "question:unnumbered", "question:aloud"),
+        "bug:ia3_linear",
     ]
     slugs = [row["slug"] for row in whole["attempts"]]
     assert slugs == ["lora_linear", "lora_linear", "adapter_stack"]
-    assert len(whole["solutions_seen"]) == 1
+    seen = [row["slug"] for row in whole["solutions_seen"]]
+    assert seen == ["ia3_linear", "lora_linear", "adapter_stack"]  # the last two in the report
     assert whole["interviews"][0]["ended"]
+    assert [(row["key"], row["text"], row["correct"] is None) for row in whole["answers"]] == [
+        ("question:typed", "8", True),
+        ("question:number", "8\nbecause", False),
+        ("question:unnumbered", "\nbecause", True),
+        ("question:aloud", "", True),
+    ]
+
+
+def test_an_abandoned_mock(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given before stays, what was solved is rated, and it ends once."""
+    interview = sittings.begin(PAPER, NOW)
+    numeric = next(q for q in bank.load() if q.numeric is not None)
+    monkeypatch.setattr(bank, "question", lambda id: numeric)
+
+    def play() -> None:
+        sitting = Sitting(interview)
+        if sitting.state.over:
+            return
+        sitting.start()
+        while not (sitting.round.last and sitting.round.last.passed):
+            step = sitting.step()
+            assert step is not None
+            take(sitting, step)
+        sitting.abandon()
+        assert sitting.step() is None
+
+    whole, broken, _ = whole_and_broken(breaks, home, play)
+    assert broken == whole
+    assert [row["key"] for row in whole["answers"]] == [
+        *("question:typed", "question:number", "question:unnumbered"),
+    ]
+    assert [row["key"] for row in whole["reviews"]] == ["kata:lora_linear"]
+    assert [row["slug"] for row in whole["solutions_seen"]] == ["lora_linear"]
+    assert whole["interviews"][0]["ended"]
+    assert [row["kind"] for row in whole["interview_events"]][-1] == "abandoned"
 
 
 # A hunt, a quiz, an attempt
@@ -264,7 +307,7 @@ def test_a_hunt(breaks: Breaks, home: Path) -> None:
         bug = hunt.chosen_bug("lora_linear", 1)
         found = hunt.opened().get("lora_linear") or hunt.plant("lora_linear", bug, NOW)
         if found.hints == 0:
-            found, _ = hunt.next_hint(found)
+            found, _ = hunt.next_hint(found, NOW)
         if found.answer is None:
             found = hunt.diagnose(found, "the scale", NOW)
         if found.mended is None:
@@ -283,21 +326,25 @@ def test_a_hunt(breaks: Breaks, home: Path) -> None:
 
 
 def test_a_quiz(breaks: Breaks, home: Path) -> None:
-    """Two lines of an answer, its end, its ticks, its rating: of each question once."""
+    """A number where one is wanted (of the last question none is given), two lines of an answer,
+    its end, its ticks, its rating: of each question once."""
     questions = [q for q in bank.load() if q.numeric is None][:2]
-    questions += [q for q in bank.load() if q.numeric is not None][:1]
+    questions += [q for q in bank.load() if q.numeric is not None][:2]
 
     def play() -> None:
         with Store.open(create=True) as store:
             sitting = quiz.Sitting(store.memory, questions, quiz.Options(), NOW)
             while (turn := sitting.next(NOW, 1)) is not None:
-                if not turn.finished and turn.question.numeric is not None:
-                    sitting.give(turn, "8", NOW, 1.0, sitting.judge(turn, "8"))
-                elif not turn.finished:
-                    for text in ("one", "one\ntwo"):
+                if turn.wants_number:
+                    last = turn.question.id == questions[-1].id
+                    sitting.number(turn, "" if last else "8", NOW)
+                if not turn.finished:
+                    number = turn.question.numeric is not None
+                    given = f"{numbers.first(turn.text)}\n" if number else ""
+                    for text in (f"{given}one", f"{given}one\ntwo"):
                         if len(text) > len(turn.text):
                             sitting.draft(turn, text, NOW)
-                    sitting.give(turn, "one\ntwo", NOW, 1.0)
+                    sitting.give(turn, f"{given}one\ntwo", NOW, 1.0)
                 if turn.points is None:
                     sitting.tick(turn, (0, 1))
                 sitting.rate(turn, Rating.GOOD, NOW)
@@ -306,9 +353,14 @@ def test_a_quiz(breaks: Breaks, home: Path) -> None:
     whole, broken, count = whole_and_broken(breaks, home, play)
     assert broken == whole
     assert count > 40
-    assert [row["text"] for row in whole["answers"]] == ["one\ntwo", "one\ntwo", "8"]
-    assert [row["points"] for row in whole["answers"]] == ["[0, 1]"] * 3
-    assert len(whole["reviews"]) == len(whole["cards"]) == 3
+    assert [(row["text"], row["correct"] is None) for row in whole["answers"]] == [
+        ("one\ntwo", True),
+        ("one\ntwo", True),
+        ("8\none\ntwo", False),
+        ("\none\ntwo", True),
+    ]
+    assert [row["points"] for row in whole["answers"]] == ["[0, 1]"] * 4
+    assert len(whole["reviews"]) == len(whole["cards"]) == 4
 
 
 def test_an_attempt(breaks: Breaks, home: Path) -> None:

@@ -131,12 +131,14 @@ def test_a_diagnosis_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_giving_up_shows_it_and_loses_no_file(kata: Kata, tmp_path: Path) -> None:
     """A given-up hunt comes again soon; the next one gets a new folder."""
-    assert kata("bug", "adapter_stack", "--seed", "1").returncode == 0
+    assert kata("bug", "adapter_stack", "--seed", "5").returncode == 0
     first = tmp_path / "home" / "hunts" / "1" / "adapter_stack.py"
     first.write_text("mine")
     gave_up = kata("bug", "adapter_stack", "--give-up")
     assert gave_up.returncode == 1
-    assert hunt.chosen_bug("adapter_stack", 1).title in gave_up.stdout
+    bug = hunt.chosen_bug("adapter_stack", 5)
+    assert bug.title in gave_up.stdout
+    assert f"kata quiz --ask {bug.question}" in gave_up.stdout
     assert "rated again; the next hunt on it is due in 10 minutes." in gave_up.stdout
     assert kata("bug", "adapter_stack", "--seed", "2").returncode == 0
     assert first.read_text() == "mine"

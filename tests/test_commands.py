@@ -85,7 +85,8 @@ def test_mends_are_said_last(kata: Kata, tmp_path: Path) -> None:
     file = tmp_path / "work" / "lora_linear.py"
     file.write_bytes((GOLDEN / "one_mistake" / "lora_linear.py").read_bytes())
     page = kata("run", "lora_linear", "--seed", "7", COLUMNS="80").stdout
-    assert page.index("shows as:") < page.index("why:")
+    assert page.index("shows as:") < page.index("why:") < page.index("drill:")
+    assert "  drill:    kata quiz --ask lora-scaling-alpha-rank\n" in page
     assert mend not in page
     assert len(page.splitlines()) < 24
     assert max(map(len, page.splitlines())) <= 80
@@ -93,6 +94,7 @@ def test_mends_are_said_last(kata: Kata, tmp_path: Path) -> None:
     for rung in range(1, 6):
         said = kata("hint").stdout
         assert said.startswith("Your last run: The branch is scaled by alpha, not by alpha / rank")
+        assert "It is drilled by `kata quiz --ask lora-scaling-alpha-rank`." in said
         assert f"Hint {rung} of 5" in said
         assert (mend in said) == (rung == 5)
     file.write_text("x = (")

@@ -154,11 +154,12 @@ def test_a_pass_says_what_comes_of_it(kata: Kata, work: Path) -> None:
     kata("start", "ia3_linear", KATA_CLOCK="2026-11-28T10:00:00+00:00")
     _edit(work, "ia3_linear")
     page = kata("run", KATA_CLOCK="2026-11-28T10:07:12+00:00").stdout
-    assert "7:12 since the start (par 10 min)" in page
+    assert "7:12 on task (par 10 min)" in page
     assert "due again" in page
     assert "best before" not in page
     assert "What the reference does otherwise: `kata solution --diff`." in page
-    assert "Asked about it, `kata quiz --ask ID`: ia3-trainable-parameters." in page
+    asked = "ia3-trainable-parameters, six-bugs-of-a-hand-written-lora"
+    assert f"Asked about it, `kata quiz --ask ID`: {asked}." in page
     assert page.endswith("✓ ia3_linear: passed, complete. Next: `kata next` (inject_ia3).\n")
     kata("start", "ia3_linear", KATA_CLOCK="2026-12-09T10:00:00+00:00")
     _edit(work, "ia3_linear")

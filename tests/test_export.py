@@ -85,6 +85,9 @@ def test_json_holds_everything(kata: Kata, tmp_path: Path) -> None:
     done = kata("export", "json", KATA_CLOCK=NOW.isoformat())
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
+    assert found["format"] == 2
+    assert {"version", "exported_at", "schema", "attempts"} < found.keys()
+    assert [row["key"] for row in found["record"]["reviews"]] == [key]
     assert len(found["questions"]) == len(bank.load())
     (card,), (review,), (answer,) = found["cards"], found["reviews"], found["answers"]
     assert card["key"] == key

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
+from terminals import Terminal
 
 from grader import catalog, content
 from grader.exam.verdict import Level
@@ -25,6 +26,7 @@ from grader.interview.choice import Grade
 from grader.interview.events import (
     Answered,
     Began,
+    Break,
     Ended,
     Event,
     Graded,
@@ -35,7 +37,7 @@ from grader.interview.events import (
 )
 from grader.interview.paper import Ask, Kind, Paper, Round
 from grader.interview.record import Record
-from grader.practice import hunt
+from grader.practice import hunt, stubs
 from grader.recall import bank
 from grader.store import Store
 from grader.store.attempts import Standing
@@ -323,6 +325,19 @@ def test_follow_ups_are_on_what_was_written(clone: Path) -> None:
     assert [ask.followup for ask in after.asks] == [None, 0, 1]
 
 
+def test_follow_ups_are_rather_specific(clone: Path) -> None:
+    """A question on all katas comes, even when it is due, after those on the one just written."""
+    own = [{**question(f"own-{n}", "lora"), "katas": [s]} for n, s in enumerate(catalog.slugs())]
+    (clone / "questions" / "lora.yaml").write_text(json.dumps([question("all", "lora"), *own]))
+    record = Record(due=frozenset({"question:all"}))
+    for seed in range(20):
+        made = sample(clone, seed=seed, minutes=60, record=record)
+        slug, asks = made.rounds[1].slug, made.rounds[2].asks
+        assert slug is not None
+        specific = f"own-{catalog.slugs().index(slug)}"
+        assert [ask.id for ask in asks if ask.followup is None] == [specific, "all"]
+
+
 def test_a_paper_survives_its_storing(clone: Path) -> None:
     """What is decoded is what was encoded; numbers are filled in."""
     made = sample(clone, seed=3, minutes=60)
@@ -386,7 +401,7 @@ def test_state_is_a_fold_over_events(clone: Path) -> None:
         (30.0, Began(round=1)),
         (90.0, core),
         (95.0, Paused(reason="tea")),
-        (95.0, Resumed()),
+        (95.0, Resumed(away_s=60.0)),
         (100.0, none),
     ]
     state = State.of(made, happened)
@@ -396,7 +411,7 @@ def test_state_is_a_fold_over_events(clone: Path) -> None:
     assert state.rounds[1].best == core
     assert state.rounds[1].last == none
     assert [at for at, _ in state.rounds[1].gradings] == [60, 70]
-    assert state.pauses == [(95.0, "tea")]
+    assert state.breaks == [Break(95.0, "tea", 60.0)]
     assert not state.paused
 
 
@@ -469,10 +484,19 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
     assert len(places) == 3
     for id in sorted(places, key=lambda id: places[id]):
         sitting.until("left")
-        if id == "rank-n":
+        if id == "rank-n":  # killed between the number and the rest
             sitting.type("many")
             sitting.until("holds no number", "left")
-            sitting.type("2 * 4", "both factors", "")
+            sitting.type("2 * 4")
+            verdict = sitting.until("Now the rest", "left")
+            sitting.process.kill()
+            sitting.process.wait()
+            sitting = world.sit("--resume")
+            page = sitting.until("So far:", "2 * 4", "Now the rest", "left")
+            assert "First the number alone" not in page
+            assert ("That is right." in verdict) == ("That is right." in page)
+            assert ("That is not right." in verdict) == ("That is not right." in page)
+            sitting.type("both factors", "")
         else:
             sitting.type("one line")
             sitting.until("left")
@@ -504,7 +528,20 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
     sitting.until("Hint 1 of", "not graded")
     file = folder / f"{coded}.py"
     assert file.read_text() == (content.clone() / "katas" / f"{coded}.py").read_text()  # type: ignore[operator]
-    file.write_bytes(content.solution(coded).read_bytes())  # a save is graded by itself
+    # Every save is graded by itself: an exception, a known mistake, the solution.
+    stub, answer = file.read_text(), content.solution(coded).read_text()
+    file.write_text(stub.replace("NotImplementedError", 'ZeroDivisionError("not yet")'))
+    sitting.until("Graded at 1:00", "ZeroDivisionError: not yet", "last: core 0/")
+    bug = catalog.entry(coded).bugs[0]
+    file.write_text(stubs.strip_markers(catalog.planted(coded, bug, answer), ""))
+    page = sitting.until("Graded at 1:00", "last: ")
+    run = world.kata("run", coded, "--file", str(file), "--seed", "1").stdout
+    findings = run.split("\n\ngraded in ")[0].splitlines()[1:]
+    wordy = [line for line in findings if not any(c.isdigit() for c in line)]  # others are drawn
+    assert len(wordy) > 3
+    assert [line for line in wordy if line not in page] == []
+    assert " ".join(bug.cause.split())[:30] in page
+    file.write_text(answer)
     sitting.until("Everything passes", "last: all pass")
     sitting.type("n")
 
@@ -532,7 +569,9 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
     sitting.process.stdin.close()  # type: ignore[union-attr]
     page = sitting.until("Verdict:", "Drill next", "report.html")
     assert sitting.process.wait(60) == 0
-    assert "Paused: tea" in page
+    assert "Paused: tea at " in page
+    assert "Interrupted, as the program was killed, and not counted: at " in page
+    assert f"Your code at the end · coding · {coded}" in page
 
     report = json.loads(world.kata("mock", "--report", "1", "--json").stdout)
     rounds = {r["kind"]: r for r in report["rounds"]}
@@ -540,6 +579,16 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
     assert rounds["coding"]["level"] == "complete"
     assert rounds["coding"]["hints"] == 1
     assert rounds["coding"]["used_s"] == 60
+    assert bug.title in rounds["coding"]["mended"]
+    assert rounds["coding"]["mended"] == rounds["coding"]["bugs"]
+    assert rounds["coding"]["code"] == answer
+    assert rounds["coding"]["reference"] == stubs.solution(coded)
+    breaks = [(b["reason"], b["away_s"]) for b in report["breaks"] if not b["killed"]]
+    assert ("tea", 3540) in breaks
+    assert max(b["away_s"] for b in report["breaks"] if b["killed"]) == 3540
+    with world.store() as store:
+        touched = store.tallies.touched(datetime(2026, 3, 2, 8, tzinfo=UTC))
+    assert f"kata:{coded}" in touched
     assert rounds["bug hunt"]["right"]
     assert rounds["bug hunt"]["over_s"] > 3000
     assert rounds["warm-up"]["used_s"] == 60 if places["rank-n"] else True
@@ -549,18 +598,20 @@ def test_a_whole_mock_with_pause_kill_and_resume(world: World, tmp_path: Path) -
         given = [a for a in store.memory.answers() if a.interview == 1]
     assert {f"kata:{coded}", f"bug:{hunted}", "question:rank-n"} <= keys
     assert "one line\nanother line" in [a.text for a in given]
-    assert [a.correct for a in given if a.key == "question:rank-n"] in ([True], [False])
+    (numeric,) = (a for a in given if a.key == "question:rank-n")
+    assert numeric.text == "2 * 4\nboth factors"
+    assert numeric.correct == ("That is right." in verdict)
     assert list((tmp_path / "work").iterdir()) == []
     assert "1  2026-03-02" in world.kata("mock", "--list").stdout
     assert f"kata:{coded}" not in _wanted(world)
     versions = json.loads(world.kata("history", coded, "--json").stdout)["versions"]
-    assert [v["reason"] for v in versions] == ["mock"]
+    assert [v["reason"] for v in versions] == ["mock"] * 3
     listed = json.loads(world.kata("list", "--json").stdout)["katas"]
     standing = next(kata for kata in listed if kata["slug"] == coded)
     assert standing["level"] == "complete"
     assert standing["best_seconds"] is None  # against the interview's clock, not a round's
     stats = json.loads(world.kata("stats", "--json").stdout)
-    assert stats["attempts"] == 1
+    assert stats["attempts"] == 3
 
 
 def _beaten(world: World, clock_s: float) -> bool:
@@ -705,3 +756,112 @@ def test_ctrl_c_and_a_tick_at_once(world: World) -> None:
         os.kill(process, signal.SIGINT)
         os.kill(process, signal.SIGCONT)
         until("nothing is lost")
+
+
+# What is unfinished
+
+
+def test_an_unfinished_mock_is_offered_first(world: World) -> None:
+    """On a terminal: to go on with, to abandon, or to leave as it is for a new one."""
+    sitting = world.sit("--seed", "1", "--minutes", "15")
+    sitting.until("Round 1 of", "left")
+    sitting.type("a line that stays")
+    sitting.end()
+    run = [sys.executable, "-m", "grader", "mock", "--seed", "2", "--minutes", "15"]
+
+    def at_desk() -> Terminal:
+        return Terminal(run, world.clone, world.environment)
+
+    desk = at_desk()
+    page = desk.until("Enter: go on): ")
+    assert "Mock 1 of 2026-03-02" in page
+    assert "is unfinished: round 1 of" in page
+    desk.type("x\r")
+    desk.until("`x` is none of g, a, n, q.")
+    desk.type("\r")
+    desk.until("goes on, 2:00 left", "a line that stays", "… ")
+    desk.type("q is a letter\r")  # in the middle of an answer it is none of the keys
+    desk.until("… ")
+    desk.type("/?\r")
+    desk.until("leave (also Ctrl-D); what you gave is stored", "… ")
+    desk.type("/q\r")
+    desk.until("Mock 1 is paused, nothing is lost.")
+    assert desk.end() == 0
+    desk = at_desk()
+    desk.until("Enter: go on): ")
+    desk.type("q\r")
+    assert desk.end() == 0
+    desk = at_desk()
+    desk.until("Enter: go on): ")
+    desk.type("n\r")
+    desk.until("Mock 2. Your files are in", "> ")
+    desk.type("q\r")
+    desk.until("Mock 2 is paused, nothing is lost.")
+    assert desk.end() == 0
+    desk = at_desk()
+    assert "Mock 2 of" in desk.until("Enter: go on): ")
+    desk.type("a\r")
+    page = desk.until("Mock 1 of", "Enter: go on): ")  # the one before is offered, too
+    assert "Mock 2 is abandoned; what you gave in it stays stored." in page
+    desk.type("a\r")
+    desk.until("Mock 1 is abandoned", "Mock 3. Your files are in", "> ")
+    desk.type("q\r")
+    assert desk.end() == 0
+
+    table = world.kata("mock", "--list").stdout
+    standings = [line.split("senior")[1].split(maxsplit=1)[1] for line in table.splitlines()[1:4]]
+    assert standings[0].startswith("abandoned (round 1/")
+    assert standings[1].startswith("abandoned (round 1/")
+    assert standings[2].startswith("unfinished (round 1/")
+    mocks = json.loads(world.kata("mock", "--list", "--json").stdout)["mocks"]
+    assert [(mock["finished"], mock["abandoned"]) for mock in mocks] == [
+        *[(False, True)] * 2,
+        (False, False),
+    ]
+    report = world.kata("mock", "--report", "1").stdout
+    assert "Verdict: abandoned in round 1 of" in report
+    assert "Paused: there is no input left" not in report
+    assert "abandoned in round 1 of" in (world.home / "interviews/1/report.html").read_text()
+    with world.store() as store:
+        events = store.interviews.events(1)
+    typed = [data["text"] for _, kind, data in events if kind == "typed"]
+    assert typed == ["a line that stays", "q is a letter"]
+
+
+def test_abandoning_by_number(world: World) -> None:
+    """Ends one for good; what is over, held in another window or not there is said in a line."""
+    held = world.sit("--seed", "1", "--minutes", "15")
+    held.until("Round 1 of", "left")
+    refused = world.kata("mock", "--abandon", "1")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "error: Mock 1 goes on in another window.\n",
+    )
+    held.type("said before it was given up", "")
+    held.until("left")
+    held.end()
+    done = world.kata("mock", "--abandon", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Mock 1 is abandoned; what you gave in it stays stored." in done.stdout
+    assert "Written: " in done.stdout
+    again = world.kata("mock", "--abandon", "1")
+    assert again.returncode == 2
+    assert again.stderr == "error: Mock 1 is over: `kata mock --report 1` shows it.\n"
+    assert world.kata("mock", "--abandon", "2").returncode == 2
+    assert world.kata("mock", "--abandon", "1", "--list").returncode == 2
+    assert "No mock is unfinished." in world.kata("mock", "--resume").stderr
+    report = world.kata("mock", "--report", "1").stdout
+    assert "said before it was given up" in (world.home / "interviews/1/report.md").read_text()
+    assert "A good answer" in report
+    with world.store() as store:
+        assert [a.text for a in store.memory.answers()] == ["said before it was given up"]
+
+
+def test_the_setter_asks_what_it_is_handed(clone: Path) -> None:
+    """Of the whole bank a paper takes questions of those that are handed in, and no others."""
+    handed = [question for question in bank.load() if question.topic in ("lora", "serving")]
+    for seed in range(5):
+        made = setter.paper(Record(), catalog.cards(), handed, seed=seed, minutes=90)
+        asked = {ask.id for round in made.rounds for ask in round.asks}
+        assert asked <= {question.id for question in handed}
+        assert len(asked) > 5

@@ -1,5 +1,6 @@
 """The rubric, and the report in its three forms."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from grader.exam.verdict import Level
 from grader.interview import report, rubric
 from grader.interview.choice import Grade
 from grader.interview.events import (
+    Abandoned,
     Answered,
     Began,
     Diagnosed,
@@ -26,8 +28,8 @@ from grader.interview.events import (
     Ticked,
 )
 from grader.interview.paper import Ask, Kind, Paper, Round
-from grader.interview.report import Past, Report
-from grader.interview.rubric import Hire
+from grader.interview.report import Past, Report, Texts
+from grader.interview.rubric import Coded, Hire
 from grader.views import interview_html, interview_report
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -74,11 +76,11 @@ MIDDLING: list[tuple[float, Event]] = [
     (100, Answered(round=0, ask=1, seconds=40, text="7", correct=False, why="Both count.")),
     (300, Ended(round=0)),  # a minute over
     (300, Began(round=1)),
-    (600, graded(1, bugs=("scale-missing",))),
+    (600, graded(1, bugs=("scale-missing",), sha256="1" * 64)),
     (700, Hinted(round=1, rung=1)),
     (700, Paused(reason="tea & cake")),
     (700, Resumed()),
-    (900, graded(1, parts={**PARTS, "forward": (4, 4)}, level=Level.CORE)),
+    (900, graded(1, parts={**PARTS, "forward": (4, 4)}, level=Level.CORE, sha256="0" * 64)),
     (1200, Ended(round=1)),
     (1200, Began(round=2)),
     (1230, Answered(round=2, ask=0, seconds=30)),
@@ -99,10 +101,12 @@ MIDDLING: list[tuple[float, Event]] = [
     (1600, Ended(round=4)),
 ]
 TITLES = {("lora_linear", "scale-missing"): "The factor alpha / rank is missing"}
+CODE = "class LoRALinear:  # <b> ```\n"
+TEXTS = Texts(TITLES, {"0" * 64: CODE}, {"lora_linear": "class Reference: ...\n"})
 
 
 def made(events: list[tuple[float, Event]] = MIDDLING, earlier: tuple[Past, ...] = ()) -> Report:
-    return report.of(4, AT, PAPER, State.of(PAPER, events), TITLES, earlier)
+    return report.of(4, AT, PAPER, State.of(PAPER, events), TEXTS, earlier)
 
 
 # The rubric
@@ -172,7 +176,11 @@ def test_kinds_not_judged_count_neither_way() -> None:
 def test_bars(score: float, level: Grade, hire: Hire) -> None:
     """The same score means less at a higher level."""
     verdict = rubric.verdict(
-        [(Kind.CODING, score)], {"lora_linear": Level.COMPLETE}, level=level, over_share=0.0
+        [(Kind.CODING, score), (Kind.FOLLOWUPS, score)],
+        [Coded("lora_linear", Level.COMPLETE)],
+        answered=3,
+        level=level,
+        over_share=0.0,
     )
     assert verdict is not None
     assert verdict.hire is hire
@@ -195,10 +203,115 @@ def test_limits(
     coded: dict[str, Level], level: Grade, over: float, hire: Hire, reason: str
 ) -> None:
     """A core that is missing or much over-time bounds the verdict, and says so."""
-    verdict = rubric.verdict([(Kind.CODING, 1.0)], coded, level=level, over_share=over)
+    verdict = rubric.verdict(
+        [(Kind.CODING, 1.0), (Kind.FOLLOWUPS, 1.0)],
+        [Coded(*kata) for kata in coded.items()],
+        answered=2,
+        level=level,
+        over_share=over,
+    )
     assert verdict is not None
     assert verdict.hire is hire
     assert reason in " ".join(verdict.reasons)
+
+
+def judged(
+    *scores: tuple[Kind, float | None], answered: int = 3, level: Grade = Grade.SENIOR
+) -> rubric.Recommendation:
+    """A verdict on one kata that is complete, beside these scores."""
+    found = rubric.verdict(
+        [(Kind.CODING, 1.0), *scores],
+        [Coded("a", Level.COMPLETE)],
+        answered=answered,
+        level=level,
+        over_share=0.0,
+    )
+    assert found is not None
+    return found
+
+
+def test_a_strong_hire_is_more_than_code() -> None:
+    """It asks for follow-ups above a share that the rubric states, and for more than one question
+    answered; without any, a mock is no more than a lean hire, whatever was coded."""
+    rest = [(Kind.HUNT, 1.0), (Kind.WARMUP, 1.0)]
+    assert "follow-ups reach 0.60" in " ".join((rubric.__doc__ or "").split())
+    for level in Grade:
+        at, below = [judged(*rest, (Kind.FOLLOWUPS, share), level=level) for share in (0.67, 0.59)]
+        assert (at.hire, below.hire) == (Hire.STRONG, Hire.HIRE)
+        if level is not Grade.STAFF:  # whose bar alone asks for more
+            why = "follow-ups 59 of 100, 60 are wanted: no better than hire"
+            assert below.reasons[-1] == why
+    unasked = judged(*rest, (Kind.FOLLOWUPS, None))
+    assert unasked.hire is Hire.HIRE
+    assert "follow-ups not judged" in unasked.reasons[-1]
+    one = judged(*rest, (Kind.FOLLOWUPS, 1.0), answered=1)
+    assert one.hire is Hire.HIRE
+    assert one.reasons[-1].startswith("one question alone was answered")
+    left = judged((Kind.HUNT, 1.0), (Kind.WARMUP, None), (Kind.FOLLOWUPS, None), answered=0)
+    assert left.hire is Hire.LEAN
+    assert left.score == 1
+
+
+@pytest.mark.parametrize("level", list(Grade))
+def test_nothing_coded_is_no_hire(level: Grade) -> None:
+    """All else perfect, and not one check passed: lean no hire at most, as the reason says."""
+    perfect = [(Kind.CODING, 0.0), *((kind, 1.0) for kind in Kind if kind is not Kind.CODING)]
+    nothing, little = (
+        rubric.verdict(
+            perfect, [Coded("a", Level.NONE, works)], answered=4, level=level, over_share=0.0
+        )
+        for works in (False, True)
+    )
+    assert nothing is not None
+    assert little is not None
+    order = list(Hire).index
+    assert order(nothing.hire) >= order(Hire.LEAN_NO)
+    assert order(little.hire) >= order(Hire.LEAN)
+    if level is Grade.STAFF:  # where the rest weighs most
+        assert (nothing.hire, little.hire) == (Hire.LEAN_NO, Hire.LEAN)
+        assert (
+            nothing.reasons[-1]
+            == "nothing that was coded passes a check: no better than lean no hire"
+        )
+
+
+def test_a_mock_that_was_only_sat_through() -> None:
+    """Every question skipped and nothing coded: no hire. The debrief left after all was coded: the
+    questions count neither way in the score, and yet it is no more than a lean hire."""
+    skipped: list[tuple[float, Event]] = []
+    for place, round in enumerate(PAPER.rounds):
+        skipped.append((0, Began(round=place)))
+        skipped += [
+            (0, Answered(round=place, ask=n, seconds=1, skipped=True))
+            for n in range(len(round.asks))
+        ]
+        skipped.append((0, Ended(round=place)))
+    assert made(skipped).verdict.hire is Hire.NO  # type: ignore[union-attr]
+    complete = graded(1, passed=True, level=Level.COMPLETE, parts={"shape": (4, 4)})
+    coded: list[tuple[float, Event]] = [
+        (at, e) for at, e in MIDDLING if not isinstance(e, (Graded, Ticked, Hinted))
+    ]
+    coded += [(1590.0, complete), (1590.0, graded(3, passed=True, level=Level.COMPLETE))]
+    verdict = made(coded).verdict
+    assert verdict is not None
+    assert verdict.hire is Hire.LEAN
+    assert "no question was answered and compared" in verdict.reasons[-1]
+
+
+def test_a_number_not_given_halves_like_a_wrong_one() -> None:
+    """And is told as such."""
+    without = [
+        (at, msgspec.structs.replace(event, text="\nso", correct=None, why=None))
+        if isinstance(event, Answered) and (event.round, event.ask) == (0, 1)
+        else (at, event)
+        for at, event in MIDDLING
+    ]
+    answer = made(without).rounds[0].answers[1]
+    assert (answer.text, answer.correct, answer.no_number) == ("so", False, True)
+    assert made(without).rounds[0].score == made().rounds[0].score
+    assert "> no number; so\n\nno number was given; 2 of 4 points said (n)" in (
+        interview_report.document(made(without))
+    )
 
 
 def test_more_is_never_worse() -> None:
@@ -208,8 +321,9 @@ def test_more_is_never_worse() -> None:
         before = len(order)
         for step in range(21):
             verdict = rubric.verdict(
-                [(Kind.CODING, step / 20), (Kind.HUNT, 0.5)],
-                {"a": Level.COMPLETE},
+                [(Kind.CODING, step / 20), (Kind.HUNT, 0.5), (Kind.FOLLOWUPS, step / 20)],
+                [Coded("a", Level.COMPLETE)],
+                answered=2,
                 level=level,
                 over_share=0.0,
             )
@@ -285,7 +399,89 @@ def test_comparison_with_earlier_mocks() -> None:
     assert "coding -13" in told
 
 
-@pytest.mark.parametrize("width", [60, 100])
+def test_what_was_not_covered_comes_with_a_good_answer() -> None:
+    """Points not said, numbers that were wrong, follow-ups not said; what was covered has none, and
+    while the interview can go on nothing has."""
+    answers = [answer for round in made().rounds for answer in round.answers]
+    assert [a.missed for a in answers] == [
+        ("Three.",),
+        ("Three.", "Four."),
+        ("One.", "Two.", "Four."),
+        (),
+        (),
+    ]
+    assert {a.answer for a in answers} == {"That."}
+    covered: list[tuple[float, Event]] = [
+        (at, msgspec.structs.replace(event, share=1.0, said=(0, 1, 2, 3)))
+        if isinstance(event, Ticked)
+        else (at, event)
+        for at, event in MIDDLING
+    ]
+    told = [a.id for round in made(covered).rounds for a in round.answers if a.answer]
+    assert told == ["n", "b"]  # a wrong number, and a follow-up not answered
+    going_on = made(MIDDLING[:-1])
+    assert not any(a.answer or a.missed for round in going_on.rounds for a in round.answers)
+    assert not any(round.reference for round in going_on.rounds)
+    ended = made([*MIDDLING[:-1], (1600, Abandoned())])
+    assert [a.missed for a in ended.rounds[0].answers] == [("Three.",), ("Three.", "Four.")]
+    assert interview_report.conclusion(ended) == "abandoned in round 5 of 5, no verdict"
+    assert ended.verdict is None
+
+
+def test_mistakes_mended_are_told_from_those_that_stay() -> None:
+    """Gone from a file that could be judged at the end; not from one that could not, or that is
+    blank again."""
+    title = TITLES["lora_linear", "scale-missing"]
+    assert made().rounds[1].mended == (title,)
+    assert f"    ✓ mended: {title}" in interview_report.page(made(), 100, False)
+    last = next(n for n, (at, _) in enumerate(MIDDLING) if at == 900)
+    for grading in (
+        graded(1, bugs=("scale-missing",)),
+        graded(1, parts={}, error="syntax"),
+        graded(1, parts={"shape": (0, 4)}, started=False),
+    ):
+        stays = made([*MIDDLING[:last], (900, grading), *MIDDLING[last + 1 :]])
+        assert stays.rounds[1].mended == ()
+        assert f"    ✗ {title}" in interview_report.page(stays, 100, False)
+
+
+def test_the_code_stands_in_every_form() -> None:
+    """As it was graded last, the reference beside it; nothing in it ends the block it stands in."""
+    report = made()
+    assert report.rounds[1].code == CODE
+    page = Page(interview_html.page(report))
+    assert "details" in page.names
+    for text in (CODE, "class Reference: ..."):
+        assert text in page.text
+    markdown = interview_report.document(report)
+    assert f"### Your code at the end\n\n````python\n{CODE}````\n" in markdown
+    assert "### The reference\n\n```python\nclass Reference: ...\n```\n" in markdown
+    assert f"  {CODE.rstrip()}" in interview_report.page(report, 100, False)
+
+
+def test_a_kill_is_told_apart_from_pauses() -> None:
+    """With how long each lasted, where that is known."""
+    place = next(n for n, (at, _) in enumerate(MIDDLING) if at == 900)
+    killed = [*MIDDLING[:place], (800.0, Resumed(away_s=3700.0)), *MIDDLING[place:]]
+    assert made(killed).used_s == made().used_s
+    assert interview_report.spent(made(killed)) == (
+        "26:40 of 45:00 used, 1:00 of it over time. Paused: tea & cake at 11:40. Interrupted, as "
+        "the program was killed, and not counted: at 13:20 for 1:01:40."
+    )
+
+
+def test_a_score_of_100_stays_in_one_piece() -> None:
+    """In the cards of the page for a browser, and in the rows of every terminal."""
+    source = interview_html.page(made())
+    assert re.search(r"\.score \{[^}]*flex: none; white-space: nowrap", source)
+    assert Page(source).text.count("100") >= 3  # card, chart, its axis
+    for width in (40, 60, 80, 100):
+        rows = interview_report.page(made(), width, False)
+        hunted = next(n for n, row in enumerate(rows) if row.startswith("  bug hunt"))
+        assert " 100 " in rows[hunted] + rows[hunted + 1]
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
 def test_the_terminal_page_fits(width: int) -> None:
     """No line is wider than the terminal, and nothing is coloured without colour."""
     before = Past(3, AT, 45, "senior", 0.4, "no hire", {Kind.HUNT: 0.5})
@@ -299,20 +495,25 @@ def test_the_terminal_page_fits(width: int) -> None:
 
 def test_the_list_fits() -> None:
     """With and without mocks; the seeds go first where there is little room."""
-    for reports in ([], [made()]):
-        lines = interview_report.listing(reports, 60, False)
-        assert max(map(len, lines)) <= 60
+    abandoned = made([*MIDDLING[:10], (1600, Abandoned())])
+    for reports in ([], [made()], [made(), made(MIDDLING[:10]), abandoned]):
+        for width in (40, 60):
+            lines = interview_report.listing(reports, width, False)
+            assert max(map(len, lines)) <= width
+
+    assert lines[2].endswith("  unfinished (round 2/5)")
+    assert lines[3].endswith("  abandoned (round 2/5)")
     assert "seed" in interview_report.listing([made()], 100, False)[0]
 
 
 def test_markdown() -> None:
     """The same facts, as a document."""
-    text = interview_report.markdown(made())
+    text = interview_report.document(made())
     assert text.startswith("# Mock 4 · 2026-03-02")
     assert "| forward | 4/4 |" in text
     assert "Diagnosis: it is added" in text
     lines = text.splitlines()
-    bug = next(n for n, line in enumerate(lines) if line.startswith("- ✗ "))
+    bug = next(n for n, line in enumerate(lines) if line.startswith("- ✓ mended: "))
     assert not lines[bug - 1]  # else it would be a row of the table above
     assert "the number was wrong; 2 of 4 points said (n)" in text
 
@@ -337,15 +538,16 @@ def test_the_html_page_makes_what_was_typed_harmless() -> None:
         for at, event in MIDDLING
     ]
     titles = {("lora_linear", "scale-missing"): HOSTILE}
+    texts = Texts(titles, {"0" * 64: HOSTILE}, {"lora_linear": HOSTILE})
     before = Past(3, AT, 45, HOSTILE, 0.4, HOSTILE, {})
-    found = report.of(4, AT, PAPER, State.of(PAPER, events), titles, (before,))
+    found = report.of(4, AT, PAPER, State.of(PAPER, events), texts, (before,))
     rounds = tuple(replace(round, title=HOSTILE) for round in found.rounds)
     page = Page(interview_html.page(replace(found, rounds=rounds)))
     page.stands_alone()
     answers = sum(isinstance(event, Answered) for _, event in MIDDLING)
     charts = 2 * len(rounds) - 1 + 2  # times, scores, two rounds with gradings
-    headings = len(rounds) + 2  # rounds, those with answers
-    others = 5  # pause, bug, diagnosis, level and verdict of the mock before
+    headings = len(rounds) + 3  # rounds, those with answers, the one with code
+    others = 7  # pause, bug, code, reference, diagnosis, level and verdict of the mock before
     assert page.text.count(HOSTILE) == answers + charts + headings + others
     labels = [attributes.get("aria-label") or "" for tag, attributes in page.tags if tag == "svg"]
     assert sum(HOSTILE in label for label in labels) == 2
@@ -357,4 +559,4 @@ def test_the_html_page_of_an_unfinished_mock(tmp_path: Path) -> None:
         part = made(MIDDLING[:end])
         assert "unfinished" in interview_html.page(part)
         assert interview_report.page(part, 80, False)
-        assert interview_report.markdown(part)
+        assert interview_report.document(part)

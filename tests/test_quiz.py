@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terminals import Terminal
 
 from grader.practice import repetition
 from grader.practice.queue import NEW_A_DAY
-from grader.recall import bank, points, quiz
+from grader.recall import bank, numbers, points, quiz
 from grader.recall.bank import Question
 from grader.recall.quiz import Options, Sitting, Turn
 from grader.store import Store
@@ -79,6 +80,7 @@ NUMERIC = """\
   sources: [a paper]
   katas: []
 """
+ONE_DRAW = NUMERIC.replace("[1024, 2048, 4096]", "[1024]").replace("[4, 8, 16]", "[8]")
 
 
 @pytest.fixture
@@ -168,7 +170,7 @@ def test_numbers(kata: Run, rows: Callable[[str], Any]) -> None:
     drawn = {(1024 * 2**a, 4 * 2**b) for a in range(3) for b in range(3)}
     seen = set()
     for _ in range(2):
-        page = kata("quiz", "--ask", "count", given="many\n1\nall\n\n")
+        page = kata("quiz", "--ask", "count", given="many\n1\n\nall\n\n")
         assert "`many` holds no number. Wanted is a number of parameters, such as" in page.stdout
         assert "✗ Not right: you gave 1 parameters; it is" in page.stdout
         words = page.stdout.split("A layer of ")[1].replace(",", "").split()
@@ -176,7 +178,7 @@ def test_numbers(kata: Run, rows: Callable[[str], Any]) -> None:
     assert len(seen) == 2
     assert seen <= drawn
     # The same seed gives the same numbers when the rating was left out.
-    kata("quiz", "--ask", "count", given="1\nall\n")
+    kata("quiz", "--ask", "count", given="1\n\nall\n")
     resumed = kata("quiz", "--ask", "count")
     assert "You answered this, and it is not rated yet." in resumed.stdout
     assert "3 of 3 points, which suggests: hard." in resumed.stdout
@@ -185,14 +187,104 @@ def test_numbers(kata: Run, rows: Callable[[str], Any]) -> None:
 
 def test_the_slip_is_named(kata: Run, rows: Callable[[str], Any], clone: Path) -> None:
     """As katas name bugs: the cause of the number that was typed."""
-    file = clone / "questions" / "rank.yaml"
-    file.write_text(NUMERIC.replace("[1024, 2048, 4096]", "[1024]").replace("[4, 8, 16]", "[8]"))
-    wrong = kata("quiz", "--ask", "count", given="8,192\n\n\n")
+    (clone / "questions" / "rank.yaml").write_text(ONE_DRAW)
+    wrong = kata("quiz", "--ask", "count", given="8,192\n\n\n\n")
+    assert wrong.returncode == 0, wrong.stderr
     assert "✗ Not right: you gave 8192 parameters; it is 16,384 parameters." in wrong.stdout
     assert "why: Only A is counted, 8192; B is as large." in wrong.stdout
-    right = kata("quiz", "--ask", "count", given="16.4k\n1\n\n")
+    right = kata("quiz", "--ask", "count", given="16.4k\n\n1\n\n")
     assert "✓ Right: 16,384 parameters." in right.stdout
     assert rows("SELECT correct FROM answers") == [(0,), (1,)]
+
+
+def test_a_number_and_then_the_rest(kata: Run, rows: Callable[[str], Any], clone: Path) -> None:
+    """The verdict on the number comes first, the rest is asked for, and only then comes the model
+    answer; without a number the answer is the rest alone."""
+    (clone / "questions" / "rank.yaml").write_text(ONE_DRAW)
+    given = "16,384\n?\ntwo factors\n/?\nno bias\n\nall\n\n"
+    page = kata("quiz", "--ask", "count", given=given).stdout
+    places = [
+        page.index(text)
+        for text in (
+            "✓ Right: 16,384 parameters.",
+            "Now the rest:",
+            "leave (also Ctrl-D)",
+            "  > 16,384\n  > two factors\n",
+            "Model answer",
+            "3 of 3 points",
+        )
+    ]
+    assert places == sorted(places)
+    assert page.count("✓ Right") == 1
+    without = kata("quiz", "--ask", "count", given="\n\n1\n\n")
+    assert "No number. Now the rest:" in without.stdout
+    assert "The number is 16,384 parameters." in without.stdout
+    kata("quiz", "--ask", "count", given="\nonly words\n\n2\n\n")
+    assert rows("SELECT text, correct, points FROM answers") == [
+        ("16,384\ntwo factors\nno bias", 1, "[0, 1, 2]"),
+        ("", None, "[0]"),
+        ("\nonly words", None, "[1]"),
+    ]
+
+
+def test_the_rest_of_a_number_on_a_terminal(
+    around: Environment, rows: Callable[[str], Any], clone: Path
+) -> None:
+    """Ctrl-D between the number and the rest ends cleanly; the next quiz goes on with the rest."""
+    (clone / "questions" / "rank.yaml").write_text(ONE_DRAW)
+    command = [*KATA, "quiz", "--ask", "count"]
+    desk = Terminal(command, clone, around)
+    desk.until("Type a number of parameters", "> ")
+    desk.type("16,384\r")
+    desk.until("✓ Right: 16,384 parameters.", "Now the rest:", "> ")
+    desk.type("\x04")
+    page = desk.until("1 answer is stored without a rating")
+    assert "Model answer" not in page
+    assert desk.end() == 0
+    desk = Terminal(command, clone, around)
+    desk.until("So far:", "✓ Right: 16,384 parameters.", "Now the rest:", "> ")
+    desk.type("two factors\r\r")
+    desk.until("Model answer", "none): ")
+    desk.type("all\r")
+    desk.until("3 of 3 points, which suggests: easy.", "easy): ")
+    desk.type("\r")
+    desk.until("1 answered in", "1 easy")
+    assert desk.end() == 0
+    assert rows("SELECT text, correct FROM answers") == [("16,384\ntwo factors", 1)]
+
+
+def test_a_kill_between_number_and_rest(
+    around: Environment, kata: Run, rows: Callable[[str], Any], clone: Path
+) -> None:
+    """The number is not asked for again, its verdict is shown again, and the rest goes on."""
+    (clone / "questions" / "rank.yaml").write_text(ONE_DRAW)
+    for given, stored in (("8,192\n", ["8,192"]), ("because\n", ["8,192\nbecause"])):
+        with _talk(around, "--ask", "count") as talk:
+            talk.say(given).wait_until(lambda: rows("SELECT text FROM answers") == [(stored[0],)])  # noqa: B023
+            talk.kill()
+    done = kata("quiz", "--ask", "count", given="of rank\n\n1\n\n")
+    assert done.returncode == 0, done.stderr
+    assert "when the last quiz broke off. So far:\n  > 8,192\n  > because\n" in done.stdout
+    assert "why: Only A is counted, 8192; B is as large." in done.stdout
+    assert "Type a number" not in done.stdout
+    assert "1 of 3 points, which suggests: again." in done.stdout
+    assert rows("SELECT text, correct FROM answers") == [("8,192\nbecause\nof rank", 0)]
+
+
+def test_numbers_stored_alone_still_read(deck: Memory, questions: tuple[Question, ...]) -> None:
+    """Answers of an earlier version hold the number and no rest: they are complete."""
+    id = deck.begin_quiz({}, NOW)
+    deck.end_quiz(id, NOW)
+    (count,) = (q for q in questions if q.numeric is not None)
+    assert count.numeric is not None
+    names = numbers.drawn(count.numeric, 3)
+    right = f"{2 * names['r'] * names['d']}"
+    deck.answer(quiz.key("count"), right, NOW, seconds=9, draw=3, correct=True, quiz=id)
+    turn = Sitting(deck, questions, Options(), NOW).next(NOW, 1)
+    assert turn is not None
+    assert (turn.finished, turn.wants_number, turn.text) == (True, False, right)
+    assert turn.judged is not None
+    assert turn.judged.correct
 
 
 def test_cram_leaves_the_schedule_alone(kata: Run, rows: Callable[[str], Any]) -> None:

@@ -25,6 +25,12 @@ def memory(tmp_path: Path) -> Memory:
     return Store(tmp_path / "home" / "progress.db", create=True).memory
 
 
+def answered(memory: Memory, key: str, rating: Rating, at: datetime, minutes: float) -> None:
+    """An answer that took so long, and its rating at once."""
+    answer = memory.answer(key, "said\n" * 20, at, seconds=60 * minutes)
+    repetition.rate(memory, key, rating, at, answer)
+
+
 def question(number: int) -> str:
     return f"question:{bank.load()[number].id}"
 
@@ -76,13 +82,13 @@ def test_what_is_due_comes_first_the_most_overdue_before_all(kata: Kata, memory:
 def test_new_things_of_earlier_today_count(kata: Kata, memory: Memory) -> None:
     """The day's share of new things is used up by what was new this morning, not yesterday."""
     for number in range(4):
-        repetition.rate(memory, question(number), Rating.EASY, NOW - timedelta(hours=2))
-    repetition.rate(memory, question(4), Rating.EASY, NOW - timedelta(days=1))
+        answered(memory, question(number), Rating.EASY, NOW - timedelta(hours=number), 4)
+    answered(memory, question(4), Rating.EASY, NOW - timedelta(days=1), 4)
     repetition.rate(memory, "kata:lora_linear", Rating.EASY, NOW - timedelta(hours=1))
     found = today(kata)
     assert len(found["new"]) == 6
     assert not any(key.startswith("kata:") for key in keys(found["new"]))
-    assert found["done_minutes"] > 15
+    assert found["done_minutes"] == pytest.approx(16)
 
 
 def test_the_day_ends_at_four_local_time(kata: Kata, memory: Memory) -> None:
@@ -129,17 +135,39 @@ def test_a_plan_counts_what_was_done(kata: Kata, memory: Memory) -> None:
     before = today(kata)
     assert before["minutes"] <= 24
     first = before["new"][0]
-    repetition.rate(memory, first["key"], Rating.AGAIN, NOW - timedelta(minutes=5))
+    answered(memory, first["key"], Rating.AGAIN, NOW - timedelta(minutes=5), 7)
     after = today(kata)
-    assert after["done_minutes"] == first["minutes"]
+    assert after["done_minutes"] == pytest.approx(7)
     assert first["key"] not in keys(after["new"]) + keys(after["due"])
-    assert after["minutes"] <= 24 - first["minutes"]
-    for entry in after["new"]:
-        repetition.rate(memory, entry["key"], Rating.GOOD, NOW - timedelta(minutes=4))
-    repetition.rate(memory, "kata:lora_linear", Rating.GOOD, NOW - timedelta(minutes=3))
+    assert after["minutes"] <= 24 - 7
+    answered(memory, after["new"][0]["key"], Rating.GOOD, NOW - timedelta(hours=1), 14)
+    answered(memory, question(9), Rating.GOOD, NOW - timedelta(hours=2), 3)
     page = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
     assert "Interview in 10 days, Fri 20 Mar." in page
     assert "Today's 24 minutes are done." in page
+
+
+def test_with_a_plan_what_is_due_is_shown_as_well(kata: Kata, memory: Memory) -> None:
+    """The plan's minutes go to what is new; what is due now and finds no room there stands below,
+    and still does when the minutes are done. Nothing stands in both."""
+    due = [question(number) for number in range(7)]
+    for number, key in enumerate(due):
+        repetition.rate(memory, key, Rating.AGAIN, NOW - timedelta(days=9, minutes=number))
+    repetition.rate(memory, question(8), Rating.EASY, NOW - timedelta(days=1))
+    kata("plan", "--interview", "2026-03-20", "--minutes-per-day", "15", KATA_CLOCK=NOW.isoformat())
+    found = today(kata)
+    assert sorted(keys(found["beyond"])) == sorted(due)
+    assert not set(keys(found["new"]) + keys(found["due"])) & set(due)
+    assert found["minutes"] <= 15
+    for done in (False, True):
+        if done:
+            answered(memory, question(9), Rating.GOOD, NOW, 15)
+        page = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC", COLUMNS="60").stdout
+        assert "Due as well, beyond the plan's minutes" in page
+        assert "  … and 2 more" in page
+        assert due[-1].partition(":")[2] in page  # the most overdue
+        assert ("Today's 15 minutes are done." in page) == done
+        assert max(map(len, page.splitlines())) <= 60
 
 
 def test_pages_fit_sixty_columns(kata: Kata, memory: Memory) -> None:

@@ -209,6 +209,7 @@ LEFT = {
     "global module hooks": "nn.modules.module.register_module_forward_hook(print)",
     "autocast": "torch.set_autocast_enabled('cpu', True)",
     "deterministic": "torch.use_deterministic_algorithms(True)",
+    "the seed": "torch.manual_seed(0)",
 }
 
 

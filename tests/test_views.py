@@ -9,7 +9,8 @@ WIDTH = 60
 
 
 def test_a_mistake_looks_the_same_on_every_page() -> None:
-    """After a grading, after a hunt and in a debrief: how it shows, why, how to mend it."""
+    """After a grading, after a hunt and in a debrief: how it shows, why, how to mend it, and what
+    drills it."""
     bug = catalog.entry("lora_linear").bugs[0]
     check = Check(
         name="a_rule", part=Part.FORWARD, outcome=Outcome.FAILED, message="It is wrong.", bug=bug.id
@@ -30,4 +31,20 @@ def test_a_mistake_looks_the_same_on_every_page() -> None:
     assert said[0] == said[1] == said[2]
     assert max(map(len, said[0].splitlines())) <= WIDTH
     words = " ".join(said[0].split())
-    assert words == f"shows as: {bug.symptom} why: {bug.cause} mend: {bug.fix}"
+    drill = f"drill: kata quiz --ask {bug.question}"
+    assert words == f"shows as: {bug.symptom} why: {bug.cause} mend: {bug.fix} {drill}"
+
+
+def test_a_page_names_one_question() -> None:
+    """The first mistake named that has a question has its line; the second adds none."""
+    bugs = {bug.id: bug for bug in catalog.entry("lora_linear").bugs if bug.question}
+    checks = tuple(
+        Check(name=id, part=Part.FORWARD, outcome=Outcome.FAILED, message="It is wrong.", bug=id)
+        for id in ("scale-missing", "a-zero")
+    )
+    verdict = Verdict(slug="lora_linear", seed=1, seconds=0.1, checks=checks)
+    around = result.Around(catalog.card("lora_linear"), bugs, "lora_linear.py")
+    page = result.page(verdict, around, 80, colour=False)
+    drills = [line for line in page if "--ask" in line]
+    assert drills == [f"  drill:    kata quiz --ask {bugs['scale-missing'].question}"]
+    assert sum("shows as:" in line for line in page) == 2

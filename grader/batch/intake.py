@@ -134,11 +134,8 @@ class _Intake:
         names = {card.slug: card.defines for card in catalog.cards()}
         found = [slug] if slug else notebooks.katas(cells, names)
         for one in found:
-            text = None if trouble else notebooks.answer(cells, one, names[one])
-            missing = trouble or f"No cell of the notebook defines {' and '.join(names[one])}."
-            answer = missing if text is None else text.encode("utf-8", "replace")
             if not self.only or one in self.only:
-                self._answer(piece, one, answer)
+                self._answer(piece, one, trouble or _from_cells(cells, one, names[one]))
         if not found:
             self._stray(piece)
 
@@ -251,6 +248,16 @@ class _Intake:
 def _ordered(slugs: Iterable[str]) -> list[str]:
     wanted = set(slugs)
     return [card.slug for card in catalog.cards() if card.slug in wanted]
+
+
+def _from_cells(cells: Sequence[notebooks.Cell], slug: str, names: Sequence[str]) -> bytes | str:
+    """The source of a notebook's answer, or a sentence on why there is none."""
+    text = notebooks.answer(cells, slug, names)
+    if text is None:
+        return f"No cell of the notebook defines {' and '.join(names)}."
+    data = text.encode("utf-8", "replace")
+    too_long = len(data) > submission.LIMIT_BYTES
+    return "The notebook's cells are longer than any answer." if too_long else data
 
 
 def _judged(who: str, slug: str, answers: Sequence[_Answer]) -> Submission:

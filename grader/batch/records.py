@@ -33,6 +33,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seeds: int = 2
     boxed: bool = True
     feedback: str = "full"
+    formats: tuple[str, ...] = ()
 
     def but(self, **given: Any) -> "Options":
         """The same, but for what is given (not None)."""

@@ -235,7 +235,8 @@ class Crew:
                 raise EOFError
         except (EOFError, OSError):
             kind, text = _BROKEN, "The process that grades was killed."
-        if kind is None and time.monotonic() < job.deadline:
+        idle = job.ready and job.task is None
+        if kind is None and (idle or time.monotonic() < job.deadline):
             return None
         task, job.task = job.task, None
         if kind == _READY:

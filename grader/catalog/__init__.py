@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from grader import names
 from grader.errors import ContentError, UnknownSlug
 
 TRACKS = ("core", "quantization", "serving", "prompting", "variants", "training", "analysis")
@@ -46,7 +47,8 @@ class Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A known mistake: what it is, how it shows, why, and how to mend it."""
+    """A known mistake: what it is, how it shows, why, and how to mend it. `question` is the id of
+    the question that drills its cause."""
 
     id: str
     title: str
@@ -75,11 +77,16 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sources: tuple[str, ...]
     spared: tuple[Spared, ...] = ()
 
+    def known(self, bug_id: str | None) -> Bug | None:
+        """The bug of this id, if the catalogue has it."""
+        return next((bug for bug in self.bugs if bug.id == bug_id), None)
+
     def bug(self, bug_id: str) -> Bug:
-        for bug in self.bugs:
-            if bug.id == bug_id:
-                return bug
-        raise ContentError(f"The catalogue has no bug '{bug_id}'.")
+        """The bug of this id. Raises ContentError if the catalogue has it no more."""
+        bug = self.known(bug_id)
+        if bug is None:
+            raise ContentError(f"The catalogue has no bug '{bug_id}'.")
+        return bug
 
 
 def _documents(slug: str) -> Iterator[Any]:
@@ -136,16 +143,10 @@ def find(text: str) -> str:
 
     Raises UnknownSlug with the nearest slugs otherwise.
     """
-    known = slugs()
-    if text in known:
-        return text
-    wanted = text.strip().lower().replace("-", "_")
-    starting = [slug for slug in known if wanted and slug.startswith(wanted)]
-    if wanted in known or len(starting) == 1:
-        return wanted if wanted in known else starting[0]
-    import difflib  # for the wrong names alone
-
-    raise UnknownSlug(text, starting[:3] or difflib.get_close_matches(wanted, known, 3, 0.5))
+    found, near = names.meant(text, slugs(), "_")
+    if found is None:
+        raise UnknownSlug(text, near)
+    return found
 
 
 def planted(slug: str, bug: Bug, solution: str) -> str:

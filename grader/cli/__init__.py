@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from grader import __version__
+from grader import __version__, names
 from grader.cli import terminal
 from grader.errors import KataError
 
@@ -40,11 +40,13 @@ _SECTIONS = {
         "plan": "Fit practice into the days before an interview.",
         "stats": "Streak, recall by topic, katas against par.",
         "export": "Questions for Anki, or all of it as JSON.",
+        "import": "Another machine's record, joined to this one's.",
     },
     "Other people's files": {
         "grade": "Grade a class: folders, archives, notebooks; each in a sandbox.",
     },
     "The tool itself": {
+        "backup": "Copies of all that is stored, made daily; one comes back.",
         "doctor": "Python, torch, accelerator, data folder, the box.",
         "verify": "The suites check themselves: solutions pass, bugs are named.",
         "completion": "Shell completion for bash, zsh or fish.",
@@ -55,7 +57,7 @@ _COMMANDS = [name for section in _SECTIONS.values() for name in section]
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return [*_COMMANDS]  # `list` is a command here
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
@@ -67,22 +69,23 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in _SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl(list(commands.items()))
+                formatter.write_dl([*commands.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            import difflib  # for the wrong names alone
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, 2, 0.5)
+            near = names.near(args[0], _COMMANDS)[:2]
             ask = f" Did you mean {' or '.join(near)}?" if near else ""
             raise click.UsageError(f"There is no command '{args[0]}'.{ask}", ctx)
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--no-pager", is_flag=True, help="Show long pages whole (also: NO_PAGER=1).")
 @click.version_option(__version__, prog_name="kata")
-def kata() -> None:
+def kata(no_pager: bool) -> None:
     """Coding katas on LoRA and parameter-efficient fine-tuning, graded as you go."""
+    if no_pager:
+        os.environ["NO_PAGER"] = "1"
 
 
 def main() -> None:
@@ -109,8 +112,10 @@ def _status() -> int:
     except OSError:
         return _fail("The current folder does not exist any more; `cd` to one that does.", 2)
     try:
-        # Commands return their exit code; None is 0.
-        return kata(prog_name="kata", standalone_mode=False) or 0
+        # Commands return their exit code; None is 0. For help Click alone takes no fewer than 50
+        # columns.
+        wide = min(terminal.width(), 80)
+        return kata(prog_name="kata", standalone_mode=False, terminal_width=wide) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         terminal.note(error.format_message())
         return 2

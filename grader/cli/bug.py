@@ -44,7 +44,7 @@ def bug_command(
     if found is None:
         return _plant(slug, _seed(seed))
     if hint:
-        found, text = hunt.next_hint(found)
+        found, text = hunt.next_hint(found, clock.now())
         terminal.tell(f"Hint {found.hints} of {hunt.HINTS}: {text}")
         return 0
     if give_up:

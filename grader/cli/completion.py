@@ -15,4 +15,4 @@ def completion_command(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    terminal.say(kind(kata, {}, "kata", "_KATA_COMPLETE").source().rstrip("\n"))
+    terminal.write(kind(kata, {}, "kata", "_KATA_COMPLETE").source())

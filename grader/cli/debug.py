@@ -43,6 +43,7 @@ def debug_command(
     name = _check(slug, wanted, last)
     if seed is None:
         seed = 0 if last is None else last.seed
+    common.on_task(slug)
     source = submission.read(path)
     from grader.exam.debugging import Debugger, Left
 
@@ -53,6 +54,8 @@ def debug_command(
         except Left:
             terminal.say("Left.")
             return 1
+        finally:
+            common.on_task(slug)
     from grader.views import debugged
 
     terminal.say(*debugged.page(found, terminal.width(), terminal.colour()))
@@ -81,21 +84,15 @@ def _told(words: tuple[str, ...]) -> tuple[str | None, str | None]:
 
 def _check(slug: str, wanted: str | None, last: Verdict | None) -> str:
     """The name of the check that is meant. Raises UsageFault."""
+    if wanted is not None:
+        return contract.check(slug, wanted)
+    if last is None:
+        raise UsageFault(f"{slug} was not run yet: `kata run {slug}`, or name a check.")
     names = contract.checks(slug)
-    if wanted is None:
-        if last is None:
-            raise UsageFault(f"{slug} was not run yet: `kata run {slug}`, or name a check.")
-        failed = [c.name for c in last.checks if c.outcome is Outcome.FAILED]
-        failed += [c.name for c in last.checks if c.outcome is Outcome.ERROR]
-        first = last.checks[last.headline].name if last.headline is not None else None
-        name = first or next((name for name in failed if name in names), None)
-        if name is None:
-            raise UsageFault(f"Nothing failed in the last run of {slug}: name a check to debug.")
-        return name
-    word = "_".join(wanted.rpartition(":")[2].lower().replace("-", " ").replace("_", " ").split())
-    matching = [name for name in names if word == name] or [n for n in names if word in n]
-    if len(matching) != 1:
-        near = ", ".join(name.replace("_", " ") for name in (matching or names)[:6])
-        word = "means several" if matching else "is none"
-        raise UsageFault(f"'{wanted}' {word} of the checks of {slug}: {near}…")
-    return matching[0]
+    failed = [c.name for c in last.checks if c.outcome is Outcome.FAILED]
+    failed += [c.name for c in last.checks if c.outcome is Outcome.ERROR]
+    first = last.checks[last.headline].name if last.headline is not None else None
+    name = first or next((name for name in failed if name in names), None)
+    if name is None:
+        raise UsageFault(f"Nothing failed in the last run of {slug}: name a check to debug.")
+    return name

@@ -44,7 +44,7 @@ def anki_command(path: Path, force: bool) -> None:
 @click.argument("path", metavar="[FILE]", type=_path, required=False)
 @_force
 def json_command(path: Path | None, force: bool) -> None:
-    """Questions, cards, answers and attempts as one JSON object, to FILE or to stdout."""
+    """All that is stored, and the questions, as one JSON object, to FILE or to stdout."""
     import msgspec
 
     from grader.recall import export
@@ -55,4 +55,6 @@ def json_command(path: Path | None, force: bool) -> None:
         terminal.say_json(found)
         return
     common.write(path, msgspec.json.format(found, indent=1) + b"\n", force)
-    terminal.say(f"{path} holds it all.")
+    terminal.say(
+        f"{path} holds it all.", "On another machine `kata import` joins it to what is there."
+    )

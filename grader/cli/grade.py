@@ -7,7 +7,7 @@ import click
 
 from grader.cli import common, terminal
 from grader.errors import UsageFault
-from grader.views.plain import counted
+from grader.views.plain import counted, wrapped
 
 if TYPE_CHECKING:
     from grader.batch.cluster import Cluster
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _OUT = Path("kata-grades")
 _LEVELS = ("full", "named", "score")
+_FORMATS = ("junit", "actions", "gradescope", "exercism", "classroom")
 
 
 @click.command("grade")
@@ -53,7 +54,14 @@ _LEVELS = ("full", "named", "score")
 @click.option(
     "--feedback",
     type=click.Choice(_LEVELS),
-    help="How much the files for learners tell (full).",
+    help="How much what learners get tells: never inputs, values or tests (full).",
+)
+@click.option(
+    "--format",
+    "also",
+    type=click.Choice(_FORMATS),
+    multiple=True,
+    help="Write this too; may be given more than once.",
 )
 @common.as_json
 def grade_command(
@@ -68,6 +76,7 @@ def grade_command(
     force: bool,
     no_sandbox: bool,
     feedback: str | None,
+    also: tuple[str, ...],
     json_: bool,
 ) -> int:
     """Grade other people's files: a class, or candidates. Each runs in a sandbox.
@@ -79,7 +88,7 @@ def grade_command(
     The exit code is 0 when all is graded, whatever the verdicts, 2 for wrong usage, 3 if the
     grader failed.
     """
-    from grader.batch import formats, records
+    from grader.batch import records
     from grader.batch.records import Options
     from grader.store.results import Results
 
@@ -94,12 +103,15 @@ def grade_command(
         "seeds": seeds,
         "boxed": False if no_sandbox else None,
         "feedback": feedback,
+        "formats": tuple(dict.fromkeys(also)) or None,
     }
     options = Options()
     if resume:
         with Results.open(out) as stored:
             options = stored.get("options", Options) or options
     options = options.but(**given)
+    if not options.paths:
+        raise UsageFault(f"{out} holds no run to go on with: name the files.")
     taken = _taken(options)
     with Results.writing(out) as results:
         records.begin(results, taken, options, force=force)
@@ -107,17 +119,17 @@ def grade_command(
         try:
             _grade(results, options, jobs, scheduler)
         except KeyboardInterrupt:
-            open_ = len(results.missing())
+            left = counted(len(results.missing()), "grading")
             terminal.note(
-                f"Stopped; what was graded is stored, {counted(open_, 'grading')} are open. "
+                f"Stopped; what was graded is stored. {left} to make: "
                 f"`kata grade --resume --out {out}` goes on."
             )
             raise
-        formats.write(results, out)
+        written = _write(results, options, out)
         if json_:
             terminal.say_json((out / "results.json").read_bytes().rstrip())
         else:
-            _show(results, out)
+            _show(results, out, written)
     return 0
 
 
@@ -171,10 +183,21 @@ def _cluster(address: str, slugs: list[str], boxed: bool) -> "Cluster":
     return Cluster(address, slugs, boxed)
 
 
-def _show(results: "Results", out: Path) -> None:
+def _write(results: "Results", options: "Options", out: Path) -> list[str]:
+    """Everything for people and programs to read; gives what it is called."""
+    from grader.batch import formats
+    from grader.batch.feedback import Told
+    from grader.views import grades_html
+
+    formats.put(out / "report.html", grades_html.page(results))
+    return ["report.html", *formats.write(results, out, Told(options.feedback), options.formats)]
+
+
+def _show(results: "Results", out: Path, written: list[str]) -> None:
     from grader.views import grades
 
     found = grades.Grades(results.rows())
     notes = results.get("notes", list[str]) or []
     terminal.say(*grades.page(found, notes, terminal.width(), terminal.colour()))
-    terminal.say(f"In {out}: results.json, results.csv, and all of it in results.sqlite.")
+    text = f"In {out}: {', '.join(written)}; all of it in results.sqlite."
+    terminal.say(*wrapped(text, terminal.width()))

@@ -6,8 +6,9 @@ from grader import catalog
 from grader.catalog import Bug
 from grader.cli import common, terminal
 from grader.exam.verdict import Verdict
-from grader.practice import clock
+from grader.practice import clock, work
 from grader.store import Store
+from grader.views import mistake
 from grader.views.plain import wrapped
 
 
@@ -24,14 +25,18 @@ def hint_command(slug: str) -> None:
 def next_hint(slug: str) -> list[str]:
     """The lines of the next rung, which is noted as seen."""
     known = catalog.entry(slug)
-    with Store.open(create=True) as store:
+    now = clock.now()
+    with Store.open(create=True) as store, store.transaction():
+        work.on_kata(store, slug, now)
         last = store.attempts.last_verdict(slug)
         bug = _named(last, known)
         hints = [*known.hints, *([bug.fix] if bug else [])]
-        rung = store.attempts.next_hint(slug, len(hints), clock.now())
+        rung = store.attempts.next_hint(slug, len(hints), now)
     texts = []
     if last is not None and (failed := _failed(last, bug)):
         texts.append(f"Your last run: {failed}")
+    if bug is not None and bug.question is not None:
+        texts.append(f"It is drilled by `{mistake.drilled(bug.question)}`.")
     if rung is not None:
         texts.append(f"Hint {rung} of {len(hints)}: {hints[rung - 1]}")
     else:
@@ -44,8 +49,7 @@ def _named(last: Verdict | None, known: catalog.Entry) -> Bug | None:
     """The mistake that the last attempt's page led with."""
     if last is None or last.headline is None:
         return None
-    name = last.checks[last.headline].bug
-    return next((bug for bug in known.bugs if bug.id == name), None)
+    return known.known(last.checks[last.headline].bug)
 
 
 def _failed(last: Verdict, bug: Bug | None) -> str:

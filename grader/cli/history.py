@@ -18,4 +18,5 @@ def history_command(slug: str, json_: bool) -> None:
     if json_:
         terminal.say_json(json.history(slug, snapshots, attempts))
     else:
-        terminal.say(*history.page(slug, snapshots, attempts, terminal.colour()))
+        width, colour = terminal.width(), terminal.colour()
+        terminal.page(*history.page(slug, snapshots, attempts, width, colour))

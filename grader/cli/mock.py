@@ -33,6 +33,7 @@ _LEVELS = ("junior", "senior", "staff")
 )
 @click.option("--plan", is_flag=True, help="Show the paper's outline and do not begin.")
 @click.option("--resume", is_flag=True, help="Go on with the last unfinished mock.")
+@click.option("--abandon", metavar="N", type=int, help="End unfinished mock N; all of it is kept.")
 @click.option("--list", "list_", is_flag=True, help="All mocks and their verdicts.")
 @click.option(
     "--report", metavar="N", type=int, help="The report of mock N; writes its files anew."
@@ -46,6 +47,7 @@ def mock_command(
     deck: str | None,
     plan: bool,
     resume: bool,
+    abandon: int | None,
     list_: bool,
     report: int | None,
     json_: bool,
@@ -53,18 +55,27 @@ def mock_command(
     """A mock interview against the clock: recall, coding, follow-ups, a bug hunt, a debrief.
 
     You code in your own editor, in a folder that the mock names; every save is graded. Ctrl-C
-    pauses, --resume goes on, also after a crash.
+    pauses; `kata mock` offers to go on, also after a crash.
     """
-    if [plan, resume, list_, report is not None].count(True) > 1:
-        raise UsageFault("--plan, --resume, --list and --report exclude each other.")
+    if [plan, resume, list_, abandon is not None, report is not None].count(True) > 1:
+        raise UsageFault("--plan, --resume, --abandon, --list and --report exclude each other.")
     if json_ and not (plan or list_ or report is not None):
         raise UsageFault("--json goes with --plan, --list or --report.")
     if list_:
         return _list(json_)
     if report is not None:
         return _report(_numbered(report), json_)
+    if abandon is not None:
+        _abandon(_numbered(abandon))
+        return 0
     if resume:
         return _sit(_unfinished())
+    try:
+        offered = None if plan else _offered()
+    except prompts.Left:
+        return 0
+    if offered is not None:
+        return _sit(offered)
     deck = deck or ("all" if level in ("senior", "staff") else "core")
     paper = _paper(minutes, seed, focus, level or "senior", deck)
     if plan:
@@ -105,9 +116,6 @@ def _begin(paper: "Paper") -> int:
     from grader.interview import sitting
     from grader.views import interview
 
-    left = [other.number for other in _all() if other.ended is None]
-    if left:
-        terminal.note(f"note: mock {left[-1]} is unfinished; `kata mock --resume` goes on with it.")
     terminal.say(*interview.outline(paper, terminal.width(), terminal.colour()), "")
     begun = sitting.begin(paper, clock.now())
     terminal.say(f"Mock {begun.number}. Your files are in {begun.folder}")
@@ -150,12 +158,56 @@ def _numbered(number: int) -> "Interview":
     return known[number]
 
 
+def _open() -> "list[Interview]":
+    """Those that can be gone on with, oldest first."""
+    return [interview for interview in _all() if interview.ended is None]
+
+
 def _unfinished() -> "Interview":
     """The last one that can be gone on with."""
-    found = [interview for interview in _all() if interview.ended is None]
+    found = _open()
     if not found:
         raise UsageFault("No mock is unfinished. `kata mock` begins one.")
     return found[-1]
+
+
+def _offered() -> "Interview | None":
+    """The unfinished mock that is to be gone on with; None for a new one. Without a terminal a
+    note tells of it. Raises prompts.Left."""
+    from grader.interview import paper, sitting
+    from grader.views import interview
+
+    found = _open()
+    if found and not prompts.interactive():
+        text = f"note: mock {found[-1].number} is unfinished; `kata mock --resume` goes on with it."
+        terminal.note(text)
+        return None
+    for mock in reversed(found):
+        theirs = paper.decode(mock.plan)
+        state = sitting.state_of(mock, theirs)
+        if state.finished:  # an older kata may not have closed it
+            continue
+        lines = interview.unfinished(mock.number, mock.at, theirs, state, terminal.width())
+        terminal.say(*lines)
+        ask = "[g]o on, [a]bandon it, begin a [n]ew one, or [q]uit (Enter: go on): "
+        typed = prompts.choice(ask, ("g", "a", "n", "q"), "g")
+        if typed == "q":
+            raise prompts.Left
+        if typed == "a":
+            _abandon(mock)
+        else:
+            return mock if typed == "g" else None
+    return None
+
+
+def _abandon(interview: "Interview") -> None:
+    from grader.interview import sitting
+
+    sitting.abandon(interview)
+    report = _reported(interview)
+    terminal.tell(f"Mock {interview.number} is abandoned; what you gave in it stays stored.")
+    _write(report, interview.folder)
+    terminal.say("")
 
 
 def _list(json_: bool) -> int:
@@ -170,38 +222,30 @@ def _list(json_: bool) -> int:
 
 
 def _reports(interviews: "Sequence[Interview]") -> "list[Report]":
-    """Their reports, each compared with the finished ones before it."""
-    from grader.interview import paper, report, sitting
+    """Their reports, each compared with the finished ones before it; the last one with texts."""
+    from grader.interview import paper, report, sitting, texts
 
     reports: list[Report] = []
     for interview in interviews:
         theirs = paper.decode(interview.plan)
+        state = sitting.state_of(interview, theirs)
+        last = texts.read(theirs, state) if interview is interviews[-1] else report.Texts()
         earlier = [past for r in reports if (past := report.past(r)) is not None]
-        reports.append(
-            report.of(
-                interview.number,
-                interview.at,
-                theirs,
-                sitting.state_of(interview, theirs),
-                _titles(theirs),
-                earlier,
-            )
-        )
+        found = report.of(interview.number, interview.at, theirs, state, last, earlier)
+        reports.append(found)
     return reports
 
 
-def _titles(paper: "Paper") -> dict[tuple[str, str], str]:
-    slugs = {r.slug for r in paper.rounds if r.slug in catalog.slugs()}
-    return {(slug, bug.id): bug.title for slug in slugs if slug for bug in catalog.entry(slug).bugs}
+def _reported(interview: "Interview") -> "Report":
+    return _reports([other for other in _all() if other.number <= interview.number])[-1]
 
 
 def _report(interview: "Interview", json_: bool) -> int:
     from grader.views import interview_report
 
-    before = [other for other in _all() if other.number <= interview.number]
-    report = _reports(before)[-1]
+    report = _reported(interview)
     if json_:
-        terminal.say_json({**json.mock(report), "rounds": report.rounds, "drills": report.drills})
+        terminal.say_json(json.mock_report(report))
         return 0
     terminal.say(*interview_report.page(report, terminal.width(), terminal.colour()))
     _write(report, interview.folder)
@@ -213,7 +257,7 @@ def _write(report: "Report", folder: Path) -> None:
     from grader.views import interview_html, interview_report
 
     pages = {
-        "report.md": interview_report.markdown(report),
+        "report.md": interview_report.document(report),
         "report.html": interview_html.page(report),
     }
     terminal.say("")

@@ -1,14 +1,15 @@
 """quiz: active recall, scheduled by FSRS."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 
 from grader.cli import common, terminal
-from grader.cli.terminal import prompts
+from grader.cli.terminal import legend, prompts
+from grader.cli.terminal.legend import Key
 from grader.errors import UsageFault
 from grader.practice import clock, plan, repetition
 from grader.recall import bank, numbers, quiz
@@ -156,14 +157,14 @@ class _Quiz:
             self._turn(turn)
 
     def _turn(self, turn: Turn) -> None:
+        began = clock.seconds()
         self._say_question(turn)
         if turn.resumed:
             self._say_resumed(turn)
+        if turn.wants_number:
+            self._number(turn)
         if not turn.finished:
-            if turn.question.numeric is not None:
-                self._number(turn, turn.question.numeric.unit)
-            else:
-                self._answer(turn)
+            self._answer(turn, began)
         terminal.say(*pages.reveal(turn, *self.look))
         if turn.points is None:
             self._tick(turn)
@@ -175,59 +176,67 @@ class _Quiz:
         terminal.say(*pages.question(turn.question, self.place, standing, *self.look))
 
     def _say_resumed(self, turn: Turn) -> None:
+        text = "You answered this, and it is not rated yet. You said:"
         if not turn.finished:
             text = "You were answering this when the last quiz broke off. So far:"
-        elif turn.text:
-            text = "You answered this, and it is not rated yet. You said:"
-        else:
+        if not turn.text.strip():
             text = "You answered this aloud, and it is not rated yet."
+            if not turn.finished:
+                text = "You were answering this when the last quiz broke off."
         terminal.say(*self._wrapped(text), *pages.so_far(turn.text, *self.look))
+        self._say_verdict(turn)
+
+    def _say_verdict(self, turn: Turn) -> None:
+        """On the number, if there is one."""
+        numeric = turn.question.numeric
+        if numeric is not None and turn.judged is not None:
+            terminal.say(*pages.verdict(turn.judged, numeric.unit, *self.look))
 
     # Answering
 
-    def _answer(self, turn: Turn) -> None:
-        """Lines up to an empty one; each is stored before the next is read."""
-        began = clock.seconds()
-        before = f"{turn.text}\n" if turn.text else ""
+    def _answer(self, turn: Turn, began: float) -> None:
+        """Lines up to an empty one; each is stored before the next is read. Of a numeric question
+        they are the rest, after its number."""
+        if turn.question.numeric is not None:
+            terminal.say(*pages.rest(turn, self.look[0]))
         while True:
-            first = True
-
-            def keep(text: str) -> None:
-                nonlocal first
-                if first and not before and text.strip() in ("q", "u", "f", "t", "?"):
-                    raise _Key(text.strip())
-                first = False
-                _stored(lambda: self.sitting.draft(turn, before + text, _now()))
-
+            before = "" if turn.answer is None else f"{turn.text}\n"
+            fresh = turn.question.numeric is not None and "\n" not in turn.text
             try:
-                text = prompts.lines("> ", each=keep)
+                text = self._lines(turn, before, fresh or not before)
                 break
-            except _Key as key:
-                self._key(key.name, turn)
+            except _Pressed as pressed:
+                self._press(pressed.key, turn)
                 self._say_question(turn)
+                terminal.say(*pages.so_far(turn.text, *self.look))
         took = max(clock.seconds() - began, 0.001)
-        _stored(lambda: self.sitting.give(turn, (before + text).strip(), _now(), took))
+        _stored(lambda: self.sitting.give(turn, (before + text).rstrip(), _now(), took))
 
-    def _number(self, turn: Turn, unit: str) -> None:
-        """One number, asked for until it can be read, or nothing."""
-        terminal.say(*self._wrapped(f"Type {numbers.wanted(unit)}."))
-        began = clock.seconds()
-        while True:
+    def _lines(self, turn: Turn, before: str, fresh: bool) -> str:
+        """Lines after what was given `before`. Raises _Pressed."""
+
+        def keep(text: str) -> None:
+            _no_key(text, fresh)
+            _stored(lambda: self.sitting.draft(turn, before + text, _now()))
+
+        return prompts.lines("> ", each=keep)
+
+    def _number(self, turn: Turn) -> None:
+        """One number, asked for until it can be read, or none; its verdict."""
+        assert turn.question.numeric is not None
+        wanted = f"Type {numbers.wanted(turn.question.numeric.unit)}; Enter alone: none."
+        terminal.say(*self._wrapped(wanted))
+        while turn.wants_number:
             typed = prompts.line("> ")
-            if typed in ("q", "u", "f", "t", "?"):
-                self._key(typed, turn)
+            try:
+                _no_key(typed, fresh=True)
+                _stored(lambda: self.sitting.number(turn, typed, _now()))  # noqa: B023
+            except _Pressed as pressed:
+                self._press(pressed.key, turn)
                 self._say_question(turn)
-                continue
-            judged = None
-            if typed:
-                try:
-                    judged = self.sitting.judge(turn, typed)
-                except numbers.BadNumber as error:
-                    terminal.say(*self._wrapped(str(error)))
-                    continue
-            took = max(clock.seconds() - began, 0.001)
-            _stored(lambda: self.sitting.give(turn, typed, _now(), took, judged))  # noqa: B023
-            return
+            except numbers.BadNumber as error:
+                terminal.say(*self._wrapped(str(error)))
+        self._say_verdict(turn)
 
     def _tick(self, turn: Turn) -> None:
         points = prompts.points(lambda prompt: self._line(prompt, turn), len(turn.question.points))
@@ -246,7 +255,7 @@ class _Quiz:
             typed = self._line(
                 f"Rating (Enter: {int(suggested)} {suggested.name.lower()}): ", turn, again=True
             )
-            if typed == "t":
+            if typed == legend.TICK.letter:
                 self._tick(turn)
                 continue
             try:
@@ -264,22 +273,23 @@ class _Quiz:
         """A line that is no key; `again` lets `t` through, to tick again."""
         while True:
             typed = prompts.line(prompt)
-            low = typed.lower()
-            if low in ("q", "u", "?", "f") or (low == "t" and not again):
-                self._key(low, turn)
-            else:
-                return low
+            found = legend.read(typed, legend.QUIZ, legend.QUIZ)
+            if found is None:
+                return typed.lower()
+            if again and found[0] is legend.TICK:
+                return legend.TICK.letter
+            self._press(found[0], turn)
 
-    def _key(self, key: str, turn: Turn) -> None:
-        if key == "q":
+    def _press(self, key: Key, turn: Turn) -> None:
+        if key is legend.LEAVE:
             raise prompts.Left
-        if key == "?":
-            terminal.say(*pages.keys(*self.look))
-        elif key == "u":
+        if key is legend.HELP:
+            terminal.say(*legend.page(legend.QUIZ, self.look[0]))
+        elif key is legend.UNDO:
             self._take_back()
-        elif key == "f" and turn.finished:
+        elif key is legend.FOLLOW_UP and turn.finished:
             self._follow_up(turn)
-        elif key == "f":
+        elif key is legend.FOLLOW_UP:
             terminal.say("The follow-ups come after the answer.")
         else:
             terminal.say("The points come after the answer.")
@@ -306,21 +316,43 @@ class _Quiz:
         place = f"{turn.shown_followups} of {len(turn.question.followups)}"
         terminal.say(*pages.follow_up(asked, place, *self.look))
         began = clock.seconds()
-        text = prompts.lines("> ")
+        text = self._said(turn)
         if text:
             took = max(clock.seconds() - began, 0.001)
             _stored(lambda: self.sitting.give_follow_up(turn, text, _now(), took))
         terminal.say(*pages.follow_up_answer(asked, *self.look))
 
+    def _said(self, turn: Turn) -> str:
+        """What is typed to a follow-up."""
+
+        def keep(text: str) -> None:
+            if "\n" not in text:
+                _no_key(text, fresh=True, keys=legend.ALWAYS)
+
+        while True:
+            try:
+                return prompts.lines("> ", each=keep)
+            except _Pressed as pressed:
+                self._press(pressed.key, turn)
+
     def _wrapped(self, text: str) -> list[str]:
         return wrapped(text, self.look[0])
 
 
-class _Key(Exception):
+class _Pressed(Exception):
     """A key was typed where an answer was asked for."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, key: Key) -> None:
+        self.key = key
+
+
+def _no_key(text: str, fresh: bool, keys: Collection[Key] = legend.QUIZ) -> None:
+    """Raises _Pressed if the last line of an answer is a key. One without a / is so only if it is
+    the first line of an answer that is `fresh`."""
+    lines = text.split("\n")
+    bare = keys if fresh and len(lines) == 1 else ()
+    if (found := legend.read(lines[-1], keys, bare)) is not None:
+        raise _Pressed(found[0])
 
 
 def _now() -> datetime:

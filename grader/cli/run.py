@@ -1,5 +1,6 @@
 """run: grade one file."""
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from grader import catalog, content
 from grader.cli import common, terminal
 from grader.errors import UsageFault
 from grader.exam.verdict import Part
-from grader.practice import clock, current, grading
+from grader.practice import clock, contract, current, grading
 from grader.practice.workspace import Workspace, shown
 from grader.store import Store, StoreError
 from grader.store.attempts import Reason
@@ -20,7 +21,8 @@ from grader.views.plain import counted, when
 @click.command("run")
 @click.argument("slug", type=common.Slug(), required=False)
 @click.option("--file", metavar="PATH", type=click.Path(path_type=Path), help="Grade this file.")
-@click.option("--part", metavar="PART", help="Run this part alone.")
+@click.option("--part", type=common.PartName(), help="Run this part alone; never a pass.")
+@click.option("--check", type=common.CheckName(), help="Run this check alone; never a pass.")
 @click.option("--seed", type=click.IntRange(0), help="Draw the inputs of an earlier run again.")
 @click.option("--solution", is_flag=True, help="Grade the reference solution.")
 @click.option("--more", is_flag=True, help="Say how a mistake is mended, too.")
@@ -31,6 +33,7 @@ def run_command(
     slug: str | None,
     file: Path | None,
     part: str | None,
+    check: str | None,
     seed: int | None,
     solution: bool,
     more: bool,
@@ -40,17 +43,22 @@ def run_command(
 ) -> int:
     """Grade SLUG, or the current kata, or one whose file was edited since that was begun."""
     if all_:
-        if slug is not None or file is not None or part is not None or solution:
+        if solution or any(word is not None for word in (slug, file, part, check)):
             raise UsageFault("--all grades all that is begun: leave out SLUG and other choices.")
         return _all(common.find_workspace(workspace), seed, json_)
+    if part is not None and check is not None:
+        raise UsageFault("--part and --check exclude each other: a check is of one part.")
     slug, path, own = _target(slug, file, solution, workspace)
     then = None if own is None else partial(current.make, slug=slug, space=own)
     only = None if part is None else _part(slug, part)
+    if check is not None:
+        check = contract.check(slug, check)
+        only = contract.checks(slug)[check]
     with grading.Bench() as bench:
         graded = grading.grade(
             slug,
             path,
-            partial(bench.judge, seed=seed, only=only),
+            partial(bench.judge, seed=seed, only=only, check=check),
             name=shown(path),
             now=clock.now(),
             keep=Reason.RUN if own else None,
@@ -60,7 +68,7 @@ def run_command(
         terminal.say_json(graded.verdict.as_json())
     else:
         about = "the reference solution" if solution else shown(path)
-        terminal.say(*page(graded, about, more))
+        terminal.say(*page(graded, about, more, terminal.width(), terminal.colour()))
     if graded.trouble:
         terminal.note(f"note: this attempt is not stored. {graded.trouble}")
     return 0 if graded.verdict.passed else 1
@@ -76,7 +84,8 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
         for number, slug in enumerate(slugs):
             path = space.path(slug)
             with terminal.progress(number, len(slugs), slug):
-                graded = attempt(slug, path, partial(bench.judge, seed=seed))
+                judge = partial(bench.judge, seed=seed)
+                graded = attempt(slug, path, judge, on_task=False)
             verdicts.append(graded.verdict)
             if not json_:
                 line = result.in_a_line(graded.verdict, terminal.width(), terminal.colour())
@@ -91,10 +100,17 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
     return 0 if passed == len(verdicts) else 1
 
 
-def attempt(slug: str, path: Path, judge: grading.Judge) -> grading.Graded:
+def attempt(slug: str, path: Path, judge: grading.Judge, *, on_task: bool = True) -> grading.Graded:
     """Grade the learner's own file as it is now, whole, and store that."""
-    now, name = clock.now(), shown(path)
-    return grading.grade(slug, path, judge, name=name, now=now, keep=Reason.RUN)
+    return grading.grade(
+        slug,
+        path,
+        judge,
+        name=shown(path),
+        now=clock.now(),
+        keep=Reason.RUN,
+        on_task=on_task,
+    )
 
 
 def _target(
@@ -130,8 +146,6 @@ def current_kata(space: Workspace) -> str:
 
 
 def _part(slug: str, text: str) -> Part:
-    from grader.practice import contract
-
     there = contract.rules(slug)
     try:
         part = Part(text.lower())
@@ -142,7 +156,7 @@ def _part(slug: str, text: str) -> Part:
     return part
 
 
-def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
+def page(graded: grading.Graded, file: str, more: bool, width: int, colour: bool) -> list[str]:
     """The page of one grading."""
     verdict, recorded = graded.verdict, graded.recorded
     solved = verdict.passed and verdict.only is None and recorded is not None
@@ -159,7 +173,7 @@ def page(graded: grading.Graded, file: str, more: bool) -> list[str]:
         questions=_questions(verdict.slug) if solved else (),
         more=more,
     )
-    return result.page(verdict, around, terminal.width(), terminal.colour())
+    return result.page(verdict, around, width, colour)
 
 
 def _standing(slug: str) -> tuple[float | None, str | None]:
@@ -174,10 +188,12 @@ def _standing(slug: str) -> tuple[float | None, str | None]:
 
 
 def _questions(slug: str) -> list[str]:
-    """Two of the bank's questions on the kata: those never asked first, then those due first."""
+    """Two of the bank's questions on the kata: those never asked first, then those due first; of
+    equals those that drill most of its known mistakes."""
     from grader.recall import bank
 
     with Store.open(create=False) as store:
         due = {key: card.due.timestamp() for key, card in store.memory.cards().items()}
+    drilled = Counter(bug.question for bug in catalog.entry(slug).bugs)
     ids = [question.id for question in bank.load() if slug in question.katas]
-    return sorted(ids, key=lambda id: due.get(f"question:{id}", 0.0))[:2]
+    return sorted(ids, key=lambda id: (due.get(f"question:{id}", 0.0), -drilled[id]))[:2]

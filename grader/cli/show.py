@@ -15,7 +15,8 @@ def show_command(slug: str) -> None:
     from grader.recall import bank
     from grader.views import task
 
+    common.on_task(slug)
     card, asked = catalog.card(slug), catalog.entry(slug).asked
     questions = [question.id for question in bank.load() if slug in question.katas]
     width, colour = terminal.width(), terminal.colour()
-    terminal.say(*task.page(card, asked, contract.task(slug), questions, width, colour))
+    terminal.page(*task.page(card, asked, contract.task(slug), questions, width, colour))

@@ -1,14 +1,17 @@
 """solution: the reference, noted as seen."""
 
 import difflib
+import sys
 from pathlib import Path
 
 import click
 
 from grader.cli import common, terminal
 from grader.harmless import harmless
-from grader.practice import clock, files, stubs
+from grader.practice import clock, files, stubs, work
 from grader.practice.workspace import shown
+from grader.store import Store
+from grader.views.plain import CUT
 
 
 @click.command("solution")
@@ -20,10 +23,18 @@ def solution_command(slug: str, diff: bool, workspace: Path | None) -> None:
     text = stubs.solution(slug)
     if diff:
         text = _diff(slug, common.find_workspace(workspace).existing(slug), text)
-    common.try_to_store(
-        "that you saw it", lambda store: store.attempts.saw_solution(slug, clock.now())
-    )
-    terminal.say(text.rstrip("\n"))
+    common.try_to_store("that you saw it", lambda store: _saw(store, slug))
+    if sys.stdout is not None and sys.stdout.isatty():  # a file gets the lines as they are
+        terminal.page(*terminal.fitting(text.splitlines(), CUT))
+    else:
+        terminal.write(text.rstrip("\n") + "\n")
+
+
+def _saw(store: Store, slug: str) -> None:
+    now = clock.now()
+    with store.transaction():
+        work.on_kata(store, slug, now)
+        store.attempts.saw_solution(slug, now)
 
 
 def _diff(slug: str, path: Path, reference: str) -> str:

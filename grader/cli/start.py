@@ -16,7 +16,11 @@ from grader.store.attempts import Reason, Snapshot
 @common.slug
 @common.in_workspace
 def start_command(slug: str, workspace: Path | None) -> None:
-    """A fresh stub of SLUG; starts the clock. The old file is kept."""
+    """A fresh stub of SLUG; starts the clock. The old file is kept.
+
+    The clock counts time on task: while the file is saved or the tool is used. Of a longer pause
+    it counts five minutes, and half a minute for each line then saved; lunch is not on it.
+    """
     terminal.say(*begin(slug, common.find_workspace(workspace), Reason.START))
 
 

@@ -39,4 +39,4 @@ def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     if json_:
         terminal.say_json(json.statistics(found, cards))
     elif html is None:
-        terminal.say(*pages.page(found, cards, terminal.width(), terminal.colour()))
+        terminal.page(*pages.page(found, cards, terminal.width(), terminal.colour()))

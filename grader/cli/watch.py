@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from grader.cli import common, terminal
+from grader.cli.edit import in_editor
 from grader.cli.hint import next_hint
 from grader.cli.run import attempt, current_kata, page
 from grader.cli.start import begin
-from grader.cli.terminal import editor, prompts
+from grader.cli.terminal import prompts
 from grader.cli.terminal.keys import REDRAW, Keys
 from grader.cli.terminal.saves import Saves
 from grader.errors import KataError
@@ -114,7 +115,7 @@ class _Watch:
 
     def edit(self) -> None:
         with self.keys.aside():
-            editor.edit(self.path)
+            in_editor(self.slug, self.path)
         if self.saves.came():
             self.grade()
         else:
@@ -140,11 +141,12 @@ class _Watch:
 
     def show(self, *said: str) -> None:
         """The page of the last grading, and what else there is to say."""
-        width = terminal.width()
-        lines = page(self.graded, shown(self.path), self.more) if self.graded else []
+        width, colour = terminal.width(), terminal.colour()
+        file = shown(self.path)
+        lines = page(self.graded, file, self.more, width, colour) if self.graded else []
         lines += [line for text in said for line in wrapped(text, width)]
         if not self.in_place:
             terminal.say(*lines, "")
             return
-        keys = [paint(_KEYS, "dim", terminal.colour())] if self.keys.live else []
-        terminal.write("\x1b[H\x1b[2J" + "\n".join([*lines, *keys]))
+        keys = [paint(_KEYS, "dim", colour)] if self.keys.live else []
+        terminal.write("\x1b[H\x1b[2J" + "\n".join(terminal.fitting([*lines, *keys])))

@@ -333,7 +333,7 @@ class Run:
 
     def known(self, bug: str) -> catalog.Bug | None:
         """The bug of this id, if the catalogue has it."""
-        return next((b for b in catalog.entry(self.slug).bugs if b.id == bug), None)
+        return catalog.entry(self.slug).known(bug)
 
     def loads(self) -> bool:
         """Whether the source could be loaded; if not, `error` says why."""
@@ -568,15 +568,18 @@ class Examiner:
         seed: int | None = None,
         part: Part | None = None,
         until_named: bool = False,
+        check: str | None = None,
     ) -> Verdict:
-        """Judge one file. `filename` is how messages call it; with `until_named` the first check
-        that names a mistake is the last. Raises GraderError if the suite itself is broken or the
+        """Judge one file. `filename` is how messages call it; `part`, and `check` by its name
+        without test_, leave out all others; with `until_named` the first check that names a
+        mistake is the last. Raises GraderError if the suite itself is broken or the
         grader cannot run."""
         started = time.monotonic()
         seed = random.SystemRandom().randrange(10**6) if seed is None else seed
 
-        def wanted(check: Any) -> bool:
-            return part is None or check.kata_part is part
+        def wanted(made: Any) -> bool:
+            named = check is None or made.__name__ == f"test_{check}"
+            return named and (part is None or made.kata_part is part)
 
         name = filename or f"{slug}.py"
         asking = self._asked_of(slug, seed) if self.boxed else None
@@ -593,6 +596,7 @@ class Examiner:
             else Trouble(made.error.kind, harmless(made.error.message)[:4000]),
             only=part,
             output=harmless(made.output)[:KEPT_OUTPUT_BYTES],
+            check=check,
             tampered=tuple(sorted(map(harmless, made.tampered))),
             marks=marks.of(source) if self.boxed and isinstance(source, bytes) else (),
         )

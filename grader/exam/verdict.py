@@ -75,8 +75,9 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer to one grading. `only` names the part when just one was run;
-    `output` is what the submission printed while it was loaded (bounded and harmless too).
+    """The whole answer to one grading. `only` names the part when just one was run, `check` the
+    check when it was one of that part alone; `output` is what the submission printed while it was
+    loaded (bounded and harmless too).
 
     tampered: what it replaced in torch or in Python, which is no pass. marks: where its source
     reaches for its surroundings, for a person to look at; they decide nothing."""
@@ -88,6 +89,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     error: Trouble | None = None
     only: Part | None = None
     output: str = ""
+    check: str | None = None
     tampered: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
 
@@ -104,7 +106,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def level(self) -> Level:
-        """How far the kata is; a run of one part alone proves no level."""
+        """How far the kata is; a run of one part or check alone proves no level."""
         if self.only is not None:
             return Level.NONE
         if self.passed:

@@ -6,13 +6,14 @@ own clock, which pauses stop.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from grader.exam.verdict import CORE, Level, Outcome, Part, Verdict
 from grader.interview.paper import Paper, Round
+from grader.store.database import from_row
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
@@ -58,7 +59,8 @@ class Ticked(_Event, frozen=True):
 class Graded(_Event, frozen=True):
     """Checks passed and run, by part; `bugs` are the mistakes named, by id; `by` is what set the
     grading off: enter, save or next. `error` is the kind of trouble that kept the file from
-    being judged, `snapshot` the version kept of it, `sha256` tells the file from others."""
+    being judged, `snapshot` the version kept of it, `sha256` tells the file from others;
+    `started` is false for an unwritten stub."""
 
     round: int
     by: str
@@ -69,6 +71,7 @@ class Graded(_Event, frozen=True):
     error: str | None = None
     snapshot: int | None = None
     sha256: str | None = None
+    started: bool = True
 
     @property
     def core(self) -> tuple[int, int]:
@@ -113,13 +116,20 @@ class Paused(_Event, frozen=True):
 
 
 class Resumed(_Event, frozen=True):
-    pass
+    """`away_s`: seconds since the last event on the clock on the wall, None in older records. One
+    that no pause came before follows a kill."""
+
+    away_s: float | None = None
 
 
 class Ended(_Event, frozen=True):
     """The learner moved on from a round."""
 
     round: int
+
+
+class Abandoned(_Event, frozen=True):
+    """The learner gave the interview up before its end."""
 
 
 class Beat(_Event, frozen=True):
@@ -139,6 +149,7 @@ Event = (
     | Paused
     | Resumed
     | Ended
+    | Abandoned
     | Beat
 )
 
@@ -149,7 +160,9 @@ def encode(event: Event) -> tuple[str, dict[str, Any]]:
     return fields.pop("kind"), fields
 
 
+@from_row
 def decode(kind: str, fields: Mapping[str, Any]) -> Event:
+    """A stored event. Raises StoreError if it is none."""
     event: Event = msgspec.convert({"kind": kind, **fields}, Event)
     return event
 
@@ -172,6 +185,7 @@ def graded(verdict: Verdict, round: int, by: str, snapshot: int | None, sha256: 
         error=verdict.error.kind if verdict.error else None,
         snapshot=snapshot,
         sha256=sha256,
+        started=verdict.started,
     )
 
 
@@ -209,14 +223,26 @@ class RoundState:
         return max(0.0, (clock_s if self.ended is None else self.ended) - self.began)
 
 
+@dataclass(frozen=True)
+class Break:
+    """The clock stood from `at_s` on, `away_s` seconds long (None: not known, or still), by a
+    pause and its reason, or because the program was killed."""
+
+    at_s: float
+    reason: str
+    away_s: float | None = None
+    killed: bool = False
+
+
 @dataclass
 class State:
-    """A sitting so far. `pauses` are reasons with the clock's seconds."""
+    """A sitting so far."""
 
     rounds: list[RoundState]
     clock_s: float = 0.0
     paused: bool = False
-    pauses: list[tuple[float, str]] = field(default_factory=list)
+    breaks: list[Break] = field(default_factory=list)
+    abandoned: bool = False
 
     @classmethod
     def of(cls, paper: Paper, events: Iterable[tuple[float, Event]] = ()) -> "State":
@@ -234,18 +260,32 @@ class State:
     def finished(self) -> bool:
         return self.current is None
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is asked."""
+        return self.finished or self.abandoned
+
     def apply(self, event: Event, clock_s: float) -> None:
         self.clock_s = max(self.clock_s, clock_s)
         match event:
             case Paused(reason=reason):
                 self.paused = True
-                self.pauses.append((clock_s, reason))
-            case Resumed():
-                self.paused = False
+                self.breaks.append(Break(clock_s, reason))
+            case Resumed(away_s=away_s):
+                self._resumed(clock_s, away_s)
+            case Abandoned():
+                self.abandoned = True
             case Beat():
                 pass
             case _:
                 self._in_round(self.rounds[event.round], event, clock_s)
+
+    def _resumed(self, clock_s: float, away_s: float | None) -> None:
+        if self.paused:
+            self.breaks[-1] = replace(self.breaks[-1], away_s=away_s)
+        elif away_s is not None:
+            self.breaks.append(Break(clock_s, "", away_s, killed=True))
+        self.paused = False
 
     def _in_round(self, state: RoundState, event: Any, clock_s: float) -> None:
         match event:

@@ -9,7 +9,9 @@ from enum import StrEnum
 import msgspec
 
 from grader.interview.choice import Grade
+from grader.recall import numbers
 from grader.recall.bank import CORE
+from grader.store.database import from_row
 
 
 class Kind(StrEnum):
@@ -37,6 +39,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def key(self) -> str:
         return f"question:{self.id}"
+
+    @property
+    def asks_number(self) -> bool:
+        """Whether an answer begins with a number."""
+        return self.numeric and self.followup is None
+
+    def without_number(self, answer: str) -> bool:
+        """Whether this text of an answer lacks the number that was asked for."""
+        return self.asks_number and not numbers.first(answer)
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,5 +86,7 @@ def encode(paper: Paper) -> str:
     return msgspec.json.encode(paper).decode()
 
 
+@from_row
 def decode(text: str) -> Paper:
+    """A stored paper. Raises StoreError if the text is none."""
     return msgspec.json.decode(text, type=Paper)

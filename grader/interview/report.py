@@ -1,27 +1,40 @@
-"""What a sitting comes to: a pure function of its paper and its events.
+"""What a sitting comes to: a pure function of its paper, its events and the texts they name.
 
-The report holds plain values, so that the terminal, Markdown and HTML pages only set them.
+The report holds plain values, so that the terminal, Markdown and HTML pages only set them. Good
+answers and references are in it once the interview is over, and not while it can go on.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from grader.exam.verdict import CORE, Level
 from grader.interview import rubric, timing
 from grader.interview.choice import Grade
-from grader.interview.events import Graded, RoundState, State
+from grader.interview.events import Break, Graded, RoundState, State
 from grader.interview.paper import Ask, Kind, Paper
-from grader.interview.rubric import Hire, Recommendation
+from grader.interview.rubric import Coded, Hire, Recommendation
 
 _DRILLS = 3
 _GOOD = 0.75  # a score from which nothing needs to be drilled
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What events name and do not hold: titles of the catalogue's bugs, by slug and bug id;
+    what was graded, by its sha256; references by slug."""
+
+    titles: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Said:
     """One answer. `share` is None where it was not compared with the rubric; `points` and `said`
-    count the rubric's points, 0 of 0 for a follow-up."""
+    count the rubric's points, 0 of 0 for a follow-up. `correct` is false also where the number
+    asked for was not given (`no_number`). `missed` are points not said, `answer` a good answer
+    where it was not all covered and the interview is over, both Markdown."""
 
     id: str
     topic: str
@@ -33,6 +46,9 @@ class Said:
     share: float | None
     said: int
     points: int
+    no_number: bool = False
+    missed: tuple[str, ...] = ()
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,9 @@ class Part:
 @dataclass(frozen=True)
 class RoundReport:
     """One round; `score` is None where nothing was judged or nothing is scored. Times in
-    seconds; `par_s` is 0 where there is none. `bugs` are titles of the mistakes named."""
+    seconds; `par_s` is 0 where there is none. `bugs` are titles of the mistakes named, `mended`
+    those that an earlier grading named and the last one no longer finds. `code` is what was
+    graded last, `reference` the solution; empty where nothing was written."""
 
     kind: Kind
     title: str
@@ -73,6 +91,9 @@ class RoundReport:
     passed_s: float | None = None
     hints: int = 0
     bugs: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+    code: str = ""
+    reference: str = ""
     diagnosis: str | None = None
     right: bool | None = None
     answers: tuple[Said, ...] = ()
@@ -107,14 +128,19 @@ class Past:
 
 @dataclass(frozen=True)
 class Report:
+    """`left_in` is the place of the round in which the interview stands or was abandoned, from 1;
+    None when all have ended."""
+
     number: int
     at: datetime
     finished: bool
+    abandoned: bool
+    left_in: int | None
     paper: Paper
     rounds: tuple[RoundReport, ...]
     used_s: float
     over_s: float
-    pauses: tuple[tuple[float, str], ...]
+    breaks: tuple[Break, ...]
     verdict: Recommendation | None
     drills: tuple[Drill, ...]
     earlier: tuple[Past, ...]
@@ -130,17 +156,18 @@ def of(
     at: datetime,
     paper: Paper,
     state: State,
-    titles: dict[tuple[str, str], str],
+    texts: Texts,
     earlier: Sequence[Past] = (),
 ) -> Report:
-    """The report. `titles` are those of the catalogue's bugs, by slug and bug id."""
-    rounds = tuple(_round(paper.level, round, state.clock_s, titles) for round in state.rounds)
+    """The report."""
+    rounds = tuple(_round(paper.level, round, state, texts) for round in state.rounds)
     over = sum(round.over_s for round in rounds)
     verdict = None
     if state.finished:
         verdict = rubric.verdict(
             _scores(rounds),
-            {r.slug: r.level for r in rounds if r.kind is Kind.CODING and r.slug},
+            [_coded(round) for round in rounds if round.kind is Kind.CODING],
+            answered=_answered(rounds),
             level=paper.level,
             over_share=over / (60.0 * paper.minutes),
         )
@@ -148,11 +175,13 @@ def of(
         number=number,
         at=at,
         finished=state.finished,
+        abandoned=state.abandoned,
+        left_in=None if state.current is None else state.current + 1,
         paper=paper,
         rounds=rounds,
         used_s=state.clock_s,
         over_s=over,
-        pauses=tuple(state.pauses),
+        breaks=tuple(state.breaks),
         verdict=verdict,
         drills=tuple(_drills(rounds, paper, verdict)),
         earlier=tuple(earlier),
@@ -178,6 +207,20 @@ def _scores(rounds: Iterable[RoundReport]) -> list[tuple[Kind, float | None]]:
     return [(round.kind, round.score) for round in rounds if round.kind is not Kind.DEBRIEF]
 
 
+def _coded(round: RoundReport) -> Coded:
+    passed = any(tried.passed for tried in round.tried)
+    return Coded(round.slug or "", round.level, passed)
+
+
+def _answered(rounds: Iterable[RoundReport]) -> int:
+    """Questions answered and compared with the rubric; follow-ups are part of theirs."""
+    return sum(
+        answer.share is not None and not answer.skipped and not answer.followup
+        for round in rounds
+        for answer in round.answers
+    )
+
+
 def _kinds(rounds: Iterable[RoundReport]) -> dict[Kind, float]:
     found: dict[Kind, list[float]] = {}
     for kind, score in _scores(rounds):
@@ -186,17 +229,23 @@ def _kinds(rounds: Iterable[RoundReport]) -> dict[Kind, float]:
     return {kind: sum(scores) / len(scores) for kind, scores in found.items()}
 
 
-def _round(
-    level: Grade, state: RoundState, clock_s: float, titles: dict[tuple[str, str], str]
-) -> RoundReport:
-    round, used = state.round, state.used_s(clock_s)
+def _round(level: Grade, state: RoundState, sitting: State, texts: Texts) -> RoundReport:
+    round, used = state.round, state.used_s(sitting.clock_s)
     best = state.best
     passed_s = next((seconds for seconds, grading in state.gradings if grading.passed), None)
     spent = used if passed_s is None else passed_s
     answers = tuple(
-        _said(ask, state, place) for place, ask in enumerate(round.asks) if state.began is not None
+        _said(ask, state, place, sitting.over)
+        for place, ask in enumerate(round.asks)
+        if state.began is not None
     )
     named = dict.fromkeys(bug for _, grading in state.gradings for bug in grading.bugs)
+    mended: set[str] = set()
+    code = reference = ""
+
+    def title(bug: str) -> str:
+        return texts.titles.get((round.slug or "", bug), bug)
+
     score: float | None = None
     if round.kind is Kind.CODING:
         score = rubric.coding(
@@ -207,6 +256,10 @@ def _round(
             used_s=spent,
             par_s=60.0 * round.par,
         )
+        mended = _mended(state)
+        if state.last is not None and state.last.started:
+            code = texts.code.get(state.last.sha256 or "", "")
+            reference = texts.references.get(round.slug or "", "") if sitting.over else ""
     elif round.kind is Kind.HUNT:
         named = {}
         score = rubric.hunting(
@@ -233,11 +286,23 @@ def _round(
         tried=tuple(_tried(seconds, grading) for seconds, grading in state.gradings),
         passed_s=passed_s,
         hints=state.hints,
-        bugs=tuple(titles.get((round.slug or "", bug), bug) for bug in named),
+        bugs=tuple(title(bug) for bug in named),
+        mended=tuple(title(bug) for bug in named if bug in mended),
+        code=code,
+        reference=reference,
         diagnosis=state.diagnosis,
         right=state.right,
         answers=answers,
     )
+
+
+def _mended(state: RoundState) -> set[str]:
+    """Mistakes named before that are gone at the end, in a file that could be judged."""
+    last = state.last
+    if last is None or last.error is not None or not last.core[0] + last.beyond[0]:
+        return set()
+    named = {bug for _, grading in state.gradings for bug in grading.bugs}
+    return named - {*last.bugs}
 
 
 def _answers_score(answers: Sequence[Said]) -> float | None:
@@ -246,21 +311,29 @@ def _answers_score(answers: Sequence[Said]) -> float | None:
     return sum(judged) / len(judged) if judged else None
 
 
-def _said(ask: Ask, state: RoundState, place: int) -> Said:
+def _said(ask: Ask, state: RoundState, place: int, over: bool) -> Said:
     answer, tick = state.answers.get(place), state.ticks.get(place)
     skipped = answer is None or answer.skipped
     share = 0.0 if skipped and state.ended is not None else tick.share if tick else None
+    no_number = answer is not None and not skipped and ask.without_number(answer.text)
+    correct = False if no_number else answer.correct if answer else None
+    said, typed = tick.said if tick else (), state.typed.get(place, ())
+    covered = share is not None and share >= 1.0 and correct is not False
+    reveals = over and not covered and (answer is not None or state.ended is not None)
     return Said(
         id=ask.id,
         topic=ask.topic,
         prompt=ask.prompt,
-        text=answer.text if answer else "",
+        text=(answer.text if answer and answer.text else "\n".join(typed)).strip("\n"),
         followup=ask.followup is not None,
         skipped=skipped,
-        correct=answer.correct if answer else None,
+        correct=correct,
         share=share,
-        said=len(tick.said) if tick else 0,
+        said=len(said),
         points=len(ask.points),
+        no_number=no_number,
+        missed=tuple(p for n, p in enumerate(ask.points) if reveals and n not in said),
+        answer=ask.answer if reveals else "",
     )
 
 
@@ -339,6 +412,8 @@ def _on_answers(round: RoundReport) -> list[tuple[float, Drill]]:
             continue
         if answer.skipped:
             why = f"{answer.topic}: not answered"
+        elif answer.no_number:
+            why = f"{answer.topic}: no number given"
         elif answer.correct is False:
             why = f"{answer.topic}: the number was wrong"
         elif answer.followup:

@@ -12,9 +12,9 @@ bug hunt
     as in coding.
 questions (warm-up, follow-ups)
     The mean over the questions of the share of rubric points said; a follow-up counts 1, 0.5 or 0
-    as said, partly, not said. A number that is wrong halves its question; one not answered is 0.
-    Answers never compared with the rubric (the debrief was left) are not judged and count neither
-    way.
+    as said, partly, not said. A number that is wrong or was not given halves its question; a
+    question not answered is 0. Answers never compared with the rubric (the debrief was left) are
+    not judged and count neither way; a diagnosis never judged is none.
 whole
     The mean of each kind of round, weighted by level over the kinds that were judged:
 
@@ -29,12 +29,17 @@ verdict
     senior       0.85     0.70     0.58        0.42
     staff        0.90     0.78     0.65        0.50
 
-    whatever the score, no better than *lean hire* without a core: junior one kata with its core
-    complete, senior and staff every kata; and no better than *hire* unless one kata (staff: every
-    kata) is complete, and over-time is at most 15 % of the minutes planned.
+    whatever the score, no better than
+      lean no hire   if nothing was coded: no check passed in any coding round
+      lean hire      without a core (junior: one kata with its core complete, senior and staff every
+                     kata), where no code was asked for, or without one question answered and
+                     compared with the rubric
+      hire           unless one kata (staff: every kata) is complete, more than one question was
+                     answered and compared, the follow-ups reach 0.60, and over-time is at most
+                     15 % of the minutes planned
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,6 +61,7 @@ _BARS = {
 _HINT, _HINTS_AT_MOST, _HUNT_HINT = 0.05, 0.2, 0.1
 _SLOW = 0.15
 _OVER = 0.15
+_FOLLOWED = 0.6  # of the follow-ups, for a strong hire
 
 
 class Hire(StrEnum):
@@ -66,6 +72,15 @@ class Hire(StrEnum):
     LEAN = "lean hire"
     LEAN_NO = "lean no hire"
     NO = "no hire"
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What a coding round came to: the level reached, and whether any check passed."""
+
+    slug: str
+    level: Level
+    works: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,24 +146,29 @@ def whole(scores: Sequence[tuple[Kind, float | None]], level: Grade) -> float | 
 
 def verdict(
     scores: Sequence[tuple[Kind, float | None]],
-    coded: Mapping[str, Level],
+    coded: Sequence[Coded],
     *,
+    answered: int,
     level: Grade,
     over_share: float,
 ) -> Recommendation | None:
     """The verdict on a finished sitting; None if nothing in it was judged.
 
-    coded: the level reached by each kata coded; over_share: over-time over minutes planned.
+    answered: questions answered and compared with the rubric; over_share: over-time over minutes
+    planned.
     """
     score = whole(scores, level)
     if score is None:
         return None
-    best = _by_bars(score, level)
+    order, best = list(Hire).index, _by_bars(score, level)
     reasons = [_sum(scores, level)]
-    for limit, reason in _limits(coded, level, over_share):
-        if list(Hire).index(best) < list(Hire).index(limit):
-            best = limit
-            reasons.append(reason)
+    limits = [*_on_code(coded, level), *_on_answers(scores, answered)]
+    if over_share > _OVER:
+        limits.append((Hire.HIRE, f"{round(100 * over_share)} % over time"))
+    lowest = max((limit for limit, _ in limits), key=order, default=best)
+    if order(lowest) > order(best):
+        best = lowest
+        reasons += [f"{why}: no better than {best}" for limit, why in limits if limit is best]
     return Recommendation(best, score, tuple(reasons))
 
 
@@ -170,20 +190,34 @@ def _by_bars(score: float, level: Grade) -> Hire:
     return Hire.NO
 
 
-def _limits(coded: Mapping[str, Level], level: Grade, over_share: float) -> list[tuple[Hire, str]]:
-    """Verdicts that cannot be exceeded, with the reason, those on the core first."""
-    found = []
-    missing = [slug for slug, reached in coded.items() if reached is Level.NONE]
-    partly = [slug for slug, reached in coded.items() if reached is not Level.COMPLETE]
+def _on_code(coded: Sequence[Coded], level: Grade) -> list[tuple[Hire, str]]:
+    """Verdicts that cannot be exceeded, for what was coded, with the reason."""
     if not coded:
-        found.append((Hire.LEAN, "no code was written: no better than lean hire"))
-    elif missing and (level is not Grade.JUNIOR or len(missing) == len(coded)):
-        names = ", ".join(missing)
-        found.append((Hire.LEAN, f"core of {names} not complete: no better than lean hire"))
+        return [(Hire.LEAN, "no code was asked for")]
+    if not any(kata.works for kata in coded):
+        return [(Hire.LEAN_NO, "nothing that was coded passes a check")]
+    found = []
+    missing = [kata.slug for kata in coded if kata.level is Level.NONE]
+    partly = [kata.slug for kata in coded if kata.level is not Level.COMPLETE]
+    if missing and (level is not Grade.JUNIOR or len(missing) == len(coded)):
+        found.append((Hire.LEAN, f"core of {', '.join(missing)} not complete"))
     if partly and (level is Grade.STAFF or len(partly) == len(coded)):
-        names = ", ".join(partly)
-        found.append((Hire.HIRE, f"{names} not complete: no better than hire"))
-    if over_share > _OVER:
-        percent = round(100 * over_share)
-        found.append((Hire.HIRE, f"{percent} % over time: no better than hire"))
+        found.append((Hire.HIRE, f"{', '.join(partly)} not complete"))
+    return found
+
+
+def _on_answers(
+    scores: Sequence[tuple[Kind, float | None]], answered: int
+) -> list[tuple[Hire, str]]:
+    """The same for what was answered."""
+    if not answered:
+        return [(Hire.LEAN, "no question was answered and compared with its rubric")]
+    found = []
+    if answered == 1:
+        found.append((Hire.HIRE, "one question alone was answered"))
+    followed = [s for kind, s in scores if kind is Kind.FOLLOWUPS and s is not None]
+    mean = sum(followed) / len(followed) if followed else 0.0
+    if mean < _FOLLOWED - 1e-9:
+        share = f"{round(100 * mean)} of 100" if followed else "not judged"
+        found.append((Hire.HIRE, f"follow-ups {share}, {round(100 * _FOLLOWED)} are wanted"))
     return found

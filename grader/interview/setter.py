@@ -65,9 +65,11 @@ class _Setter:
         self.on_each = 2 if minutes >= _TWO_FROM else 1  # questions on each kata
 
     def _wish(self, question: Question) -> float:
-        near = self.focus in (self.tracks.get(slug) for slug in question.katas)
         weight = choice.question_weight(question, self.record, self.level)
-        return weight * (10.0 if self.focus and near else 1.0)
+        if not self.focus or not question.katas:
+            return weight
+        near: int = sum(self.tracks.get(slug) == self.focus for slug in question.katas)
+        return weight * (1.0 + 9.0 * near / len(question.katas))
 
     def paper(self) -> Paper:
         debrief = max(2, min(8, round(self.minutes / 10)))
@@ -126,8 +128,10 @@ class _Setter:
         return [first, *list(rest)[:1]]
 
     def _on(self, card: Card) -> tuple[Ask, ...]:
-        """Questions that the kata drills, each with the interviewer digging."""
-        chosen = [q for q in self.questions if card.slug in q.katas][: self.on_each]
+        """Questions that the kata drills, each with the interviewer digging: those on a good part
+        of all katas only where no more specific one is left."""
+        drilled = [q for q in self.questions if card.slug in q.katas]
+        chosen = sorted(drilled, key=lambda q: len(q.katas) > len(self.cards) / 4)[: self.on_each]
         self.questions = [q for q in self.questions if q not in chosen]
         return tuple(
             ask

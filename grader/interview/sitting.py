@@ -8,7 +8,7 @@ them. An event and what follows from it (an answer, an attempt, a rating) are on
 import contextlib
 import fcntl
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -51,7 +51,7 @@ class Sitting:
 
     def __init__(self, interview: Interview) -> None:
         self.interview, self.paper = interview, papers.decode(interview.plan)
-        self.state = state_of(interview, self.paper)
+        self.state, self._heard = _stored(interview, self.paper)  # and when the last event was
         self._keeper = timing.Keeper(self.state.clock_s, clock.seconds)
         self._stored_s = self.state.clock_s
         self._entered: int | None = None
@@ -91,15 +91,17 @@ class Sitting:
     # Time
 
     def start(self) -> None:
-        """Let the clock run, at first or after a pause."""
+        """Let the clock run, at first, after a pause, or after a kill, which counts as one."""
         self._keeper.start()
-        closing = [self._close] if self.state.finished else []  # an older kata may not have
-        if self.state.paused or closing:
-            self._note(events.Resumed(), *closing)
+        if self.state.finished:
+            self._note(events.Resumed(), self._close)  # an older kata may not have closed it
+        elif self._heard is not None:
+            away_s = max(0.0, (clock.now() - self._heard).total_seconds())
+            self._note(events.Resumed(away_s=round(away_s, 1)))
 
     def beat(self) -> int | None:
         """Note that time passes; the warning that is due, if one is."""
-        if self.state.finished or self.halted:
+        if self.state.over or self.halted:
             return None
         mark = timing.due_warning(self.round.round.minutes, self.used_s, self.round.warned)
         with contextlib.suppress(StoreError):  # what is said next is stored, or tells why not
@@ -123,14 +125,19 @@ class Sitting:
         """Pause because the sitting breaks off, whatever state it is in."""
         self._keeper.stop()
         with contextlib.suppress(StoreError):
-            if not self.state.paused and not self.state.finished:
+            if not self.state.paused and not self.state.over:
                 self._note(events.Paused(reason=reason))
+
+    def abandon(self) -> None:
+        """End it here: nothing more is asked, and what was given stays as it is stored."""
+        assert not self.state.over
+        self._note(events.Abandoned(), *self._solved(), *self._closing())
 
     # What is asked now
 
     def step(self) -> Step | None:
         """None after the last round. The time of a question counts from when it is first asked."""
-        if self.state.finished:
+        if self.state.over:
             return None
         if self._entered != self.number:
             return Begin(again=self.round.began is not None)
@@ -156,15 +163,28 @@ class Sitting:
 
     def end(self) -> None:
         """Go on to the next round; what was coded is rated if it passed."""
-        number, round = self.number, self.round
-        writes: list[Write] = []
-        if round.round.kind is Kind.CODING and round.best is not None and round.best.passed:
-            seconds = next(seconds for seconds, graded in round.gradings if graded.passed)
-            rating = schedule.solved(seconds, 60.0 * round.round.par, round.hints, False)
-            writes.append(_rate(f"kata:{_slug(round.round)}", rating))
-        if all(other is round or other.ended is not None for other in self.state.rounds):
-            writes.append(self._close)
-        self._note(events.Ended(round=number), *writes)
+        writes = self._solved()
+        if all(other is self.round or other.ended is not None for other in self.state.rounds):
+            writes += self._closing()
+        self._note(events.Ended(round=self.number), *writes)
+
+    def _solved(self) -> list[Write]:
+        """The rating of what was coded in this round, if it passed."""
+        round = self.round
+        if round.round.kind is not Kind.CODING or round.best is None or not round.best.passed:
+            return []
+        seconds = next(seconds for seconds, graded in round.gradings if graded.passed)
+        rating = schedule.solved(seconds, 60.0 * round.round.par, round.hints, False)
+        return [_rate(f"kata:{_slug(round.round)}", rating)]
+
+    def _closing(self) -> list[Write]:
+        """The interview is over, and its report holds the reference beside what was coded."""
+        written = [
+            _slug(state.round)
+            for state in self.state.rounds
+            if state.round.kind is Kind.CODING and state.last is not None and state.last.started
+        ]
+        return [self._close, *map(_saw, written)]
 
     # Questions
 
@@ -175,31 +195,31 @@ class Sitting:
             return End()
         if self._asked is None or self._asked[:2] != (self.number, place):
             self._asked = (self.number, place, self._keeper.elapsed())
-        typed = self.round.typed.get(place, [])
-        numeric = _numeric(asks[place]) is not None
-        return Question(asks[place], place, typed, numeric and not typed)
+        typed, ask = self.round.typed.get(place, []), asks[place]
+        judged = _judged_before(ask, typed)
+        number = not typed and _numeric(ask) is not None
+        return Question(ask, place, typed, number, judged.correct if judged else None)
 
     def write(self, text: str) -> None:
         """A line of the answer. Raises BadNumber if a number is wanted and this is none."""
         step = self._at(Question)
-        if step.number:
+        if step.number and text:
             _judged(step.ask, text)
         self._note(events.Typed(round=self.number, ask=step.place, text=text))
 
     def answer(self) -> None:
         """What was typed is the answer; nothing is one that was said aloud."""
         step = self._at(Question)
-        if step.number:
-            self.skip()
-            return
-        judged = None
-        if step.typed:
-            with contextlib.suppress(numbers.BadNumber):  # the question may have been edited since
-                judged = _judged(step.ask, step.typed[0])
-        self._answered(step, text="\n".join(step.typed), judged=judged)
+        judged = _judged_before(step.ask, step.typed)
+        self._answered(step, text="\n".join(step.typed).rstrip(), judged=judged)
 
     def skip(self) -> None:
-        self._answered(self._at(Question), skipped=True)
+        """Go on to the next question; what was typed so far is its answer all the same."""
+        step = self._at(Question)
+        if any(step.typed):
+            self.answer()
+        else:
+            self._answered(step, skipped=True)
 
     def _answered(
         self,
@@ -360,7 +380,8 @@ class Sitting:
 
     def _put(self, store: Store, event: Event, clock_s: float, given: Given | None = None) -> None:
         kind, data = events.encode(event)
-        store.interviews.append(self.interview.number, kind, data, clock_s, clock.now(), given)
+        self._heard = clock.now()
+        store.interviews.append(self.interview.number, kind, data, clock_s, self._heard, given)
 
     def _apply(self, event: Event, clock_s: float) -> None:
         self._stored_s = clock_s
@@ -399,7 +420,7 @@ def _bug(round: Round) -> catalog.Bug:
 
 
 def _numeric(ask: Ask) -> numbers.Numeric | None:
-    question = bank.question(ask.id) if ask.numeric and ask.followup is None else None
+    question = bank.question(ask.id) if ask.asks_number else None
     return question.numeric if question else None
 
 
@@ -409,6 +430,14 @@ def _judged(ask: Ask, typed: str) -> numbers.Judged | None:
     if numeric is None:
         return None
     return numbers.judge(numeric, numbers.drawn(numeric, ask.draw), typed)
+
+
+def _judged_before(ask: Ask, typed: Sequence[str]) -> numbers.Judged | None:
+    """The number typed before the rest; None where none was, or the question was edited since."""
+    if typed and typed[0]:
+        with contextlib.suppress(numbers.BadNumber):
+            return _judged(ask, typed[0])
+    return None
 
 
 def _digest(source: bytes | Trouble) -> str:
@@ -430,9 +459,26 @@ def begin(paper: Paper, now: datetime) -> Interview:
 
 def state_of(interview: Interview, paper: Paper) -> State:
     """Where an interview stands by its stored events."""
+    return _stored(interview, paper)[0]
+
+
+def _stored(interview: Interview, paper: Paper) -> tuple[State, datetime | None]:
+    """Where it stands, and when its last event was stored."""
     with Store.open(create=False) as store:
-        stored = store.interviews.events(interview.number)
-    return State.of(paper, [(clock_s, events.decode(kind, data)) for clock_s, kind, data in stored])
+        rows = store.interviews.events(interview.number)
+        last = store.interviews.last(interview.number)
+    happened = [(clock_s, events.decode(kind, data)) for clock_s, kind, data in rows]
+    return State.of(paper, happened), last
+
+
+def abandon(interview: Interview) -> None:
+    """End an interview for good. Raises UsageFault if it is over, or held in another window."""
+    with alone(interview):
+        sitting = Sitting(interview)
+        if interview.ended is not None or sitting.state.over:
+            number = interview.number
+            raise UsageFault(f"Mock {number} is over: `kata mock --report {number}` shows it.")
+        sitting.abandon()
 
 
 @contextlib.contextmanager

@@ -19,12 +19,14 @@ class Begin:
 @dataclass(frozen=True)
 class Question:
     """To be answered: lines with `write`, then `answer` or `skip`. `typed` are the lines so far;
-    `number`: the first is to be a number, and without it `answer` skips."""
+    `number`: the first is to be a number, or empty where none is given; `right`: whether the
+    number typed is the right one, None where none was."""
 
     ask: Ask
     place: int
     typed: Sequence[str]
     number: bool
+    right: bool | None = None
 
 
 @dataclass(frozen=True)

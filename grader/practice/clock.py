@@ -34,7 +34,13 @@ def seconds() -> float:
     return _told(text).timestamp() if text else time.monotonic()
 
 
-def _told(text: str) -> datetime:
+def at(system_s: float) -> datetime:
+    """The time, UTC, at which the system's clock showed so many seconds since 1970: of files."""
+    text = os.environ.get("KATA_CLOCK")
+    return _told(text, time.time() - system_s) if text else datetime.fromtimestamp(system_s, UTC)
+
+
+def _told(text: str, ago_s: float = 0.0) -> datetime:
     try:
         if text.startswith("@"):
             path = Path(text[1:])
@@ -46,6 +52,6 @@ def _told(text: str) -> datetime:
         begun = datetime.fromisoformat(start)
         if begun.tzinfo is None:
             raise ValueError("the time has no zone")
-        return begun.astimezone(UTC) + timedelta(seconds=passed * float(speed or 1))
+        return begun.astimezone(UTC) + timedelta(seconds=(passed - ago_s) * float(speed or 1))
     except (OSError, ValueError, OverflowError) as error:
         raise UsageFault(f"KATA_CLOCK cannot be read: {error}.") from error

@@ -8,7 +8,7 @@ import ast
 from dataclasses import dataclass
 
 from grader import content
-from grader.errors import ContentError
+from grader.errors import ContentError, UsageFault
 from grader.exam.verdict import Part
 from grader.practice import stubs
 
@@ -35,15 +35,37 @@ def rules(slug: str) -> dict[Part, list[str]]:
     """The promise of every check, by part, in the order of the parts."""
     found: dict[Part, list[str]] = {}
     for node in _suite(slug):
-        promise = (ast.get_docstring(node) or _words(node.name)).partition("\n\n")[0]
         part = _part(node, content.suite(slug).name)
-        found.setdefault(part, []).append(" ".join(promise.split()))
+        found.setdefault(part, []).append(_promise(node))
     return {part: found[part] for part in Part if part in found}
 
 
-def checks(slug: str) -> list[str]:
-    """The names of a kata's checks, in the suite's order."""
-    return [node.name.removeprefix("test_") for node in _suite(slug)]
+def promises(slug: str) -> dict[str, str]:
+    """The promise of every check by its name, in the suite's order."""
+    return {node.name.removeprefix("test_"): _promise(node) for node in _suite(slug)}
+
+
+def checks(slug: str) -> dict[str, Part]:
+    """The names of a kata's checks with their parts, in the suite's order."""
+    name = content.suite(slug).name
+    return {node.name.removeprefix("test_"): _part(node, name) for node in _suite(slug)}
+
+
+def check(slug: str, words: str) -> str:
+    """The name of the check that is meant by these words: its name as pages show it, or some of
+    it. Raises UsageFault."""
+    names = list(checks(slug))
+    word = "_".join(words.rpartition(":")[2].lower().replace("-", " ").replace("_", " ").split())
+    matching = [name for name in names if word == name] or [n for n in names if word in n]
+    if len(matching) != 1:
+        import difflib
+
+        near = matching or difflib.get_close_matches(word, names, 3, 0.4) or names
+        shown = ", ".join(name.replace("_", " ") for name in near[:6])
+        what = "means several" if matching else "is none"
+        more = "…" if len(near) > 6 else "."
+        raise UsageFault(f"'{words}' {what} of the checks of {slug}: {shown}{more}")
+    return matching[0]
 
 
 def _suite(slug: str) -> list[ast.FunctionDef]:
@@ -63,6 +85,11 @@ def _part(node: ast.FunctionDef, name: str) -> Part:
                 if part in list(Part):
                     return Part(part)
     raise ContentError(f'suites/{name}:{node.lineno}: {node.name} has no @part("...").')
+
+
+def _promise(node: ast.FunctionDef) -> str:
+    promise = (ast.get_docstring(node) or _words(node.name)).partition("\n\n")[0]
+    return " ".join(promise.split())
 
 
 def _words(name: str) -> str:

@@ -40,6 +40,7 @@ def examine(find_workspace: Callable[[], Workspace]) -> list[Symptom]:
         _python(),
         *_torch(),
         _data(),
+        _backup(),
         _workspace(find_workspace),
         *_sandbox(),
     ]
@@ -103,6 +104,15 @@ def _data() -> Symptom:
         good = good and os.access(path, os.W_OK)
     found = str(folder) if good else f"{folder} cannot be written to; KATA_HOME names another"
     return Symptom("data folder", good, True, found)
+
+
+def _backup() -> Symptom:
+    found = [backup for backup in Store.backups() if backup.by != "restore"]
+    if not found:
+        text = "none yet; the first write of a day makes one, `kata backup` another"
+        return Symptom("backup", False, False, text)
+    last = found[-1]
+    return Symptom("backup", True, False, f"{last.at:%Y-%m-%d %H:%M}, one of {len(found)}")
 
 
 def _workspace(find: Callable[[], Workspace]) -> Symptom:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from grader import catalog
 from grader.exam import submission
 from grader.exam.verdict import Kind, Part, Trouble, Verdict
-from grader.practice import repetition, schedule
+from grader.practice import repetition, schedule, stubs, work
 from grader.store import Store, StoreError
 from grader.store.attempts import Reason, Recorded, Snapshot, Solved
 from grader.store.memory import Rating
@@ -55,9 +55,11 @@ class Bench:
         *,
         seed: int | None = None,
         only: Part | None = None,
+        check: str | None = None,
     ) -> Verdict:
-        """`seed` draws the inputs of an earlier grading again, `only` runs one part."""
-        return self.ready().grade(slug, source, name, seed, only)
+        """`seed` draws the inputs of an earlier grading again, `only` runs one part, with `check`
+        that check of it."""
+        return self.ready().grade(slug, source, name, seed, only, check=check)
 
     def __enter__(self) -> "Bench":
         return self
@@ -85,6 +87,7 @@ def grade(
     name: str,
     now: datetime,
     keep: Reason | None = None,
+    on_task: bool = True,
     then: Callable[[Verdict, bytes | Trouble, Snapshot | None], Write | None] | None = None,
 ) -> Graded:
     """Grade the file at `path` as it is `now`. Raises UsageFault if nothing stands there.
@@ -93,10 +96,12 @@ def grade(
     stored after, and the kata rated if it passed from the blank stub, once a round. None stores
     nothing of it. A file that stops at a breakpoint is no attempt. In a mock (Reason.MOCK) an
     unwritten file is none either, and the interview's clock, not a round's, counts.
+    on_task: whether the learner is at work on it now, so that its time runs.
     then: what else there is to write, in the same transaction. The progress file is open only
     while it is written to, so that no process started in between inherits it.
     """
     source = submission.read(path)
+    saved = work.saved(path, now)
     snapshot = trouble = recorded = None
     if keep is not None and not isinstance(source, Trouble):  # which leaves no bytes to keep
         try:
@@ -107,11 +112,14 @@ def grade(
     verdict = judge(slug, source, name)
     write = then(verdict, source, snapshot) if then else None
     in_round = keep is not Reason.MOCK
+    works = keep is not None and in_round and on_task
     paused = verdict.error is not None and verdict.error.kind is Kind.BREAKPOINT
     counts = keep is not None and not paused and (in_round or verdict.started)
-    if trouble is None and (counts or write):
+    if trouble is None and (counts or write or works):
         try:
             with Store.open(create=True) as store, store.transaction():
+                if works:
+                    _work(store, slug, snapshot, saved, now)
                 if counts:
                     recorded = _recorded(store, verdict, snapshot, now, in_round)
                 if write:
@@ -121,10 +129,24 @@ def grade(
     return Graded(verdict, recorded, trouble)
 
 
+def _work(
+    store: Store, slug: str, snapshot: Snapshot | None, saved: datetime | None, now: datetime
+) -> None:
+    """The file was saved, and is graded now."""
+    lines = 0
+    if snapshot is not None:
+        before = store.attempts.before(slug, snapshot) or stubs.stub(slug).encode()
+        lines = work.new_lines(before, snapshot.source)
+    begun = store.attempts.begun(slug)
+    work.note(store, f"kata:{slug}", now, begun, saved=saved, lines=lines)
+
+
 def _recorded(
     store: Store, verdict: Verdict, snapshot: Snapshot | None, now: datetime, in_round: bool
 ) -> Recorded:
-    recorded = store.attempts.record(verdict, snapshot, now, in_round=in_round)
+    begun = store.attempts.begun(verdict.slug) if in_round else None
+    worked_s = None if begun is None else store.work.seconds(f"kata:{verdict.slug}", begun)
+    recorded = store.attempts.record(verdict, snapshot, now, in_round=in_round, worked_s=worked_s)
     if recorded.solved is None:
         return recorded
     rating = _rating(recorded.solved, catalog.card(verdict.slug).minutes * 60)

@@ -17,14 +17,15 @@ import re
 import tokenize
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from grader import catalog, content
 from grader.catalog import Bug
 from grader.errors import ContentError, UsageFault
 from grader.exam import submission
-from grader.practice import files, grading, repetition, stubs
+from grader.exam.verdict import Verdict
+from grader.practice import files, grading, repetition, stubs, work
 from grader.practice.grading import Graded, Judge
 from grader.store import Store
 from grader.store.database import file, read_time
@@ -170,15 +171,11 @@ class Hunt:
         """Whether the file is as it was planted. Raises UsageFault if it is gone."""
         return submission.read(self.path) == planted(self.slug, self.bug).encode()
 
-    def seconds(self, now: datetime) -> float:
-        """From planting to mending, or to `now`."""
-        end = read_time(self.mended) if self.mended else now
-        return max(0.0, (end - read_time(self.planted_at)).total_seconds())
-
 
 @dataclass(frozen=True)
 class Closed:
-    """How a hunt ended, and when the next one on its kata is due."""
+    """How a hunt ended, the time on task until it was mended, and when the next one on its kata
+    is due."""
 
     rating: Rating
     seconds: float
@@ -190,11 +187,7 @@ def opened() -> dict[str, Hunt]:
     with Store.open(create=False) as store:
         texts = [store.settings.get(_key(slug)) for slug in catalog.slugs()]
     hunts = [Hunt(**json.loads(text)) for text in texts if text]
-    return {
-        hunt.slug: hunt
-        for hunt in hunts
-        if any(bug.id == hunt.bug_id for bug in catalog.entry(hunt.slug).bugs)
-    }
+    return {hunt.slug: hunt for hunt in hunts if catalog.entry(hunt.slug).known(hunt.bug_id)}
 
 
 def plant(slug: str, bug: Bug, now: datetime) -> Hunt:
@@ -211,6 +204,7 @@ def plant(slug: str, bug: Bug, now: datetime) -> Hunt:
         hunt = Hunt(slug, bug.id, str(path), now.isoformat())
         with store.transaction():
             _remember(store, hunt)
+            store.work.add(f"bug:{slug}", now, 0.0)
             store.attempts.saw_solution(slug, now)  # all but a line of it
     return hunt
 
@@ -226,10 +220,11 @@ def _new_folder(home: Path) -> Path:
             return home / str(number)
 
 
-def next_hint(hunt: Hunt) -> tuple[Hunt, str]:
+def next_hint(hunt: Hunt, now: datetime) -> tuple[Hunt, str]:
     """The hint after the last one, or the last again."""
     hunt = replace(hunt, hints=min(hunt.hints + 1, HINTS))
-    with Store.open(create=True) as store:
+    with Store.open(create=True) as store, store.transaction():
+        _worked(store, hunt, now)
         _remember(store, hunt)
     return hunt, hint(hunt.slug, hunt.bug, hunt.hints)
 
@@ -237,7 +232,7 @@ def next_hint(hunt: Hunt) -> tuple[Hunt, str]:
 def diagnose(hunt: Hunt, text: str, now: datetime) -> Hunt:
     """Store what the learner says is wrong."""
     with Store.open(create=True) as store, store.transaction():
-        seconds = hunt.seconds(now)
+        seconds = _worked(store, hunt, now)
         id = store.memory.answer(f"bug:{hunt.slug}", text, now, seconds=seconds)
         hunt = replace(hunt, answer=id, diagnosis=text)
         _remember(store, hunt)
@@ -249,31 +244,53 @@ def grade(hunt: Hunt, judge: Judge, now: datetime) -> tuple[Hunt, Graded]:
     if hunt.answer is None:
         raise Undiagnosed
     mended = replace(hunt, mended=now.isoformat())
+
+    def then(verdict: Verdict, *_: object) -> grading.Write:
+        def write(store: Store) -> None:
+            _worked(store, hunt, now)
+            if verdict.passed:
+                _remember(store, mended)
+
+        return write
+
     graded = grading.grade(
         hunt.slug,
         hunt.path,
         judge,
         name=hunt.file,
         now=now,
-        then=lambda verdict, *_: partial(_remember, hunt=mended) if verdict.passed else None,
+        then=then,
     )
     return mended if graded.verdict.passed else hunt, graded
 
 
 def close(hunt: Hunt, right: bool, now: datetime, *, gave_up: bool = False) -> Closed:
     """End the hunt, and schedule the next one. `right`: the diagnosis named the bug."""
-    seconds = hunt.seconds(now)
-    rated = rating(
-        seconds=seconds,
-        par_s=60.0 * minutes(catalog.card(hunt.slug)),
-        right=right,
-        hints=hunt.hints,
-        gave_up=gave_up,
-    )
     with Store.open(create=True) as store, store.transaction():
+        seconds = _worked(store, hunt, now)
+        rated = rating(
+            seconds=seconds,
+            par_s=_par_s(hunt),
+            right=right,
+            hints=hunt.hints,
+            gave_up=gave_up,
+        )
         card = repetition.rate(store.memory, f"bug:{hunt.slug}", rated, now, hunt.answer)
         store.settings.set(_key(hunt.slug), "")
     return Closed(rated, seconds, card.due)
+
+
+def _worked(store: Store, hunt: Hunt, now: datetime) -> float:
+    """The seconds on task, noted up to `now` or until it was mended."""
+    key, begun = f"bug:{hunt.slug}", read_time(hunt.planted_at)
+    if hunt.mended is None:
+        saved = work.saved(hunt.path, now)
+        work.note(store, key, now, begun, saved=saved, idle_s=_par_s(hunt))
+    return store.work.seconds(key, begun)
+
+
+def _par_s(hunt: Hunt) -> float:
+    return 60.0 * minutes(catalog.card(hunt.slug))
 
 
 def _remember(store: Store, hunt: Hunt) -> None:

@@ -28,6 +28,7 @@ from grader.store.memory import Rating
 from grader.store.settings import Settings
 
 FARTHEST_DAYS = 366
+MOCK, HUNT = "mock", "hunt"
 
 _SETTING = "plan"
 _NOON = time(12)
@@ -35,15 +36,18 @@ _NOON = time(12)
 _FIRST_CHANCE = 0.6
 _ENOUGH_MINUTES = 24 * 60
 _FORECAST_DAYS = 30
+_STOP_MINUTES = {MOCK: (15, 45), HUNT: (8, 8)}  # the fewest with which it is held, and the most
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something to practise. `priority` is what a minute of it counts for; 1 is usual."""
+    """Something to practise. `priority` is what a minute of it counts for; 1 is usual. `topic` is
+    what many of its kind are summed up by, if there is such a thing."""
 
     key: str
     minutes: float
     priority: float = 1.0
+    topic: str = ""
 
     @property
     def kind(self) -> str:
@@ -55,11 +59,13 @@ class Item:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The day that matters, the minutes for each day before it, and the deck of questions."""
+    """The day that matters, the minutes for each day before it, the deck of questions, and the
+    plan's first day (None: not known)."""
 
     interview: date
     minutes_per_day: int
     deck: str = "core"
+    made: date | None = None
 
     def moment(self, now: datetime) -> datetime:
         """When things should be known: noon of the interview's day, in the time zone of `now`."""
@@ -73,16 +79,31 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class Stop:
+    """A mock interview or a bug hunt (`kind`) that has its day; see `practice/stops.py`."""
+
+    kind: str
+    day: date
+
+    def minutes(self, a_day: float) -> float:
+        """What it takes on a day of so many minutes; 0 where these are too few for it."""
+        fewest, most = _STOP_MINUTES[self.kind]
+        return min(most, int(a_day)) if a_day >= fewest else 0
+
+
+@dataclass(frozen=True)
 class Day:
-    """What one day of a forecast would hold."""
+    """What one day of a forecast would hold. `stops` have their minutes with them."""
 
     day: date
     new: tuple[Item, ...]
     again: tuple[Item, ...]
+    stops: tuple[tuple[Stop, float], ...] = ()
 
     @property
     def minutes(self) -> float:
-        return sum(item.minutes for item in (*self.new, *self.again))
+        items = sum(item.minutes for item in (*self.new, *self.again))
+        return items + sum(minutes for _, minutes in self.stops)
 
 
 @dataclass(frozen=True)
@@ -169,11 +190,27 @@ def in_turn(items: Iterable[Item]) -> list[Item]:
     return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
 
 
+def held(stops: Iterable[Stop], day: date, minutes: float) -> tuple[tuple[Stop, float], ...]:
+    """The stops of a day that holds so many minutes, and what each takes."""
+    found = ((stop, stop.minutes(minutes)) for stop in stops if stop.day == day)
+    return tuple((stop, takes) for stop, takes in found if takes)
+
+
 def chosen(
     items: Iterable[Item], memories: Mapping[str, str], now: datetime, plan: Plan, minutes: float
 ) -> list[Item]:
     """What of it fits into today's remaining `minutes`."""
     return _fitting(ordered(items, memories, now, plan), minutes)
+
+
+def missed(plan: Plan, today: date, practised: Iterable[date]) -> list[date]:
+    """The days without practice up to yesterday, in a row, since the plan was made."""
+    there, found = set(practised), []
+    day = today - timedelta(days=1)
+    while plan.made is not None and day >= plan.made and day not in there:
+        found.append(day)
+        day -= timedelta(days=1)
+    return found[::-1]
 
 
 def _fitting(items: Iterable[Item], minutes: float) -> list[Item]:
@@ -191,6 +228,7 @@ def forecast(
     now: datetime,
     plan: Plan,
     done_minutes: float = 0.0,
+    stops: Sequence[Stop] = (),
 ) -> Forecast:
     """How the days up to the interview would go, if answers succeed as FSRS expects them to.
 
@@ -204,10 +242,13 @@ def forecast(
         if _FORECAST_DAYS <= number < left - _FORECAST_DAYS:
             continue
         then = now + timedelta(days=number)
+        dated = held(stops, study_day(then), plan.minutes_per_day)
         minutes = plan.minutes_per_day - (0 if number else done_minutes)
+        minutes -= sum(takes for _, takes in dated)
         today = chosen(items, known, then, plan, minutes)
         new = tuple(item for item in today if item.key not in known)
-        days.append(Day(study_day(then), new, tuple(i for i in today if i.key in known)))
+        again = tuple(item for item in today if item.key in known)
+        days.append(Day(study_day(then), new, again, dated))
         for item in today:
             memory = known.get(item.key)
             chance = _FIRST_CHANCE if memory is None else schedule.recall(memory, then)
@@ -219,7 +260,9 @@ def forecast(
         tuple(sorted(left_out, key=lambda item: item.priority)),
         recall(items, memories, plan.moment(now)),
         recall(items, known, plan.moment(now)),
-        _enough(items, memories, left, done_minutes) if left_out else plan.minutes_per_day,
+        _enough(items, memories, now, left, done_minutes, stops)
+        if left_out
+        else plan.minutes_per_day,
     )
 
 
@@ -231,15 +274,23 @@ def recall(items: Sequence[Item], memories: Mapping[str, str], when: datetime) -
 
 
 def _enough(
-    items: Sequence[Item], memories: Mapping[str, str], days: int, done_minutes: float
+    items: Sequence[Item],
+    memories: Mapping[str, str],
+    now: datetime,
+    days: int,
+    done_minutes: float,
+    stops: Sequence[Stop],
 ) -> int | None:
     """The fewest minutes a day, in steps of 5, in which all is seen once."""
     order = [item for item in in_turn(items) if item.key not in memories]
+    first = study_day(now)
     for minutes in range(5, _ENOUGH_MINUTES + 1, 5):
         left = order
         for number in range(days):
-            taken = _fitting(left, minutes - (0 if number else done_minutes))
-            left = [item for item in left if item not in taken]
+            dated = held(stops, first + timedelta(days=number), minutes)
+            room = minutes - (0 if number else done_minutes) - sum(takes for _, takes in dated)
+            taken = {item.key for item in _fitting(left, room)}
+            left = [item for item in left if item.key not in taken]
         if not left:
             return minutes
     return None

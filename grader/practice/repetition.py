@@ -28,7 +28,7 @@ def undo(memory: Memory, quiz: int | None = None) -> Answer | None:
     """Take the last rating of a quiz's answer back, of this quiz or of any.
 
     Returns the answer with the rating that it had, or None if there is none. Later reviews of
-    the same card (from another quiz) stand: they are done again on what was before.
+    the same card (from another quiz) stand.
     """
     with memory.transaction():
         found = memory.last_rated(quiz)
@@ -36,13 +36,21 @@ def undo(memory: Memory, quiz: int | None = None) -> Answer | None:
             return None
         undone, answer = found
         memory.take_back(undone)
-        known = undone.before
-        for later in memory.reviews(undone.key):
-            if later.id > undone.id:
-                memory.rebase(later, known)
-                known = schedule.review(known, later.rating, later.at).memory
-        if known is None:
-            memory.forget(undone.key)
-        else:
-            memory.put(MemoryCard(undone.key, known, schedule.due_of(known)))
+        replay(memory, undone.key)
     return answer
+
+
+def replay(memory: Memory, key: str) -> None:
+    """Make a card, and what each of its reviews began with, what its reviews say, one after
+    another: one was taken back, or others came in between."""
+    with memory.transaction():
+        known = None
+        for review in memory.reviews(key):
+            if review.before != known:
+                memory.rebase(review, known)
+            known = schedule.review(known, review.rating, review.at).memory
+        card = memory.card(key)
+        if known is None:
+            memory.forget(key)
+        elif card is None or card.memory != known:
+            memory.put(MemoryCard(key, known, schedule.due_of(known)))

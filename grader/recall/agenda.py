@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
+
+from msgspec.structs import replace
 
 from grader import catalog
 from grader.practice import plan as plans
-from grader.practice import queue
-from grader.practice.plan import Item, Plan
+from grader.practice import queue, schedule, stops, work
+from grader.practice.plan import Item, Plan, Stop
 from grader.recall import bank
 from grader.store.memory import Memory, MemoryCard
 
@@ -33,7 +35,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Agenda:
-    """What today holds. With a plan both lists together fit into the minutes it has left.
+    """What today holds. With a plan stops (with their minutes), `due` (what was seen before) and
+    `new` together fit into the minutes it has left, and `beyond` is what else is due today.
     `next_due` is when the first of the rest is due, if there is any."""
 
     day: date
@@ -42,10 +45,13 @@ class Agenda:
     done_minutes: float
     plan: Plan | None
     next_due: datetime | None
+    stops: tuple[tuple[Stop, float], ...] = ()
+    beyond: tuple[Entry, ...] = ()
 
     @property
     def minutes(self) -> float:
-        return sum(entry.item.minutes for entry in (*self.due, *self.new))
+        items = sum(entry.item.minutes for entry in (*self.due, *self.new))
+        return items + sum(minutes for _, minutes in self.stops)
 
 
 def items() -> dict[str, Item]:
@@ -54,7 +60,7 @@ def items() -> dict[str, Item]:
     for question in bank.load():
         minutes = _QUESTION_MINUTES[question.difficulty] + (_TO_COMPUTE if question.numeric else 0)
         key = f"{QUESTION}:{question.id}"
-        found.append(Item(key, minutes, _PRIORITY[question.difficulty]))
+        found.append(Item(key, minutes, _PRIORITY[question.difficulty], question.topic))
     for kind, share in ((KATA, 1), (BUG, _BUG_SHARE)):
         for card in catalog.cards():
             priority = _PRIORITY["easy" if card.track == _CORE else card.difficulty]
@@ -72,27 +78,37 @@ def planned(
     ]
 
 
-def done_minutes(memory: Memory, known: Mapping[str, Item], now: datetime) -> float:
-    """What was practised in the study day of `now`, by the minutes that each thing takes."""
-    today = plans.study_day(now)
-    return sum(
-        known[review.key].minutes
-        for review in memory.reviews()
-        if review.key in known and plans.study_day(review.at.astimezone(now.tzinfo)) == today
+def ahead(memory: Memory, plan: Plan, now: datetime) -> list[Stop]:
+    """The mocks and hunts still to come, today's included; while nothing was practised yet, today
+    is the plan's first day."""
+    if not memory.cards():
+        return stops.ahead(replace(plan, made=plans.study_day(now)), plans.study_day(now), (), ())
+    since = now - timedelta(days=plans.FARTHEST_DAYS)
+    if plan.made is not None:
+        since = max(since, datetime.combine(plan.made, time(schedule.DAY_STARTS_AT), now.tzinfo))
+    mocks, hunts = (
+        [plans.study_day(at.astimezone(now.tzinfo)) for at in times]
+        for times in (memory.work.mocks(since), memory.work.hunts(since))
     )
+    return stops.ahead(plan, plans.study_day(now), mocks, hunts)
 
 
 def today(memory: Memory, plan: Plan | None, now: datetime) -> Agenda:
     """The agenda of the study day of `now` (aware, in the learner's own time zone)."""
     known, cards = items(), memory.cards()
-    done = done_minutes(memory, known, now)
+    done = work.done_minutes(memory, now)
+    dated: tuple[tuple[Stop, float], ...] = ()
+    beyond: list[str] = []
     wanted = planned(known, cards, plan.deck if plan else bank.CORE)
     if plan is None:
         order = queue.ordered((item.key for item in wanted), cards, now)
         keys = [key for key in order if key in cards] + _new(order, memory, now)
     else:
-        left = plan.minutes_per_day - done
+        dated = plans.held(ahead(memory, plan, now), plans.study_day(now), plan.minutes_per_day)
+        left = plan.minutes_per_day - done - sum(minutes for _, minutes in dated)
         keys = [i.key for i in plans.chosen(wanted, queue.memories(cards), now, plan, left)]
+        due = queue.ordered([key for key in known if key in cards], cards, now)
+        beyond = [key for key in due if key not in keys]
     later = [card.due for key, card in cards.items() if key in known and key not in keys]
     return Agenda(
         plans.study_day(now),
@@ -101,6 +117,8 @@ def today(memory: Memory, plan: Plan | None, now: datetime) -> Agenda:
         done,
         plan,
         min((due for due in later if due > now), default=None),
+        dated,
+        tuple(_entry(known[key], cards) for key in beyond),
     )
 
 

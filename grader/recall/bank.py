@@ -1,6 +1,5 @@
 """The question bank: `questions/*.yaml`, read and validated as a whole."""
 
-import difflib
 import re
 import typing
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from grader import catalog, content
+from grader import catalog, content, names
 from grader.errors import ContentError, UsageFault
 from grader.recall import numbers
 from grader.recall.numbers import Numeric
@@ -138,7 +137,7 @@ def question(id: str) -> Question | None:
 def find(text: str) -> str:
     """The id meant by `text`: itself, or the only one that begins with it. Raises
     UnknownQuestion with the nearest ones otherwise, BankError if the bank is broken."""
-    found, near = _meant(text, [q.id for q in load()])
+    found, near = names.meant(text, [q.id for q in load()], "-")
     if found is None:
         raise UnknownQuestion(text, near)
     return found
@@ -146,18 +145,10 @@ def find(text: str) -> str:
 
 def topic(text: str) -> str:
     """The topic meant by `text`, likewise. Raises UnknownTopic."""
-    found, near = _meant(text, list(TOPICS))
+    found, near = names.meant(text, list(TOPICS), "-")
     if found is None:
         raise UnknownTopic(text, near)
     return found
-
-
-def _meant(text: str, known: list[str]) -> tuple[str | None, list[str]]:
-    wanted = text.strip().lower().replace("_", "-")
-    starting = [name for name in known if wanted and name.startswith(wanted)]
-    if wanted in known or len(starting) == 1:
-        return (wanted if wanted in known else starting[0]), []
-    return None, starting[:3] or difflib.get_close_matches(wanted, known, 3, 0.5)
 
 
 def _questions(path: Path, faults: list[Fault]) -> Iterator[tuple[Question, int]]:
@@ -314,11 +305,14 @@ class _Entry:
         texts += [slip.why for slip in numeric.slips]
         try:
             for names in numbers.all_draws(numeric):
-                answer = numbers.value(numeric.answer, names)
+                told = {"the answer": numbers.value(numeric.answer, names)}
                 for slip in numeric.slips:
-                    if numbers.close(numbers.value(slip.value, names), answer, numeric.tolerance):
-                        self.fault("numeric", f"slip {slip.value} is the answer at {names}")
-                        return
+                    got = numbers.value(slip.value, names)
+                    for other, value in told.items():
+                        if numbers.close(got, value, numeric.tolerance):
+                            self.fault("numeric", f"slip {slip.value} is {other} at {names}")
+                            return
+                    told[f"slip {slip.value}"] = got
             for text in texts:
                 numbers.filled(text, names)
         except ValueError as error:

@@ -1,4 +1,8 @@
-"""What `kata export json` writes: the bank, and everything the learner did with it."""
+"""What `kata export json` writes: the bank, and everything the learner did with it.
+
+`record` is what `kata import` reads, row by row as it is stored; the rest is for people and other
+programs.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -9,13 +13,14 @@ from grader import __version__
 from grader.practice import schedule
 from grader.recall import bank
 from grader.store import Store
+from grader.store.database import newest_schema
 
-FORMAT = 1
+FORMAT = 2  # since 2 with `record`; what stood in 1 is as it was
 
 
 def everything(store: Store, now: datetime) -> dict[str, Any]:
     """One object: questions, cards with the recall predicted for `now`, reviews, answers, and
-    the attempts at each kata (without the sources, which `kata history` keeps)."""
+    the attempts at each kata; then the whole record."""
     return {
         "format": FORMAT,
         "version": __version__,
@@ -61,4 +66,6 @@ def everything(store: Store, now: datetime) -> dict[str, Any]:
             for slug in store.attempts.standings()
             for attempt in store.attempts.of(slug)
         ],
+        "schema": newest_schema(),
+        "record": store.records.all(),
     }

@@ -25,6 +25,7 @@ _FUNCTIONS = {
 }
 _FIELD = re.compile(r"\[\[(.+?)\]\]")
 _LONGEST = 200  # characters of a typed answer that are looked at
+_EXACTLY, _CLOSELY = 0.001, 0.005  # relative: four digits are right, and three
 _DECIMAL = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _BINARY = {"ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 _WORDS = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
@@ -37,12 +38,13 @@ _NUMBER = re.compile(
     r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+(?:_\d+)*)(?:\.\d*)?(?:[eE][+-]?\d+)?"
     r"(?![\d,])"
 )
+_SPELT = re.compile(r"^(kilo|mega|giga|tera|kibi|mebi|gibi|tebi)-?(?=b)", re.IGNORECASE)
 _ARITHMETIC = re.compile(r"[\d.eE+\-*/() ]+")
 
 
 class _Unit(NamedTuple):
-    """What may be typed after a number, lower case, beside nothing; what is worth trying; and how
-    the unit is written after a number."""
+    """What may be typed after a number, lower case, beside nothing; examples, which are the
+    figures and the formula of no question; and how the unit is written after a number."""
 
     names: tuple[str, ...]
     examples: str
@@ -52,18 +54,18 @@ class _Unit(NamedTuple):
 _UNITS = {
     "parameters": _Unit(
         ("params", "param", "parameter", "parameters", "weights", "numbers"),
-        "65,536, 18.9M or 8*(4096+768)",
+        "1234, 1.2k or (12-3)*4**2",
         " parameters",
     ),
-    "bytes": _Unit(("b", "byte", "bytes"), "37.7 MB, 36 MiB or 2*18.9e6", " bytes"),
-    "bits": _Unit(("b", "bit", "bits"), "4.5 or 0.127", " bits"),
-    "percent": _Unit(("%", "percent", "per cent"), "0.39 or 0.39 %", " %"),
-    "times": _Unit(("x", "×", "times", "-fold", "fold"), "256 or 256x", "×"),
-    "ms": _Unit(("ms", "milliseconds", "millisecond"), "23.9 or 0.0239 s", " ms"),
-    "steps": _Unit(("step", "steps"), "1200 or 1.2k", " steps"),
-    "tokens": _Unit(("token", "tokens"), "2048 or 2k", " tokens"),
-    "GPUs": _Unit(("gpu", "gpus"), "3", " GPUs"),
-    "1": _Unit((), "0.5, 1/2 or 2**-1", ""),
+    "bytes": _Unit(("b", "byte", "bytes"), "1.5 kB, 12 KiB or 2*345", " bytes"),
+    "bits": _Unit(("b", "bit", "bits"), "2.5 or 0.3", " bits"),
+    "percent": _Unit(("%", "percent", "per cent"), "12.3 or 12.3 %", " %"),
+    "times": _Unit(("x", "×", "times", "-fold", "fold"), "3.4 or 3.4x", "×"),
+    "ms": _Unit(("ms", "milliseconds", "millisecond"), "12.3 or 0.0123 s", " ms"),
+    "steps": _Unit(("step", "steps"), "1234 or 1.7k", " steps"),
+    "tokens": _Unit(("token", "tokens"), "1234 or 1.7k", " tokens"),
+    "GPUs": _Unit(("gpu", "gpus"), "1.7", " GPUs"),
+    "1": _Unit((), "1.7 or 17/10", ""),
 }
 UNITS = tuple(_UNITS)
 
@@ -171,36 +173,52 @@ def wanted(unit: str) -> str:
     return f"{kinds.get(unit, f'a number of {unit}')}, such as {_UNITS[unit].examples}"
 
 
+def first(answer: str) -> str:
+    """The number in the text of an answer to a numeric question: its first line, which is empty
+    where none was given. What follows is the rest of the answer."""
+    return answer.partition("\n")[0].strip()
+
+
 def judge(numeric: Numeric, names: Drawn, typed: str) -> Judged:
-    """Whether what was typed is the answer, and if not, by which slip. Raises BadNumber."""
+    """Whether what was typed is the answer, and if not, which slip gives it, if one does to three
+    digits. Raises BadNumber."""
     got, want = read(typed, numeric.unit), value(numeric.answer, names)
     if close(got, want, numeric.tolerance):
         return Judged(True, got, want)
     nearest = min(numeric.slips, key=lambda slip: abs(value(slip.value, names) - got), default=None)
-    if nearest is not None and close(got, value(nearest.value, names), numeric.tolerance):
+    told = min(numeric.tolerance, _CLOSELY)
+    if nearest is not None and close(got, value(nearest.value, names), told):
         return Judged(False, got, want, filled(nearest.why, names))
     return Judged(False, got, want, _general(got, want, numeric))
 
 
 def _general(got: float, want: float, numeric: Numeric) -> str | None:
-    """Mistakes that any question knows: a wrong unit, prefix or sign, a ratio upside down."""
-    slips: list[tuple[float, str]] = []
+    """Mistakes that any question knows: a wrong unit, prefix or sign, a ratio upside down. Those
+    that lie near the answer are told only of a number that they give almost exactly, since most
+    numbers near an answer come from other mistakes."""
+    usual = numeric.tolerance
+    slips: list[tuple[float, float, str]] = []
     if numeric.unit in ("bytes", "bits"):
-        slips.append((8.0, "That is off by a factor of 8: bits and bytes."))
+        slips.append((8.0, usual, "That is off by a factor of 8: bits and bytes."))
         slips += [
-            (r, "That is off by the ratio of a binary to a decimal prefix (MiB and MB).")
+            (r, _EXACTLY, "That is off by the ratio of a binary to a decimal prefix (MiB and MB).")
             for r in (1.024, 1.024**2, 1.024**3)
         ]
+    if numeric.unit == "bytes":
+        slips += [
+            (r, _CLOSELY, f"That is off by a factor of {r:.0f}: check the bytes per number.")
+            for r in (2.0, 4.0)
+        ]
     if numeric.unit == "percent":
-        slips.append((100.0, "That is off by a factor of 100: a fraction is no percentage."))
+        slips.append((100.0, usual, "That is off by a factor of 100: a fraction is no percentage."))
     for factor in (1000, 10**6, 10**9):
-        slips.append((factor, f"That is off by a factor of {factor:,}: check the prefix."))
-    for ratio, why in slips:
-        if any(close(got, want * r, numeric.tolerance) for r in (ratio, 1 / ratio)):
+        slips.append((factor, usual, f"That is off by a factor of {factor:,}: check the prefix."))
+    for ratio, tolerance, why in slips:
+        if any(close(got, want * r, tolerance) for r in (ratio, 1 / ratio)):
             return why
-    if close(got, -want, numeric.tolerance):
+    if close(got, -want, usual):
         return "The sign is wrong."
-    if numeric.unit == "times" and want and close(got, 1 / want, numeric.tolerance):
+    if numeric.unit == "times" and want and close(got, 1 / want, usual):
         return "That is the ratio upside down."
     return None
 
@@ -257,8 +275,10 @@ def _factor(suffix: str, unit: str) -> float:
 
 
 def _storage(suffix: str, unit: str) -> float:
-    """Bytes and bits: MB and MiB, Mbit; a bare `b` is what the question asks for."""
-    match = re.fullmatch(r"([kKmMgGtT]i?)?\s*([bB]its?|[bB]ytes?|B|b)?", suffix)
+    """Bytes and bits: MB, MiB, Mbit, megabytes and mebibytes; a bare `b` is what the question
+    asks for."""
+    short = _SPELT.sub(lambda long: long[1][0] + "i" * (long[1][2:].lower() == "bi"), suffix)
+    match = re.fullmatch(r"([kKmMgGtT][iI]?)?\s*([bB]its?|[bB]ytes?|B|b)?", short)
     if match is None:
         raise _bad(f"`{suffix}` is not understood after a number", unit)
     prefix, word = (match[1] or "").lower(), match[2] or unit

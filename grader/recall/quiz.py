@@ -41,6 +41,7 @@ class Turn:
     """One asking of a question. Its texts have their numbers filled in; `draw` is their seed.
 
     card: None for a question never rated; answer: what is stored, None before it is given;
+    text: what it says, of a numeric question in its first line the number (empty: none given);
     resumed: it was answered in an earlier sitting; points: indices of the rubric points ticked.
     """
 
@@ -59,6 +60,11 @@ class Turn:
     @property
     def key(self) -> str:
         return key(self.question.id)
+
+    @property
+    def wants_number(self) -> bool:
+        """Whether a number is what comes next: `Sitting.number` takes it."""
+        return self.question.numeric is not None and self.answer is None
 
     @property
     def share(self) -> float:
@@ -267,48 +273,49 @@ class Sitting:
             turn.points = answer.points
         if numeric and answer.correct is not None:
             with suppress(BadNumber):
-                turn.judged = numbers.judge(numeric, names, answer.text)
+                turn.judged = numbers.judge(numeric, names, numbers.first(answer.text))
         return turn
 
     # What is stored of a turn
 
+    def number(self, turn: Turn, typed: str, now: datetime) -> Judged | None:
+        """Judge and store the number that is asked for before the rest of an answer; nothing typed
+        is none given. Raises BadNumber, and stores nothing, if it is none."""
+        numeric = turn.question.numeric
+        assert numeric is not None
+        judged = numbers.judge(numeric, turn.names, typed) if typed else None
+        turn.answer = self.deck.answer(
+            turn.key,
+            typed,
+            now,
+            seconds=None,
+            draw=turn.draw,
+            correct=None if judged is None else judged.correct,
+            quiz=self.id,
+        )
+        turn.text, turn.judged = typed, judged
+        return judged
+
     def draft(self, turn: Turn, text: str, now: datetime) -> None:
-        """Store what an answer says so far."""
+        """Store what an answer says so far, its number included."""
         if turn.answer is None:
             turn.answer = self.deck.begin_answer(turn.key, text, now, draw=turn.draw, quiz=self.id)
         else:
             self.deck.continue_answer(turn.answer, text)
         turn.text = text
 
-    def judge(self, turn: Turn, typed: str) -> Judged:
-        """Judge a number, without storing it. Raises BadNumber if it is none."""
-        assert turn.question.numeric is not None
-        return numbers.judge(turn.question.numeric, turn.names, typed)
-
-    def give(
-        self,
-        turn: Turn,
-        text: str,
-        now: datetime,
-        seconds: float,
-        judged: Judged | None = None,
-    ) -> None:
-        """Store a complete answer; `seconds` is what it took. An empty one was said aloud."""
+    def give(self, turn: Turn, text: str, now: datetime, seconds: float) -> None:
+        """Store a complete answer; `seconds` is what it took. An empty one was said aloud, and so
+        was the rest of one that is a number alone."""
         if turn.answer is None:
             turn.answer = self.deck.answer(
-                turn.key,
-                text,
-                now,
-                seconds=seconds,
-                draw=turn.draw,
-                correct=None if judged is None else judged.correct,
-                quiz=self.id,
+                turn.key, text, now, seconds=seconds, draw=turn.draw, quiz=self.id
             )
         else:
             with self.deck.transaction():
                 self.deck.continue_answer(turn.answer, text)
                 self.deck.finish_answer(turn.answer, now, seconds)
-        turn.text, turn.judged, turn.finished = text, judged, True
+        turn.text, turn.finished = text, True
 
     def follow_up(self, turn: Turn) -> FollowUp | None:
         """The interviewer's next question about it; None after the last."""

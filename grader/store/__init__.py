@@ -8,12 +8,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
+from grader.errors import StoreError
+from grader.store import backups
 from grader.store.attempts import Attempts
-from grader.store.database import Database, StoreError, file
+from grader.store.backups import Backup, Restored
+from grader.store.database import Database, file, newest_schema
 from grader.store.interviews import Interviews
 from grader.store.memory import Memory
+from grader.store.records import Records
 from grader.store.settings import Settings
 from grader.store.statistics import Tallies
+from grader.store.work import Work
 
 __all__ = ["Store", "StoreError"]
 
@@ -33,11 +38,34 @@ class Store:
         self.interviews = Interviews(self._database)
         self.settings = Settings(self._database)
         self.tallies = Tallies(self._database)
+        self.work = Work(self._database)
+        self.records = Records(self._database)
 
     @classmethod
     def open(cls, *, create: bool) -> Self:
         """The user's own."""
         return cls(file(), create=create)
+
+    @staticmethod
+    def is_there() -> bool:
+        """Whether anything was ever stored."""
+        return file().exists()
+
+    @staticmethod
+    def backups() -> list[Backup]:
+        """The copies of the user's own progress file, oldest first."""
+        return backups.listed(file())
+
+    @staticmethod
+    def restore(when: str) -> Restored:
+        """Put the copy that `when` means (a day, the beginning of a name, '' for the newest) in
+        the place of the user's own progress file. See `backups.restore`; raises UsageFault if
+        there is no such copy."""
+        return backups.restore(file(), backups.chosen(file(), when), newest_schema())
+
+    def back_up(self) -> Backup:
+        """Copy the file as it is stored now. Raises StoreError."""
+        return self._database.copy()
 
     def transaction(self) -> AbstractContextManager[None]:
         """See `Database.transaction`."""

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     RESTORE = "restore"
     STUBS = "stubs"
     MOCK = "mock"
+    NOTEBOOK = "notebook"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -39,7 +40,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 class Attempt(msgspec.Struct, frozen=True):
     """A graded version. `snapshot` is its number, or None where there were no bytes to keep;
-    `part` the one part that was run, or None; `checks` those that passed and those that ran."""
+    `part` the one part that was run, or None, `check` the one check of it; `checks` those that
+    passed and those that ran."""
 
     number: int
     at: datetime
@@ -50,12 +52,13 @@ class Attempt(msgspec.Struct, frozen=True):
     seed: int
     seconds: float
     checks: tuple[int, int]
+    check: str | None
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What storing an attempt tells: its number, the seconds since the round began (None without
-    a clock), the round if this attempt is the first of it to pass, and when the kata is due again
-    if it was rated."""
+    """What storing an attempt tells: its number, the time on task since the round began (None
+    without a clock), the round if this attempt is the first of it to pass, and when the kata is due
+    again if it was rated."""
 
     number: int
     elapsed_s: float | None
@@ -116,10 +119,25 @@ class Attempts(Section):
 
     def snapshots(self, slug: str) -> list[Snapshot]:
         """All kept versions, oldest first."""
-        rows = self._db.rows("SELECT * FROM snapshots WHERE slug = ? ORDER BY number", (slug,))
+        rows = self._db.rows("SELECT * FROM snapshots WHERE slug = ? ORDER BY uid", (slug,))
         return [_snapshot(row) for row in rows]
 
+    def before(self, slug: str, snapshot: Snapshot) -> bytes | None:
+        """What was kept before a snapshot in the present round; None if nothing was."""
+        row = self._db.row(
+            "SELECT source FROM snapshots WHERE slug = ? AND number < ? AND at >"
+            " coalesce((SELECT at FROM rounds WHERE slug = ? ORDER BY uid DESC LIMIT 1), '')"
+            " ORDER BY number DESC LIMIT 1",
+            (slug, snapshot.number, slug),
+        )
+        return None if row is None else bytes(row["source"])
+
     # Rounds
+
+    def begun(self, slug: str) -> datetime | None:
+        """When the present round began; None without one."""
+        row = self._round(slug)
+        return None if row is None else read_time(row["at"])
 
     def begin_round(self, slug: str, now: datetime) -> None:
         """The stub is blank: start the clock."""
@@ -136,7 +154,9 @@ class Attempts(Section):
             return True
 
     def _round(self, slug: str) -> Any:
-        return self._db.row("SELECT * FROM rounds WHERE slug = ? ORDER BY id DESC LIMIT 1", (slug,))
+        return self._db.row(
+            "SELECT * FROM rounds WHERE slug = ? ORDER BY uid DESC LIMIT 1", (slug,)
+        )
 
     def _round_id(self, slug: str) -> int | None:
         row = self._round(slug)
@@ -151,9 +171,11 @@ class Attempts(Section):
         taken: datetime,
         *,
         in_round: bool = True,
+        worked_s: float | None = None,
     ) -> Recorded:
         """Store the verdict on a file that was read at `taken`. Without `in_round` the file is not
-        the one whose clock runs, as in a mock interview."""
+        the one whose clock runs, as in a mock interview. worked_s: the time on task in the round;
+        where it is not known, what the clock shows."""
         with self._db.transaction():
             round = self._round(verdict.slug) if in_round else None
             row = self._db.row(
@@ -163,7 +185,7 @@ class Attempts(Section):
             number = 1 if row is None else int(row["next"])
             self._db.insert(
                 "INSERT INTO attempts (slug, number, round, snapshot, at, seconds, seed, part,"
-                " passed, level, verdict) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " passed, level, verdict, worked_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     verdict.slug,
                     number,
@@ -176,12 +198,13 @@ class Attempts(Section):
                     verdict.passed,
                     verdict.level,
                     msgspec.json.encode(verdict),
+                    worked_s,
                 ),
             )
             whole = in_round and verdict.passed and verdict.only is None
             if round is not None and not round["timed"]:
                 return Recorded(number, None)
-            elapsed = None if round is None else _elapsed(round["at"], stored_time(taken))
+            elapsed = None if round is None else _elapsed(round["at"], stored_time(taken), worked_s)
             solved = self._solved(verdict.slug, round, elapsed, taken) if whole else None
             return Recorded(number, elapsed, solved)
 
@@ -211,7 +234,7 @@ class Attempts(Section):
         rows = self._db.rows(
             "SELECT attempts.*, snapshots.number AS version FROM attempts"
             " LEFT JOIN snapshots ON snapshots.id = attempts.snapshot"
-            " WHERE attempts.slug = ? ORDER BY attempts.number",
+            " WHERE attempts.slug = ? ORDER BY attempts.uid",
             (slug,),
         )
         return [_attempt(row) for row in rows]
@@ -219,7 +242,8 @@ class Attempts(Section):
     def last_verdict(self, slug: str) -> Verdict | None:
         """The verdict on the newest attempt at a kata."""
         row = self._db.row(
-            "SELECT verdict FROM attempts WHERE slug = ? ORDER BY number DESC LIMIT 1", (slug,)
+            "SELECT verdict FROM attempts WHERE slug = ? ORDER BY uid DESC LIMIT 1",
+            (slug,),
         )
         return None if row is None else _verdict(row)
 
@@ -241,7 +265,7 @@ class Attempts(Section):
         """Every solve, oldest first, without those before which the system's clock was set back."""
         rows = self._db.rows(
             "SELECT attempts.slug, rounds.at AS began, min(attempts.at) AS ended,"
-            " (SELECT count(*) FROM hints_seen"
+            " attempts.worked_s, (SELECT count(*) FROM hints_seen"
             " WHERE round = rounds.id AND at <= attempts.at) AS hints,"
             " EXISTS (SELECT 1 FROM solutions_seen WHERE slug = rounds.slug"
             " AND at <= attempts.at AND (round = rounds.id"
@@ -254,7 +278,7 @@ class Attempts(Section):
         return [
             Solve(row["slug"], read_time(row["ended"]), took, row["hints"], bool(row["saw"]))
             for row in rows
-            if (took := _elapsed(row["began"], row["ended"])) is not None
+            if (took := _elapsed(row["began"], row["ended"], row["worked_s"])) is not None
         ]
 
     # Hints and solutions
@@ -285,10 +309,13 @@ class Attempts(Section):
             )
 
 
-def _elapsed(began: str, ended: str) -> float | None:
-    """Seconds between two stored times; None if the system's clock was set back meanwhile."""
+def _elapsed(began: str, ended: str, worked_s: float | None) -> float | None:
+    """The time on task between two stored times, or all seconds where it was not measured; None
+    if the system's clock was set back meanwhile."""
     seconds = (read_time(ended) - read_time(began)).total_seconds()
-    return seconds if seconds >= 0 else None
+    if seconds < 0:
+        return None
+    return seconds if worked_s is None else worked_s
 
 
 @from_row
@@ -317,6 +344,7 @@ def _attempt(row: Any) -> Attempt:
         row["seed"],
         row["seconds"],
         (ran.count(Outcome.PASSED), len(ran)),
+        verdict.check,
     )
 
 

@@ -11,14 +11,15 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from grader.errors import KataError
+from grader.errors import StoreError
+from grader.store import backups
 
 T = TypeVar("T")
 
@@ -40,10 +41,6 @@ PROGRESS = Purpose(
     "Move it away to begin a new one; your kata files are not touched.",
     "KATA_HOME names another folder.",
 )
-
-
-class StoreError(KataError):
-    """A file of ours cannot be used; the message says why and what to do."""
 
 
 def file() -> Path:
@@ -69,6 +66,7 @@ class Database:
         """
         self.path, self.purpose = path, purpose
         self._named = f"The {purpose.name} {path}"
+        self._copied: date | None = None  # the day whose copy is known to be made
         with self._plain():
             self._connection = self._open(create)
             try:
@@ -81,7 +79,10 @@ class Database:
 
     def damaged(self, what: str) -> "StoreError":
         """The error that says so of this file."""
-        return StoreError(f"{self._named} is damaged{what}.\n{self.purpose.move_away}")
+        way_out = self.purpose.move_away
+        if self.purpose is PROGRESS:
+            way_out = backups.way_out(self.path)
+        return StoreError(f"{self._named} is damaged{what}.\n{way_out}")
 
     def _open(self, create: bool) -> sqlite3.Connection:
         if create:
@@ -97,6 +98,7 @@ class Database:
             self._not_empty()
             return self._connect(self.path.as_uri() + "?mode=rw")
         if not self.path.exists():
+            self._copied = date.max  # there is nothing to copy
             return self._connect(":memory:")
         self._not_empty()
         connection = self._connect(self.path.as_uri() + "?mode=rw")
@@ -153,7 +155,7 @@ class Database:
         return connection
 
     def _migrate(self) -> None:
-        newest = len(self._migrations())
+        newest = len(_migrations(self.purpose))
         if self._version() == newest:
             return
         with self.transaction():
@@ -167,12 +169,8 @@ class Database:
                 raise self.damaged(": it has no version")
             self._bring_up(self._connection, version)
 
-    def _migrations(self) -> list[Path]:
-        """What leads from each version to the next, the first from an empty file."""
-        return sorted(self.purpose.schema.glob("*.sql"))
-
     def _bring_up(self, connection: sqlite3.Connection, version: int) -> None:
-        migrations = self._migrations()
+        migrations = _migrations(self.purpose)
         for file in migrations[version:]:
             for statement in _statements(file.read_text(encoding="utf-8")):
                 connection.execute(statement)
@@ -198,7 +196,8 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of what is written inside, or nothing. It waits for another writer first.
+        """All of what is written inside, or nothing. It waits for another writer first, and the
+        first of a day copies what is there.
 
         Inside another transaction it is a part of that one.
         """
@@ -207,13 +206,34 @@ class Database:
             return
         with self._plain():
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
+        try:
+            self._copy_daily()
+            yield
+            with self._plain():
                 self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _copy_daily(self) -> None:
+        today = date.today()
+        if self.purpose is PROGRESS and (self._copied is None or self._copied < today):
+            with self._sound():
+                backups.keep_daily(self.path, today)
+            self._copied = today
+
+    def copy(self) -> backups.Backup:
+        """A copy as of now, checked. Raises StoreError."""
+        with self._plain(), self._sound():
+            return backups.make(self.path)
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        try:
+            yield
+        except backups.Unsound as error:
+            raise self.damaged(f": {error}" if str(error) else "") from error
 
     @contextmanager
     def _plain(self) -> Iterator[None]:
@@ -221,11 +241,15 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise StoreError(self._message(error)) from error
+        except UnicodeDecodeError as error:  # also in SQLite's own message about a damaged schema
+            raise self.damaged("") from error
 
     def _message(self, error: sqlite3.Error) -> str:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return str(self.damaged(""))
+        if str(error).startswith(("Could not decode", "no such ")):  # our schema has what we ask
+            return str(self.damaged(f": {error}"))
         if name.startswith("SQLITE_FULL"):
             return f"No space is left for the {self.purpose.name} {self.path}."
         if name.startswith("SQLITE_IOERR"):
@@ -233,9 +257,12 @@ class Database:
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return f"{self._named} is in use by another program. Try again."
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+            copy = ""
+            if backups.newest(self.path) and os.access(self.path.parent, os.W_OK):
+                copy = " `kata backup --restore` puts a copy in its place."
             return (
                 f"{self._named} cannot be opened for writing.\n"
-                f"Check its permissions. {self.purpose.elsewhere}"
+                f"Check its permissions. {self.purpose.elsewhere}{copy}"
             )
         return f"{self._named} cannot be used: {error}."
 
@@ -252,6 +279,16 @@ class Section:
     def transaction(self) -> AbstractContextManager[None]:
         """See `Database.transaction`."""
         return self._db.transaction()
+
+
+def newest_schema() -> int:
+    """The version of the schema that this program writes of a learner's progress."""
+    return len(_migrations(PROGRESS))
+
+
+def _migrations(purpose: Purpose) -> list[Path]:
+    """What leads from each version to the next, the first from an empty file."""
+    return sorted(purpose.schema.glob("*.sql"))
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -275,12 +312,13 @@ def from_row(convert: Callable[..., T]) -> Callable[..., T]:
     """A function that reads what is stored raises StoreError where it holds what it cannot."""
 
     @wraps(convert)
-    def converted(row: Any) -> T:
+    def converted(*row: Any) -> T:
         try:
-            return convert(row)
-        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+            return convert(*row)
+        except (ValueError, TypeError, IndexError, msgspec.MsgspecError) as error:
+            way_out = backups.way_out(file())
             raise StoreError(
-                f"The progress file {file()} is damaged: {error}.\n{PROGRESS.move_away}"
+                f"The progress file {file()} is damaged: {error}.\n{way_out}"
             ) from error
 
     return converted

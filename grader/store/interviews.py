@@ -65,9 +65,16 @@ class Interviews(Section):
     def events(self, number: int) -> list[tuple[float, str, dict[str, Any]]]:
         """What happened, oldest first: the interview's clock in seconds, kind, fields."""
         rows = self._db.rows(
-            "SELECT * FROM interview_events WHERE interview = ? ORDER BY id", (number,)
+            "SELECT * FROM interview_events WHERE interview = ? ORDER BY uid", (number,)
         )
         return [_event(row) for row in rows]
+
+    def last(self, number: int) -> datetime | None:
+        """When the last event of an interview was stored; None without any."""
+        row = self._db.row(
+            "SELECT max(at) AS at FROM interview_events WHERE interview = ?", (number,)
+        )
+        return None if row is None or row["at"] is None else read_time(row["at"])
 
     def append(
         self,

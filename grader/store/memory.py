@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from grader.store.database import Section, from_row, read_time, stored_time
+from grader.store.work import Work
 
 
 class Rating(IntEnum):
@@ -64,6 +65,11 @@ class Answer(msgspec.Struct, frozen=True):
 class Memory(Section):
     """What the learner remembers, and what was asked to find that out."""
 
+    @property
+    def work(self) -> Work:
+        """The time that it took."""
+        return Work(self._db)
+
     # Cards
 
     def cards(self) -> dict[str, MemoryCard]:
@@ -102,17 +108,21 @@ class Memory(Section):
     def reviews(self, key: str | None = None) -> list[Review]:
         """Every rating that stands, or those of one card, oldest first."""
         rows = self._db.rows(
-            "SELECT * FROM reviews WHERE NOT undone AND (? IS NULL OR key = ?) ORDER BY id",
+            "SELECT * FROM reviews WHERE NOT undone AND (? IS NULL OR key = ?) ORDER BY uid",
             (key, key),
         )
         return [_review(row) for row in rows]
+
+    def rated(self) -> list[str]:
+        """The keys of all that was ever rated, also if that was taken back."""
+        return [row["key"] for row in self._db.rows("SELECT DISTINCT key FROM reviews")]
 
     def last_rated(self, quiz: int | None = None) -> tuple[Review, Answer] | None:
         """The last rating that stands of a quiz's answer, of this quiz or of any."""
         row = self._db.row(
             "SELECT reviews.* FROM reviews JOIN answers ON answers.id = reviews.answer"
             " WHERE NOT undone AND answers.quiz IS NOT NULL AND (? IS NULL OR quiz = ?)"
-            " ORDER BY reviews.id DESC LIMIT 1",
+            " ORDER BY reviews.uid DESC LIMIT 1",
             (quiz, quiz),
         )
         if row is None:
@@ -153,7 +163,8 @@ class Memory(Section):
                 " JOIN quizzes ON quizzes.id = answers.quiz"
                 " WHERE answers.at >= ? AND answers.key LIKE 'question:%' AND NOT EXISTS"
                 " (SELECT 1 FROM answers AS later WHERE later.key = answers.key"
-                " AND later.id > answers.id) AND NOT EXISTS (SELECT 1 FROM reviews"
+                " AND later.uid > answers.uid)"
+                " AND NOT EXISTS (SELECT 1 FROM reviews"
                 " WHERE reviews.answer = answers.id AND NOT undone)",
                 (stored_time(since),),
             )
@@ -214,8 +225,9 @@ class Memory(Section):
     def _answers(self, where: str, values: tuple[Any, ...]) -> list[Answer]:
         rows = self._db.rows(
             "SELECT answers.*, (SELECT rating FROM reviews WHERE reviews.answer = answers.id"
-            f" AND NOT undone ORDER BY reviews.id DESC LIMIT 1) AS rating FROM answers {where}"
-            " ORDER BY answers.id",
+            " AND NOT undone ORDER BY reviews.uid DESC LIMIT 1) AS rating"
+            f" FROM answers {where}"
+            " ORDER BY answers.uid",
             values,
         )
         return [_answer(row) for row in rows]

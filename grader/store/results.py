@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from grader.errors import StoreError
 from grader.exam.verdict import Outcome
-from grader.store.database import Database, Purpose, StoreError, read_time, stored_time
+from grader.store.database import Database, Purpose, read_time, stored_time
 
 FILE = "results.sqlite"
 _PURPOSE = Purpose(
@@ -134,9 +135,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.submission.trouble or self.refused
 
     @property
-    def boxed(self) -> bool:
-        """Whether it ran in the sandbox only, as far as it ran."""
-        return all(grading.boxed for grading in self.gradings)
+    def boxed(self) -> bool | None:
+        """Whether it ran in the sandbox only; None if it did not run."""
+        return all(grading.boxed for grading in self.gradings) if self.gradings else None
 
     @cached_property
     def checks(self) -> tuple[int, int]:
@@ -303,6 +304,13 @@ class Results:
                 gradings=tuple(made[seed] for seed in seeds if seed in made),
                 refused=row["refused"],
             )
+
+    def people(self) -> list[str]:
+        """Whose submissions those of the latest run are, each once, in its order."""
+        found = self._db.rows(
+            "SELECT who FROM submissions WHERE number IS NOT NULL GROUP BY who ORDER BY min(number)"
+        )
+        return [row["who"] for row in found]
 
     def _gradings(self, id: int) -> dict[int, Grading]:
         return {

@@ -12,4 +12,6 @@ class Settings(Section):
 
     def set(self, key: str, value: str) -> None:
         with self._db.transaction():
-            self._db.insert("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+            self._db.insert(
+                "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (key, value)
+            )

@@ -48,7 +48,8 @@ def test_non_contiguous_input(stage, draw):
 
 @part("shape")
 def test_both_see_the_whole_input(stage, draw):
-    """Both modules get their input in its own shape: such as mix positions (attention) work."""
+    """Both modules get their input in its own shape: such as mix positions (attention), or the
+    first dimension, work."""
     blocks.both_see_the_whole_input(stage, draw, BLOCK)
 
 
@@ -119,7 +120,8 @@ def test_both_follow_train_and_eval(stage, draw):
 
 @part("forward")
 def test_input_unchanged(stage, draw):
-    """The input is not changed in place, also where the sublayer hands on x itself."""
+    """The input is not changed in place, also where the sublayer hands on x itself; nor is a tensor
+    that a module keeps and hands out."""
     blocks.input_unchanged(stage, draw, BLOCK)
 
 

@@ -222,10 +222,11 @@ def test_non_contiguous_gradient(stage, draw):
 
 def of_seeds(kata, grad, rank, others):
     lows, after = [], []
-    for seed in (1, 1, 2, 3, 4, 5, 6):
-        torch.manual_seed(seed)
-        lows.append(kata.GaLoreProjector(rank).project(grad))
-        after.append(torch.rand(4))
+    with torch.random.fork_rng(devices=[]):
+        for seed in (1, 1, 2, 3, 4, 5, 6):
+            torch.manual_seed(seed)
+            lows.append(kata.GaLoreProjector(rank).project(grad))
+            after.append(torch.rand(4))
     projector = kata.GaLoreProjector(rank, update_interval=1)
     late = [projector.project(one).clone() for one in others]
     fresh = [kata.GaLoreProjector(rank).project(one) for one in others]

@@ -9,19 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from grader.exam.checks import blame, close, near, part, require
-from grader.exam.kit import need
+from grader.exam.checks import blame, close, near, part, require, same
+from grader.exam.kit import linear, need, set_
 from grader.suites.shared import properties
 from grader.suites.shared.blocks import (
     LOW,
     MID,
     D,
     adapter,
+    as_it_is,
     below_of,
+    by_token,
     delta_of,
     note,
     noted,
     sublayer,
+    with_one_batch,
 )
 from grader.suites.shared.properties import IN_PLACE, Layer
 
@@ -73,12 +76,12 @@ WHOLES = {
         lambda x, f, g, m, n, a, b: half(half(x, f, m, b), g, n, b),
     ],
     "stale-residual": [
-        lambda x, f, g, m, n, a, b: then(
-            lambda h: h + b(h), x + g(n(half(x, f, m, a)))
-        ),  # x, not h, is handed on
+        lambda x, f, g, m, n, a, b: then(lambda h: h + b(h), x + g(n(half(x, f, m, a))))
+    ],
+    "ffn-before-adapter": [
         lambda x, f, g, m, n, a, b: then(
             lambda h: then(lambda k: k + b(k), h + a(h) + g(n(h))), x + f(m(x))
-        ),  # the feed-forward sees h before its adapter
+        )
     ],
 }
 
@@ -94,8 +97,8 @@ SLIPS = dict(WHOLES) | {
 }
 
 
-def norm_of(gain, shift):
-    return lambda h: layer_norm(h, h.shape[-1:]) * gain + shift
+def norm_of(gain, shift, eps=1e-5):
+    return lambda h: layer_norm(h, h.shape[-1:], eps=eps) * gain + shift
 
 
 def callables(values):
@@ -186,41 +189,43 @@ def test_non_contiguous_input(stage, draw):
     properties.non_contiguous(stage, draw, layer(draw))
 
 
-def mixing(kata, x, sizes):
+def mixing(kata, x, sizes, dim):
     class Mixer(nn.Module):
         def __init__(self, size):
             super().__init__()
             self.size = size
 
         def forward(self, x):
-            return x.cumsum(-2) * self.size
+            return x.cumsum(dim) * self.size
 
         def forward_delta(self, x):
-            return x.cumsum(-2) * self.size
+            return x.cumsum(dim) * self.size
 
     return kata.HoulsbyBlock(*map(Mixer, sizes))(x)
 
 
-def mixes(flat, size):
-    def mix(h):
-        seen = h.reshape(-1, h.shape[-1]) if flat else h
-        return (seen.cumsum(-2) * size).reshape(h.shape)
-
-    return mix
+def mixes(shaped, size, dim):
+    return lambda h: (shaped(h).cumsum(dim) * size).reshape(h.shape)
 
 
 @part("shape")
 def test_all_see_the_whole_input(stage, draw):
-    """Each module gets its input in its own shape: such as mix positions (attention) work, also
-    without parameters, and an adapter without a forward."""
-    x, sizes = draw(3, 4, D), (0.5, 0.3, 0.4, 0.6, 0.2, 0.35)
-    y = stage(mixing, x, sizes)
-    wide = x.double()
-    ways = list(product((False, True), repeat=6))
-    want, *flat = (RIGHT(wide, *map(mixes, way, sizes)) for way in ways)
-    lost = isinstance(y, Tensor) and any(close(y, v, 1e-4, 1e-5) for v in flat)
-    what = "the output with modules that mix positions"
-    near(y, want, what=what, bug="leading-dims-lost" if lost else None)
+    """Each module gets its input in its own shape: such as mix positions (attention), or the first
+    dimension, work, also without parameters, and an adapter without a forward."""
+    sizes = (0.5, 0.3, 0.4, 0.6, 0.2, 0.35)
+    for lead, dim in (((3, 4), -2), ((3, 2, 4), 0), ((3, 4), 0), ((4,), 0), ((), 0)):
+        x = draw(*lead, D)
+        y, wide = stage(mixing, x, sizes, dim), x.double()
+        flat = (  # of the forms that reshape for some of the six
+            RIGHT(wide, *map(mixes, way, sizes, [dim] * 6))
+            for shaped in (by_token, with_one_batch)
+            for way in product((as_it_is, shaped), repeat=6)
+        )
+        want = RIGHT(wide, *(mixes(as_it_is, size, dim) for size in sizes))
+        what = f"the output for x {tuple(x.shape)} with modules that sum along dimension {dim}"
+        right = isinstance(y, Tensor) and close(y, want, 1e-4, 1e-5)
+        lost = isinstance(y, Tensor) and not right and any(close(y, v, 1e-4, 1e-5) for v in flat)
+        near(y, want, what=what, bug="leading-dims-lost" if lost else None)
 
 
 # init
@@ -267,6 +272,8 @@ def flags(kata, arguments, arrive, given, x):
     parts[0].norm1, parts[1].layer_norm = nn.LayerNorm(3), nn.LayerNorm(3)
     for module in parts[:4]:
         module.requires_grad_(arrive)
+    for module in parts[4:]:
+        module.norm, module.kept_norm = nn.LayerNorm(3), nn.LayerNorm(3).requires_grad_(False)
     names = PARTS
     ours = {f"{n}.{k}": p for n, m in zip(names, parts) for k, p in m.named_parameters()}
     block = kata.HoulsbyBlock(*parts, *given)
@@ -336,15 +343,16 @@ def test_norms_train_where_asked(stage, draw):
 
 @part("freeze")
 def test_adapters_are_left_as_they_arrive(stage, draw):
-    """Parameters of the adapters that train go on training, frozen ones stay frozen."""
+    """Parameters of the adapters that train go on training, frozen ones stay frozen, those of layer
+    norms inside them too."""
     for _, got in seen(stage, draw):
         names = among(got["outside"], "adapter")
         require(not names, f"not among the block's parameters(): {names}", "module-not-registered")
         for when in ("at_once", "later"):
             on = among(got[when], "adapter")
-            thawed = [name for name in on if "offset" in name]
+            thawed = [name for name in on if "offset" in name or "kept" in name]
             require(not thawed, f"frozen parameters train now: {thawed}", "adapter-thawed")
-            require(len(on) == 6, f"of the adapters only these train: {on}", "adapter-frozen")
+            require(len(on) == 10, f"of the adapters only these train: {on}", "adapter-frozen")
         count = len(among(got["grads"], "adapter"))
         known = None if count else "adapter-gets-no-gradient"
         require(count == 6, f"of the adapters' six trainable tensors {count} get a gradient", known)
@@ -363,8 +371,27 @@ def test_no_other_parameter_trains(stage, draw):
 @part("forward")
 def test_each_adapter_after_its_residual_sum(stage, draw):
     """h = x + attn(norm1(x)), h = h + adapter1.forward_delta(h), then the same with ffn, norm2 and
-    adapter2."""
+    adapter2, also with a norm of another eps."""
     properties.computes(stage, layer(draw), draw(3, 4, D))
+    values = tuple(draw(*shape) for shape in ((D, D), (D,)) * 2 + ((D,),) * 4)
+    values += layer(draw).values[12:]
+    plain = Layer(make_plain, fill, of_plain, {}, values, D)
+    what = "the output with nn.Linear and nn.LayerNorm(eps=0.5)"
+    properties.computes(stage, plain, draw(5, D), what=what)
+
+
+def make_plain(kata, *values):
+    norms = [nn.LayerNorm(len(gain), eps=0.5) for gain in values[4:8:2]]
+    for one, gain, shift in zip(norms, values[4:8:2], values[5:8:2]):
+        set_(one, weight=gain, bias=shift)
+    adapters = adapter(True, *values[8:10]), adapter(True, *values[10:])
+    return kata.HoulsbyBlock(linear(*values[:2]), linear(*values[2:4]), *norms, *adapters)
+
+
+def of_plain(x, *values):
+    norms = (norm_of(*values[4:6], 0.5), norm_of(*values[6:8], 0.5))
+    adapters = delta_of(*values[8:10]), delta_of(*values[10:])
+    return RIGHT(x, below_of(*values[:2]), below_of(*values[2:4]), *norms, *adapters)
 
 
 def own_forwards(adds):
@@ -448,9 +475,30 @@ def make_bare(kata, train_norms, residual, *values):
     return kata.HoulsbyBlock(*[nn.Identity() for _ in range(4)], *six(residual, *values)[4:])
 
 
+def keeping(kata, x, held):
+    class Keeping(nn.Module):
+        def __init__(self, held):
+            super().__init__()
+            self.held = nn.Parameter(held.clone(), requires_grad=False)
+
+        def forward(self, x):
+            return self.held
+
+        def forward_delta(self, x):
+            return self.held
+
+    parts = [Keeping(one) for one in held]
+    block, outputs = kata.HoulsbyBlock(*parts), []
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            outputs.append(block(x))
+    return outputs, [part.held for part in parts]
+
+
 @part("forward")
 def test_input_unchanged(stage, draw):
-    """The input is not changed in place, also where norms and sublayers hand on x itself."""
+    """The input is not changed in place, also where norms and sublayers hand on x itself; nor is a
+    tensor that a module keeps and hands out."""
     properties.input_unchanged(stage, draw, layer(draw))
 
     def right(x, *values):
@@ -459,6 +507,13 @@ def test_input_unchanged(stage, draw):
     bare = replace(Layer(**vars(layer(draw))), make=make_bare, right=right)
     properties.input_unchanged(stage, draw, bare)
     properties.computes(stage, bare, draw(5, D), what="the output with nn.Identity throughout")
+    x, held = draw(D), [draw(D) for _ in PARTS]
+    outputs, after = stage(keeping, x, held)
+    for name, value, was in zip(PARTS, after, held):
+        same(value, was, f"a parameter that `{name}` hands out")
+    want = x.double() + sum(held[PARTS.index(n)] for n in ("attn", "ffn", "adapter1", "adapter2"))
+    for y in outputs:
+        near(y, want, what="the output with modules that hand out a parameter")
 
 
 def make_shared(kata, train_norms, residual, *values):

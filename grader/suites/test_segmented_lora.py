@@ -465,7 +465,13 @@ def test_segments_name_their_adapters(stage, draw):
 @part("forward")
 def test_each_segment_has_its_adapter(stage, draw):
     """Each token of a segment gets scale * x @ A.T @ B.T of the segment's adapter."""
-    for segments in (FULL, NAMED, ((0, 2), (1, 3), (2, 1), (3, 2), (4, 1), (5, 3)), ((3, 6),)):
+    for segments in (
+        FULL,
+        NAMED,
+        ((0, 2), (1, 3), (2, 1), (3, 2), (4, 1), (5, 3)),
+        ((3, 6),),
+        ((0, 6),),
+    ):
         _right(stage, pieces(draw, segments), f"the output for segments {segments}")
     many = tuple((k, 1 + k % 3) for k in range(1, 300, 2))
     _right(stage, pieces(draw, many, n=300), "the output for 300 adapters")

@@ -502,6 +502,9 @@ def test_unknown_name(stage, draw):
     off = not isinstance(outcome, Raised) and torch.allclose(outcome[1], W, atol=1e-4)
     known = "empty-name-is-none" if off else None
     rejects(outcome, "KeyError", what="activate(''), a name not registered,", bug=known)
+    before, weight, active = stage(unknown, W, b, adapters, "red", "", True)
+    same(weight, before, "linear.weight after the KeyError of activate('')")
+    require(active == "red", f"active is {active!r} after the KeyError, it was 'red'")
 
 
 def strays(kata, weight, bias, adapters, names):

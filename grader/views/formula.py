@@ -72,6 +72,7 @@ _SYMBOLS = {
     **{"%": "%", "$": "$", "#": "#", "&": "&", "_": "_", "ldots": "…", "dots": "…", "cdots": "⋯"},
     **{"epsilon": "ε", "varepsilon": "ε", "phi": "φ", "varphi": "φ", "vdots": "⋮", "ddots": "⋱"},
 }
+_DOTS = {"…", "⋯"}  # what is left out stands apart on both sides
 _SHORT = 24  # a formula up to this long stays on one line
 _TIE = "\u00a0"
 
@@ -481,6 +482,8 @@ def _gap(a: _Atom, b: _Atom, text: str) -> bool:
         return False
     if a.kind == "punct":
         return a.text != "." or b.spaced
+    if a.text in _DOTS or text in _DOTS:
+        return True
     if b.kind == "open":
         return b.spaced and a.kind not in ("op",)
     if "op" in (a.kind, b.kind) or "fraction" in (a.kind, b.kind):

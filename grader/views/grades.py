@@ -44,7 +44,7 @@ class Grades:
             cell = Cell(row.outcome, row.checks, missing)
             self.people.setdefault(one.who, {})[one.slug] = cell
             self.outcomes[row.outcome] += 1
-            self.unboxed += not row.boxed
+            self.unboxed += row.boxed is False
             self.mistakes.update((one.slug, bug) for bug in row.bugs)
             about = f"{one.who}, {one.slug}" if one.slug else one.who
             if row.trouble and not missing:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from grader.store.attempts import Attempt, Snapshot
-from grader.views.plain import columns, counted, paint
+from grader.views.plain import columns, counted, paint, wrapped
+from grader.views.result import alone
 
 _HEAD = ("version", "kept", "by", "lines", "attempts with it")
 
 
 def page(
-    slug: str, snapshots: Sequence[Snapshot], attempts: Sequence[Attempt], colour: bool
+    slug: str, snapshots: Sequence[Snapshot], attempts: Sequence[Attempt], width: int, colour: bool
 ) -> list[str]:
     """Kept versions, oldest first, each with how it fared."""
     if not snapshots and not attempts:
@@ -19,6 +20,11 @@ def page(
     if snapshots:
         rows = [_cells(s, [a for a in attempts if a.snapshot == s.number]) for s in snapshots]
         table = columns([_HEAD, *rows], right=frozenset({0, 3}))
+        if max(map(len, table)) > width:  # how it fared has a line of its own
+            slim = columns([row[:-1] for row in (_HEAD, *rows)], right=frozenset({0, 3}))
+            results = [wrapped(row[-1], width, "         ") for row in rows]
+            below = zip(slim[1:], results, strict=True)
+            table = [slim[0], *(line for row, result in below for line in (row, *result))]
         lines += [paint(table[0], "dim", colour), *table[1:]]
     for attempt in attempts:
         if attempt.snapshot is None:
@@ -36,6 +42,6 @@ def _cells(snapshot: Snapshot, attempts: list[Attempt]) -> tuple[str, ...]:
 
 def _result(attempt: Attempt) -> str:
     word = "passed" if attempt.passed else "not passed"
-    part = f"part {attempt.part} " if attempt.part else ""
+    part = f"{alone(attempt.part, attempt.check)} " if attempt.part else ""
     passed, ran = attempt.checks
     return f"{attempt.number}: {part}{word}, {passed} of {ran} checks"

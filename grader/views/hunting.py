@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from grader.catalog import Bug, Card
 from grader.exam.verdict import Outcome, Verdict
 from grader.views import mistake, result
-from grader.views.plain import clock, paint, painted, wrapped
+from grader.views.plain import CUT, clock, folded, paint, painted, wrapped
 
 
 def begun(card: Card, file: str, minutes: int, width: int, colour: bool) -> list[str]:
@@ -37,8 +37,9 @@ def revealed(
     """What the mistake was. `change` is the lines of the reference and what stood there."""
     right, planted = change
     lines = [paint(bug.title, "bold", colour), ""]
-    lines += [paint(f"  - {line}", "red", colour) for line in planted]
-    lines += [paint(f"  + {line}", "green", colour) for line in right]
+    for sign, style, code in (("-", "red", planted), ("+", "green", right)):
+        pieces = (piece for line in code for piece in folded(line, width - 4, CUT))
+        lines += [paint(f"  {sign} {piece}", style, colour) for piece in pieces]
     lines += ["", *mistake.lines(bug, width, colour, mend=True)]
     if diagnosis:
         lines += ["", *wrapped(diagnosis, width, "Your diagnosis: ")]

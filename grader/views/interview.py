@@ -2,23 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import Verdict
-from grader.interview.events import Answered, Graded
+from grader.interview import timing
+from grader.interview.events import Answered, Graded, State
 from grader.interview.paper import Ask, Kind, Paper, Round
 from grader.practice import hunt
 from grader.views import hunting as hunts
 from grader.views import interview_report as reports
-from grader.views import mistake
+from grader.views import mistake, result
 from grader.views.maths import markdown
 from grader.views.plain import clock, columns, counted, paint, painted, wrapped
+from grader.views.result import Around
 
-KEYS = "Enter grades · h hint · n next · p pause · ? keys > "
-KEYS_LONG = (
-    "Enter grades (every save does, too), h gives a hint, e opens $EDITOR, n moves on, "
-    "p REASON pauses, Ctrl-C leaves: everything is kept."
-)
 _ABOUT = {
     Kind.WARMUP: "Answer as you would aloud.",
     Kind.CODING: "",
@@ -113,6 +111,17 @@ def _about(round: Round, hunted: bool) -> str:
     return f"{counted(len(round.asks), 'question')}: {', '.join(topics)}"
 
 
+def unfinished(number: int, at: datetime, paper: Paper, state: State, width: int) -> list[str]:
+    """An interview that can be gone on with, and where it stands."""
+    place = state.current or 0
+    left = remaining(timing.left_s(paper.minutes, state.clock_s))
+    text = (
+        f"Mock {number} of {reports.date(at)} ({reports.settings(paper)}) is unfinished: round "
+        f"{place + 1} of {len(paper.rounds)}, {paper.rounds[place].title}; {left} in all."
+    )
+    return wrapped(text, width)
+
+
 # Rounds
 
 
@@ -141,14 +150,27 @@ def question(
     head = (
         f"Follow-up {number} of {of}" if ask.followup is not None else f"Question {number} of {of}"
     )
-    ways = "The number with its unit, then the reasons; an empty line ends. Enter alone passes."
-    if not ask.numeric or ask.followup is not None:
-        ways = "Type the answer, an empty line ends it; or Enter alone: said aloud."
+    ways = "First the number alone, with its unit; Enter alone: none."
+    if not ask.asks_number:
+        ways = "Type the answer, an empty line ends it; Enter alone: said aloud."
     lines = ["", paint(head, "bold", colour), *markdown(ask.prompt, width, colour), ""]
-    lines += [*wrapped(ways, width), "/n next, /p REASON pause"]
-    if typed:
-        lines += ["So far:", *(f"  {line}" for line in typed)]
-    return lines
+    if not typed:
+        return [*lines, *wrapped(ways, width)]
+    so_far = [line for text in typed if text for line in wrapped(text, width, "  ")]
+    return [*lines, "So far:", *so_far] if so_far else lines
+
+
+def heard(right: bool | None, width: int, colour: bool) -> list[str]:
+    """What is said of a number before the rest of its answer; the debrief says why."""
+    verdict = "No number."
+    if right is not None:
+        verdict = "✓ That is right." if right else "✗ That is not right."
+    style = "" if right is None else "green" if right else "red"
+    rest = (
+        "Now the rest: how you get there, and what else was asked. An empty line ends it; Enter "
+        "alone: said aloud."
+    )
+    return [paint(verdict, style, colour), *wrapped(rest, width)]
 
 
 def _kind(ask: Ask) -> str:
@@ -167,12 +189,18 @@ def hunting(card: Card, file: str, width: int, colour: bool) -> list[str]:
     return [*page, *wrapped("Every save is graded; you are asked first what is wrong.", width), ""]
 
 
-def graded(verdict: Verdict, used_s: float, width: int, colour: bool) -> list[str]:
-    """A grading during a round: how far, as a test run would say; no mistake is named."""
-    lines = [paint(f"Graded at {clock(used_s)}", "bold", colour)]
+def graded(
+    verdict: Verdict, around: Around | None, used_s: float, width: int, colour: bool
+) -> list[str]:
+    """A grading during a round: of what was coded all that `kata run` shows; of a hunt, which has
+    nothing `around` it, no message, since that would name the mistake."""
+    lines = ["", paint(f"Graded at {clock(used_s)}", "bold", colour)]
     if not verdict.started:
         return [*lines, "  Nothing is written yet."]
-    lines += hunts.graded(verdict, width, colour)
+    if around is None:
+        lines += hunts.graded(verdict, width, colour)
+    else:
+        lines += result.findings(verdict, around, width, colour)
     if verdict.passed:
         lines.append(paint("✓ Everything passes. n moves on.", "bold green", colour))
     return lines
@@ -194,7 +222,7 @@ def debrief(width: int) -> list[str]:
 
 
 def mistakes(slug: str, best: Graded, bugs: Sequence[Bug], width: int, colour: bool) -> list[str]:
-    """What the best grading of a coding round found wrong, now by name."""
+    """What the best grading of a coding round found wrong, and how to mend it."""
     lines = ["", paint(f"{slug}, at its best: {counts(best)}", "bold", colour)]
     for bug in bugs:
         lines += [*wrapped(bug.title, width, "✗ "), *mistake.lines(bug, width, colour, mend=True)]
@@ -218,8 +246,9 @@ def revealed(
 def answer(ask: Ask, given: Answered, width: int, colour: bool) -> list[str]:
     """A question again, what was answered, a good answer, and the points of the rubric."""
     lines = ["", paint(_kind(ask), "bold", colour), *markdown(ask.prompt, width, colour), ""]
-    said = reports.said(given).split("\n")
-    lines += [f"You: {line}" if n == 0 else f"     {line}" for n, line in enumerate(said)]
+    said = reports.said(given, ask.without_number(given.text)).split("\n")
+    for number, text in enumerate(said):
+        lines += wrapped(text, width, "     " if number else "You: ", "     ")
     if given.correct is not None:
         word, style = ("✓ right", "green") if given.correct else ("✗ wrong", "red")
         lines.append(paint(word, style, colour) + (f": {given.why}" if given.why else ""))

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from grader.interview import rubric
 from grader.interview.paper import Kind
-from grader.interview.report import Report, RoundReport, Said
+from grader.interview.report import Report, RoundReport
 from grader.views import html
 from grader.views import interview_report as words
 from grader.views.html import circle, line, rect, shape, text
@@ -31,7 +31,7 @@ def page(report: Report) -> str:
         charts=_charts(report),
         grade=_grade,
         clock=clock,
-        prompt=_prompt,
+        prose=_prose,
         earlier=report.earlier[-_SHOWN_MOCKS:],
         rubric=(rubric.__doc__ or "").strip(),
     )
@@ -44,8 +44,9 @@ def _grade(score: float | None) -> str:
     return "good" if score >= 0.75 else "fair" if score >= 0.5 else "bad"
 
 
-def _prompt(answer: Said) -> str:
-    return "\n".join(markdown(answer.prompt, 100_000, False))
+def _prose(text: str) -> str:
+    """Markdown as the terminal shows it, each paragraph a line."""
+    return "\n".join(markdown(text, 100_000, False))
 
 
 def _charts(report: Report) -> Iterator[tuple[str, Markup]]:

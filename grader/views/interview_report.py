@@ -1,13 +1,15 @@
 """The report of a mock interview in the terminal, the same in Markdown, and the list of mocks."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
 from grader.exam.verdict import Level
-from grader.interview.events import Answered
+from grader.interview.events import Answered, Break
 from grader.interview.paper import Kind, Paper
 from grader.interview.report import Past, Report, RoundReport, Said
 from grader.recall.bank import CORE
+from grader.views.maths import markdown
 from grader.views.plain import clock, columns, counted, paint, painted, wrapped
 
 LEVELS = {Level.NONE: "core open", Level.CORE: "core complete", Level.COMPLETE: "complete"}
@@ -84,35 +86,89 @@ def heading(report: Report) -> str:
 
 def spent(report: Report) -> str:
     over = f", {clock(report.over_s)} of it over time" if report.over_s else ""
-    pauses = ", ".join(f"{reason or 'no reason'} at {clock(at)}" for at, reason in report.pauses)
-    breaks = f" Paused: {pauses}." if pauses else ""
-    return f"{clock(report.used_s)} of {clock(60 * report.paper.minutes)} used{over}.{breaks}"
+    used = f"{clock(report.used_s)} of {clock(60 * report.paper.minutes)} used{over}."
+    pauses = [f"{b.reason or 'no reason'} {_stood(b)}" for b in report.breaks if not b.killed]
+    kills = [_stood(b) for b in report.breaks if b.killed]
+    told = [f"Paused: {', '.join(pauses)}."] if pauses else []
+    if kills:
+        told.append(f"Interrupted, as the program was killed, and not counted: {', '.join(kills)}.")
+    return " ".join([used, *told])
+
+
+def _stood(break_: Break) -> str:
+    """When the clock stood, and how long."""
+    long = "" if break_.away_s is None else f" for {clock(break_.away_s)}"
+    return f"at {clock(break_.at_s)}{long}"
 
 
 def conclusion(report: Report) -> str:
     """The verdict in a few words."""
+    place = f"in round {report.left_in} of {len(report.rounds)}"
+    if report.abandoned:
+        return f"abandoned {place}, no verdict"
     if not report.finished:
-        return "unfinished: `kata mock --resume` goes on"
+        return f"unfinished, {place}: `kata mock --resume` goes on"
     if report.verdict is None:
         return "no verdict: nothing in it was judged"
     return f"{report.verdict.hire} ({percent(report.verdict.score)} of 100)"
 
 
 def page(report: Report, width: int, colour: bool) -> list[str]:
-    """The report for a terminal."""
+    """The report for a terminal. What it comes to stands last, where one looks."""
     lines = painted(heading(report), "bold", width, colour)
+    for round in report.rounds:
+        lines += _not_covered(round, width, colour)
+    for round in report.rounds:
+        lines += _code(round, width, colour)
+    lines.append("")
+    for round in report.rounds:
+        lines += _round(round, width, colour)
+    lines += _compared(report, width, colour)
     style = "bold green" if report.verdict and "no" not in report.verdict.hire else "bold yellow"
     lines += ["", paint(f"Verdict: {conclusion(report)}", style, colour)]
     for reason in report.verdict.reasons if report.verdict else ():
         lines += wrapped(reason, width, "  ")
-    lines += ["", *wrapped(spent(report), width), ""]
-    for round in report.rounds:
-        lines += _round(round, width, colour)
+    lines += ["", *wrapped(spent(report), width)]
     if report.drills:
         lines += ["", paint("Drill next", "bold", colour)]
         for drill in report.drills:
             lines += [f"  {drill.command}", *wrapped(drill.why, width, "      ")]
-    return lines + _compared(report, width, colour)
+    return lines
+
+
+def _not_covered(round: RoundReport, width: int, colour: bool) -> list[str]:
+    """What answers left out, with a good answer."""
+    lines: list[str] = []
+    for answer in round.answers:
+        if not answer.answer:
+            continue
+        lines += ["", *_indented(answer.prompt, "  ", width, colour), ""]
+        lines += wrapped(f"{judgement(answer)}{', without' if answer.missed else ''}", width, "  ")
+        for point in answer.missed:
+            lines += _indented(point, "  – ", width, colour)
+        lines += ["", *painted("A good answer", "dim", width, colour, "  ")]
+        lines += _indented(answer.answer, "  ", width, colour)
+    head = painted(f"Not covered · {round.title}", "bold", width, colour)
+    return ["", *head, *lines] if lines else []
+
+
+def _indented(text: str, first: str, width: int, colour: bool) -> list[str]:
+    lines = markdown(text, width - len(first), colour)
+    blank = " " * len(first)
+    return [f"{blank if number else first}{line}".rstrip() for number, line in enumerate(lines)]
+
+
+def _code(round: RoundReport, width: int, colour: bool) -> list[str]:
+    """What was coded, as it stood at the end."""
+    if not round.code:
+        return []
+    head = painted(f"Your code at the end · {round.title}", "bold", width, colour)
+    lines = ["", *head, ""]
+    lines += [f"  {line}" for line in round.code.splitlines()]
+    if round.reference:
+        text = f"The reference: `kata solution {round.slug}`, or beside it in report.html."
+        lines += ["", *wrapped(text, width, "  ", "  ")]
+    return lines
 
 
 def _round(round: RoundReport, width: int, colour: bool) -> list[str]:
@@ -120,9 +176,11 @@ def _round(round: RoundReport, width: int, colour: bool) -> list[str]:
     time = f"{clock(round.used_s)}/{clock(round.planned_s)}{over}"
     score = "" if round.kind is Kind.DEBRIEF else f"{percent(round.score):>3}"
     bar = "" if round.score is None else bars(round.score, 10)
-    title = paint(f"{round.title:<{_TITLE}}", "bold", colour)
-    row = f"  {title} {score:>3} " + (f"{bar:<10} {time}" if width >= _BARS_FROM else time)
-    lines = [row.rstrip()]
+    row = f" {score:>3} " + (f"{bar:<10} {time}" if width >= _BARS_FROM else time)
+    title = f"{round.title:<{_TITLE}}"
+    lines = [f"  {paint(title, 'bold', colour)}{row}".rstrip()]
+    if 2 + len(title + row.rstrip()) > width:
+        lines = [*painted(round.title, "bold", width, colour, "  "), f"   {row}".rstrip()]
     about = ", ".join(facts(round))
     if about:
         lines += wrapped(about, width, "    ")
@@ -131,10 +189,15 @@ def _round(round: RoundReport, width: int, colour: bool) -> list[str]:
         text = ", ".join(f"{part.name} {part.passed}/{part.ran}" for part in failed)
         lines += wrapped(f"open: {text}", width, "    ")
     for bug in round.bugs:
-        lines += wrapped(bug, width, "    ✗ ")
+        lines += wrapped(mistake(round, bug), width, "    ", "      ")
     if round.diagnosis:
         lines += wrapped(round.diagnosis, width, "    diagnosis: ")
     return lines
+
+
+def mistake(round: RoundReport, bug: str) -> str:
+    """A mistake named in the round, and whether it was mended before its end."""
+    return f"✓ mended: {bug}" if bug in round.mended else f"✗ {bug}"
 
 
 def bars(share: float, cells: int) -> str:
@@ -151,7 +214,11 @@ def _compared(report: Report, width: int, colour: bool) -> list[str]:
         (f"{p.number}", date(p.at), f"{p.minutes} min", p.level, percent(p.score), p.hire)
         for p in report.earlier[-5:]
     ]
-    lines += [f"  {row}" for row in columns(rows, right=frozenset({0, 2, 4}))]
+    table = columns(rows, right=frozenset({0, 2, 4}))
+    if max(map(len, table)) + 2 > width:
+        slim = [(number, at[:10], score, hire) for number, at, _, _, score, hire in rows]
+        table = columns(slim, right=frozenset({0, 2}))
+    lines += [f"  {row}" for row in table]
     changes = change(report)
     return [*lines, *wrapped(changes, width, "  ")] if changes else lines
 
@@ -168,7 +235,7 @@ def change(report: Report) -> str:
     return f"Against mock {before.number}: {', '.join(moves)}."
 
 
-def markdown(report: Report) -> str:
+def document(report: Report) -> str:
     """The report as Markdown."""
     lines = [f"# {heading(report)}", "", f"**Verdict: {conclusion(report)}**", ""]
     if report.verdict:
@@ -202,25 +269,39 @@ def _details(round: RoundReport) -> list[str]:
     if round.parts:
         lines += ["", "| part | checks |", "| --- | ---: |"]
         lines += [f"| {part.name} | {part.passed}/{part.ran} |" for part in round.parts]
-    lines += ["", *(f"- ✗ {bug}" for bug in round.bugs)] if round.bugs else []
+    lines += ["", *(f"- {mistake(round, bug)}" for bug in round.bugs)] if round.bugs else []
     if round.diagnosis:
         lines += ["", f"Diagnosis: {round.diagnosis}"]
     for answer in round.answers:
         lines += ["", f"**{' '.join(answer.prompt.split())}**", ""]
-        lines += [f"> {text}" for text in (answer.text or f"({said(answer)})").split("\n")]
+        told = said(answer, answer.no_number)
+        lines += [f"> {text}" for text in (told if answer.text else f"({told})").split("\n")]
         lines += ["", judgement(answer)]
+        lines += ["", *(f"- not said: {point}" for point in answer.missed)] if answer.missed else []
+        lines += ["", "A good answer:", "", answer.answer] if answer.answer else []
+    for title, code in (("Your code at the end", round.code), ("The reference", round.reference)):
+        lines += ["", f"### {title}", "", *_fenced(code)] if code else []
     return ["", f"## {round.title}", *lines] if lines else []
 
 
-def said(answer: Said | Answered) -> str:
+def _fenced(code: str) -> list[str]:
+    """Code in Markdown, whatever it holds."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
+    return [f"{fence}python", code.rstrip("\n"), fence]
+
+
+def said(answer: Said | Answered, no_number: bool) -> str:
     """What was answered, or how it was not."""
-    return answer.text or ("not answered" if answer.skipped else "said aloud")
+    told = answer.text.strip("\n") or ("not answered" if answer.skipped else "said aloud")
+    return f"no number; {told}" if no_number and not answer.skipped else told
 
 
 def judgement(answer: Said) -> str:
     """How an answer was judged."""
     found = []
-    if answer.correct is not None:
+    if answer.no_number:
+        found.append("no number was given")
+    elif answer.correct is not None:
         found.append("the number was right" if answer.correct else "the number was wrong")
     if answer.share is None:
         found.append("not compared with the rubric")
@@ -229,6 +310,14 @@ def judgement(answer: Said) -> str:
     else:
         found.append(f"{answer.said} of {answer.points} points said")
     return f"{'; '.join(found)} ({answer.id})"
+
+
+def _standing(report: Report) -> str:
+    """The verdict, or how far it got."""
+    if report.finished:
+        return conclusion(report).partition(":")[0]
+    word = "abandoned" if report.abandoned else "unfinished"
+    return f"{word} (round {report.left_in}/{len(report.rounds)})"
 
 
 def listing(reports: Sequence[Report], width: int, colour: bool) -> list[str]:
@@ -244,16 +333,20 @@ def listing(reports: Sequence[Report], width: int, colour: bool) -> list[str]:
             f"{r.paper.minutes}",
             r.paper.level,
             f"{r.paper.seed}",
-            conclusion(r).partition(":")[0],
+            _standing(r),
         )
         for r in reports
     ]
     table = columns([head, *rows], right=frozenset({0, 2, 4}))
-    if max(map(len, table)) > width:  # on narrow terminals without minutes and seeds
-        slim = [(*row[:2], row[3], row[5]) for row in (head, *rows)]
-        table = columns(slim, right=frozenset({0}))
-    open_ = any(not r.finished for r in reports)
+    slim = [(*row[:2], row[3], row[5]) for row in (head, *rows)]
+    slimmest = [(row[0], row[1][:10], row[5]) for row in (head, *rows)]
+    for fewer in (slim, slimmest):  # on narrow terminals without minutes and seeds
+        if max(map(len, table)) > width:
+            table = columns(fewer, right=frozenset({0}))
+    open_ = any(not r.finished and not r.abandoned for r in reports)
     after = "`kata mock --report N` shows one" + (
-        ", `kata mock --resume` goes on with the last unfinished one." if open_ else "."
+        "; `kata mock` goes on with the last unfinished one, `kata mock --abandon N` ends one."
+        if open_
+        else "."
     )
     return [paint(table[0], "dim", colour), *table[1:], "", *wrapped(after, width)]

@@ -5,7 +5,7 @@ No command pays for the others: types are imported for checking only.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from grader.exam.verdict import Verdict
     from grader.interview.paper import Paper
     from grader.interview.report import Report
-    from grader.practice.plan import Forecast, Item, Plan
+    from grader.practice.plan import Forecast, Item, Plan, Stop
     from grader.practice.statistics import KataRecord, Statistics
     from grader.recall.agenda import Agenda, Entry
     from grader.store.attempts import Attempt, Snapshot
+    from grader.store.backups import Backup
     from grader.views.listing import Row
 
 Object = dict[str, Any]
@@ -76,6 +77,7 @@ def history(slug: str, snapshots: "Sequence[Snapshot]", attempts: "Sequence[Atte
                 "at": attempt.at,
                 "version": attempt.snapshot,
                 "part": attempt.part,
+                "check": attempt.check,
                 "passed": attempt.passed,
                 "level": attempt.level,
                 "seed": attempt.seed,
@@ -85,6 +87,22 @@ def history(slug: str, snapshots: "Sequence[Snapshot]", attempts: "Sequence[Atte
             }
             for attempt in attempts
         ],
+    }
+
+
+def backups(found: "Sequence[Backup]") -> Object:
+    """`kata backup --list`."""
+    return {
+        "backups": [
+            {
+                "name": backup.name,
+                "path": str(backup.path),
+                "at": backup.at,
+                "by": backup.by,
+                "bytes": backup.bytes,
+            }
+            for backup in found
+        ]
     }
 
 
@@ -99,6 +117,8 @@ def today(agenda: "Agenda") -> Object:
         "new": [_entry(entry) for entry in agenda.new],
         "minutes": agenda.minutes,
         "done_minutes": agenda.done_minutes,
+        "stops": _stops(agenda.stops),
+        "beyond": [_entry(entry) for entry in agenda.beyond],
         "next_due": agenda.next_due,
         "commands": commands(agenda),
     }
@@ -115,12 +135,16 @@ def _entry(entry: "Entry") -> Object:
     }
 
 
-def plan(plan: "Plan", outlook: "Forecast", seen: tuple[int, int]) -> Object:
-    """`kata plan`. `seen`: how many things have been seen already, and of how many."""
+def plan(
+    plan: "Plan", outlook: "Forecast", seen: tuple[int, int], missed: "Sequence[date]"
+) -> Object:
+    """`kata plan`. `seen`: how many things have been seen already, and of how many; `missed`: the
+    last days, if nothing was practised on them."""
     return {
         "plan": plan,
         "seen": seen[0],
         "of": seen[1],
+        "missed": missed,
         "suffices": not outlook.left_out,
         "left_out": _keys(outlook.left_out),
         "enough_minutes_per_day": outlook.enough_minutes,
@@ -132,10 +156,15 @@ def plan(plan: "Plan", outlook: "Forecast", seen: tuple[int, int]) -> Object:
                 "minutes": day.minutes,
                 "new": _keys(day.new),
                 "again": _keys(day.again),
+                "stops": _stops(day.stops),
             }
             for day in outlook.days
         ],
     }
+
+
+def _stops(stops: "Sequence[tuple[Stop, float]]") -> list[Object]:
+    return [{"kind": stop.kind, "minutes": minutes} for stop, minutes in stops]
 
 
 def _keys(items: "Sequence[Item]") -> list[str]:
@@ -216,8 +245,15 @@ def mock(report: "Report") -> Object:
         "level": report.paper.level,
         "seed": report.paper.seed,
         "finished": report.finished,
+        "abandoned": report.abandoned,
         "verdict": report.verdict.hire if report.verdict else None,
         "score": round(report.verdict.score, 3) if report.verdict else None,
         "used_s": round(report.used_s, 1),
         "over_s": round(report.over_s, 1),
     }
+
+
+def mock_report(report: "Report") -> Object:
+    """`kata mock --report`."""
+    whole = {"breaks": report.breaks, "rounds": report.rounds, "drills": report.drills}
+    return {**mock(report), **whole}

@@ -2,23 +2,28 @@
 
 import codecs
 import itertools
+import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-_CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+CODES = {"bold": 1, "dim": 2, "italic": 3, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _ASCII = {
     **{"✓": "+", "✗": "x", "·": "-", "–": "-", "—": "-", "×": "x", "…": "~", "’": "'", "‘": "'"},
     **{"─": "-", "“": '"', "”": '"', "\u00a0": " ", "−": "-", "⋅": "*", "≈": "~=", "≤": "<="},
     **{"≥": ">=", "≠": "!=", "≪": "<<", "≫": ">>", "→": "->", "←": "<-", "⇒": "=>", "∈": "in"},
     **{"√": "sqrt ", "∑": "sum", "∏": "prod", "∂": "d", "∇": "grad ", "∞": "inf", "‖": "||"},
     **{"∼": "~", "′": "'", "⊤": "T", "⊙": "o", "±": "+-", "⌊": "floor(", "⌋": ")"},
-    **{"⌈": "ceil(", "⌉": ")", "µ": "u"},
+    **{"⌈": "ceil(", "⌉": ")", "µ": "u", "↪": "\\"},
 }
 _ASCII |= {"░": ".", "▒": "o", "▓": "O", "█": "#", "│": "|", "◂": "<"}
 
 ENCODING_ERRORS = "kata-ascii"
+CUT = "  ↪ "  # before what goes on of a line of code that is wider than the screen
+_ROOM = 18  # columns that what is wrapped has at least beside its indent
+_LEAD = re.compile(r"[-+ ]*(?:↪ )?")  # behind which no line is broken: of a diff, or broken before
+_PAINT, _PLAIN = re.compile(r"(\x1b\[[\d;]*m)"), "\x1b[0m"
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:
@@ -54,18 +59,67 @@ def paint(text: str, style: str, colour: bool) -> str:
     """The text in a style such as "bold red", or as it is."""
     if not colour or not style:
         return text
-    codes = ";".join(str(_CODES[word]) for word in style.split())
-    return f"\x1b[{codes}m{text}\x1b[0m"
+    codes = ";".join(str(CODES[word]) for word in style.split())
+    return f"\x1b[{codes}m{text}{_PLAIN}"
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
-    """Lines no wider than `width`, the first after `first`, the others after `rest`."""
+    """Lines no wider than `width`, the first after `first`, the others after `rest`, or two
+    columns in where that leaves them no room. Words stay whole."""
     indent = " " * len(first) if rest is None else rest
-    wide = max(width, len(indent) + 20)
+    if len(indent) > max(width - _ROOM, 0):
+        indent = "  "
     lines = textwrap.wrap(
-        text, wide, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
     )
     return lines or [first.rstrip()]
+
+
+def folded(line: str, width: int, mark: str = "  ") -> list[str]:
+    """A line, painted or not, broken between words where it is wider; what goes on stands behind
+    its indent and `mark`."""
+    signs = list(_signs(line))
+    text = "".join(sign for sign, _ in signs).rstrip()
+    if len(text) <= width:
+        return [line]
+    lead = _LEAD.match(text)
+    indent = len(lead[0]) if lead else 0
+    hang = " " * min(indent, max(width - _ROOM, 0)) + mark
+    lines, start, end = [], 0, width
+    while len(text) > end:
+        cut = text.rfind(" ", max(start, indent) + 1, end + 1)
+        if cut < 0:
+            cut = text.find(" ", end)
+        if cut < 0:
+            break
+        lines.append(_written(signs[start:cut]))
+        start = cut + len(text[cut:]) - len(text[cut:].lstrip())
+        end = start + max(width - len(hang), 1)
+    lines.append(_written(signs[start : len(text)]))
+    return [hang + line if number else line for number, line in enumerate(lines)]
+
+
+def _signs(line: str) -> Iterator[tuple[str, str]]:
+    """The characters of a line, each with its paint."""
+    paint = ""
+    for at, piece in enumerate(_PAINT.split(line)):
+        if at % 2:
+            paint = "" if piece == _PLAIN else piece
+        else:
+            yield from ((sign, paint) for sign in piece)
+
+
+def _written(signs: Sequence[tuple[str, str]]) -> str:
+    text = ""
+    for paint, some in itertools.groupby(signs, key=lambda sign: sign[1]):
+        word = "".join(sign for sign, _ in some)
+        text += f"{paint}{word}{_PLAIN}" if paint else word
+    return text.rstrip()
 
 
 def painted(

@@ -8,20 +8,12 @@ from grader.harmless import harmless
 from grader.practice.schedule import day_end
 from grader.recall import numbers
 from grader.recall.bank import FollowUp, Question
-from grader.recall.numbers import Judged, Numeric
+from grader.recall.numbers import Judged
 from grader.recall.quiz import Summary, Turn
 from grader.store.memory import Rating
 from grader.views.maths import markdown
 from grader.views.plain import clock, counted, paint, painted, when, wrapped
 
-KEYS = (
-    ("Enter", "on an empty line ends the answer; alone: you said it aloud"),
-    ("f", "a follow-up question, once the answer is shown"),
-    ("t", "tick the points again, before you rate"),
-    ("u", "take the last rating of this quiz back, and give another"),
-    ("q", "leave (also Ctrl-D); what you gave is stored"),
-    ("?", "this help"),
-)
 _INK = {
     Rating.AGAIN: "red",
     Rating.HARD: "yellow",
@@ -48,16 +40,18 @@ def question(question: Question, place: str, standing: str, width: int, colour: 
 def so_far(text: str, width: int, colour: bool) -> list[str]:
     """What the learner has answered, as they typed it."""
     lines: list[str] = []
-    for line in harmless(text).splitlines():
+    for line in harmless(text).strip().splitlines():
         lines += painted(line, "dim", width, colour, "  > ", "    ")
     return lines
 
 
 def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
-    """The verdict on a number, the model answer, the rubric, and where it is from."""
+    """The model answer, the rubric, and where it is from; first the number if none was given."""
     shown, lines = turn.question, [""]
-    if shown.numeric is not None:
-        lines += [*_number(shown.numeric, turn, width, colour), ""]
+    if shown.numeric is not None and turn.judged is None:
+        value = numbers.value(shown.numeric.answer, turn.names)
+        right = numbers.quantity(value, shown.numeric.unit)
+        lines += [*wrapped(f"The number is {right}.", width), ""]
     lines += [paint("Model answer", "bold", colour), *markdown(shown.answer, width, colour), ""]
     lines.append(paint("A good answer says", "bold", colour))
     for number, point in enumerate(shown.points, 1):
@@ -67,14 +61,6 @@ def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
     if shown.katas:
         lines += _dim(f"Katas: {', '.join(shown.katas)}", width, colour)
     return [*lines, ""]
-
-
-def _number(numeric: Numeric, turn: Turn, width: int, colour: bool) -> list[str]:
-    judged = turn.judged
-    if judged is None:
-        right = numbers.quantity(numbers.value(numeric.answer, turn.names), numeric.unit)
-        return wrapped(f"The number is {right}.", width)
-    return verdict(judged, numeric.unit, width, colour)
 
 
 def verdict(judged: Judged, unit: str, width: int, colour: bool) -> list[str]:
@@ -87,8 +73,17 @@ def verdict(judged: Judged, unit: str, width: int, colour: bool) -> list[str]:
     if judged.why is not None:
         lines += _indented(judged.why, "  why: ", width, colour)
     else:
-        lines += wrapped("  No usual slip gives this number; see the steps below.", width)
+        lines += wrapped("No usual slip gives it; the model answer has the steps.", width, "  ")
     return lines
+
+
+def rest(turn: Turn, width: int) -> list[str]:
+    """What is asked for when the number is given."""
+    text = (
+        "Now the rest: how you get there, and what else was asked. An empty line ends it; Enter "
+        "alone: said aloud."
+    )
+    return ["", *wrapped(text if turn.judged else f"No number. {text}", width)]
 
 
 def scored(turn: Turn, suggested: Rating | None) -> list[str]:
@@ -121,14 +116,6 @@ def follow_up(asked: FollowUp, place: str, width: int, colour: bool) -> list[str
 def follow_up_answer(asked: FollowUp, width: int, colour: bool) -> list[str]:
     head = paint("Answer", "bold", colour)
     return ["", head, *markdown(asked.answer, width, colour), ""]
-
-
-def keys(width: int, colour: bool) -> list[str]:
-    """What may be typed."""
-    lines = [""]
-    for key, text in KEYS:
-        lines += wrapped(text, width, f"  {key:5}  ")
-    return [*lines, ""]
 
 
 def summary(found: Summary, now: datetime, width: int, colour: bool) -> list[str]:

@@ -18,8 +18,9 @@ _TWO_COLUMNS, _COLUMN = 76, 36
 
 @dataclass(frozen=True)
 class Around:
-    """What the screen says beside the verdict. Times in seconds. best_s: the shortest time
-    before this one; questions: ids of some on what was written; more: how to mend it, too."""
+    """What the screen says beside the verdict. Times in seconds. elapsed_s: the time on task;
+    best_s: the shortest before this one; questions: ids of some on what was written; more: how to
+    mend it, too."""
 
     card: Card
     bugs: dict[str, Bug]
@@ -39,11 +40,15 @@ def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str
     lines = [ink.paint(verdict.slug, "bold") + ink.paint(f" · {around.file}", "dim")]
     if verdict.error is not None:
         lines.append("")
-    lines += standing(verdict, width, colour)
-    lines += _failures(verdict, around, ink)
-    if not verdict.passed:
-        lines += _output(verdict, ink)
+    lines += findings(verdict, around, width, colour)
     return [*lines, "", *_footer(verdict, around, ink)]
+
+
+def findings(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
+    """How far each part is, the first failures with their diagnosis, and what was printed."""
+    ink = _Ink(width, colour)
+    lines = [*standing(verdict, width, colour), *_failures(verdict, around, ink)]
+    return lines if verdict.passed else [*lines, *_output(verdict, ink)]
 
 
 def in_a_line(verdict: Verdict, width: int, colour: bool) -> str:
@@ -134,13 +139,15 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     for check in (verdict.checks[at] for at in verdict.failures):
         alike.setdefault(check.bug or _cause(check.message), check)
     shown = list(alike.values())[:_SHOWN_FAILURES]
-    lines = []
+    lines, drilled = [], False
     for check in shown:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
         lines += ink.text("\n".join(check.message.splitlines()[:_SHOWN_LINES]), indent="  ")
         if check.bug in around.bugs:
             bug = around.bugs[check.bug]
-            lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more)
+            drill = not drilled and bug.question is not None  # one at a time, the first
+            lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more, drill=drill)
+            drilled = drilled or drill
     rest = [check for check in failed if check not in shown]
     if rest:
         also = f"Also failed, perhaps for the same reason: {names(rest)}."
@@ -176,18 +183,24 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     if around.attempt is not None:
         facts.insert(0, f"attempt {around.attempt}")
     if around.elapsed_s is not None:
-        facts.append(f"{clock(around.elapsed_s)} since the start (par {around.card.minutes} min)")
+        facts.append(f"{clock(around.elapsed_s)} on task (par {around.card.minutes} min)")
     if around.best_s is not None and verdict.passed:
         facts.append(f"best before {clock(around.best_s)}")
     if around.due_again is not None:
         facts.append(f"due again {around.due_again}")
     if not verdict.passed:
         facts.append(f"--seed {verdict.seed} replays it")
-    lines = wrapped(" · ".join(facts), ink.width)
+    whole = " · ".join(fact.replace(" ", "\u00a0") for fact in facts)  # a fact stays on its line
+    lines = [line.replace("\u00a0", " ") for line in wrapped(whole, ink.width)]
     lines = [ink.paint(line, "dim") for line in lines]
     if verdict.passed:
-        word = f"part {verdict.only} passed" if verdict.only else "passed, complete"
+        word = "passed, complete"
         after = f"`kata next` ({around.next_slug})" if around.next_slug else "`kata list`"
+        if verdict.only:
+            word, after = (
+                f"{alone(verdict.only, verdict.check)} passed",
+                f"`kata run {slug}`, all of it",
+            )
         if around.attempt is not None and not verdict.only:
             told = ["What the reference does otherwise: `kata solution --diff`."]
             if around.questions:
@@ -205,6 +218,11 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
         word, style, after = "not passed", "bold red", f"mend it, or `kata hint {slug}`"
     mark = "✗" if verdict.started else "·"
     return [*lines, f"{ink.paint(f'{mark} {slug}: {word}.', style)} Next: {after}."]
+
+
+def alone(part: str, check: str | None) -> str:
+    """What of a suite was run, where it was not all: part merge, check merge keeps the output."""
+    return f"check {check.replace('_', ' ')}" if check else f"part {part}"
 
 
 def _follow_ups(verdict: Verdict) -> tuple[int, int]:

@@ -1,16 +1,34 @@
 """The pages of `kata today` and `kata plan`."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 
-from grader.practice.plan import Day, Forecast, Item, Plan
+from grader.practice.plan import HUNT, MOCK, Day, Forecast, Item, Plan, Stop
 from grader.recall.agenda import BUG, KATA, QUESTION, Agenda, Entry
 from grader.recall.bank import CORE
 from grader.views.plain import columns, counted, paint, wrapped
 
-_SHOWN_DAYS = 14
-_HEAD = ("day", "min", "questions new", "again", "katas new", "again")
+_WEEK = 7
+_NARROW = 60  # what a day holds stands beside it from here on
+_SHOWN, _SHOWN_NAMES = 12, 5
+_SHOWN_BEYOND = 5
 _THINGS = {QUESTION: "question", KATA: "kata", BUG: "bug hunt"}
+STOPS = {MOCK: "mock interview", HUNT: "bug hunt"}
+_COMMANDS = {MOCK: "kata mock --minutes {}", HUNT: "kata bug"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A plan, how it works out, how many things have been seen and of how many, and the days up to
+    yesterday that were missed."""
+
+    plan: Plan
+    outlook: Forecast
+    seen: tuple[int, int]
+    today: date
+    missed: tuple[date, ...] = ()
 
 
 def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
@@ -18,24 +36,44 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
     lines = [paint(long_day(agenda.day), "bold", colour)]
     if agenda.plan is not None:
         lines += wrapped(_until(agenda.plan, agenda.day, agenda.done_minutes), width)
-    entries = [*agenda.due, *agenda.new]
-    if not entries:
-        return [*lines, "", *wrapped(_nothing(agenda), width)]
-    table = columns((_cells(entry) for entry in entries), right=frozenset({2}))
-    rows = dict(zip(entries, table, strict=True))
-    for title, some in (("Due", agenda.due), ("New", agenda.new)):
+    lists = (agenda.due[:_SHOWN], agenda.new[:_SHOWN], agenda.beyond[:_SHOWN_BEYOND])
+    entries = [entry for some in lists for entry in some]
+    rows = {}
+    if entries:
+        table = columns((_cells(entry) for entry in entries), right=frozenset({2}))
+        rows = dict(zip(entries, table, strict=True))
+    for stop, takes in agenda.stops:
+        lines += ["", paint("On this day", "bold", colour), f"  {_stop(stop, takes)}"]
+    before = "Due" if agenda.plan is None else "Again"
+    for title, some in ((before, agenda.due), ("New", agenda.new)):
         if some:
             lines += ["", paint(title, "bold", colour)]
-            lines += ["  " + _cut(rows[entry], width - 2) for entry in some]
-    total = f"{_counts(e.item for e in entries)}: {minutes(agenda.minutes)}."
-    first, *rest = (f"`{command}`" for command in commands(agenda))
-    begin = [f"Begin: {first}.", *(f"Then: {command}." for command in rest)]
-    return [*lines, "", *wrapped(total, width), *begin]
+            lines += _rows(some, rows, _SHOWN, width)
+    if agenda.stops or agenda.due or agenda.new:
+        items = [e.item for e in (*agenda.due, *agenda.new)]
+        counts = [_counts(items)] * bool(items) + [STOPS[stop.kind] for stop, _ in agenda.stops]
+        lines += ["", *wrapped(f"{', '.join(counts)}: {minutes(agenda.minutes)}.", width)]
+        first, *rest = (f"`{command}`" for command in commands(agenda))
+        lines += [f"Begin: {first}.", *(f"Then: {command}." for command in rest)]
+    else:
+        lines += ["", *wrapped(_nothing(agenda), width)]
+    if not agenda.beyond:
+        return lines
+    lines += ["", paint("Due as well, beyond the plan's minutes", "bold", colour)]
+    lines += _rows(agenda.beyond, rows, _SHOWN_BEYOND, width)
+    return [*lines, *wrapped("If there is time: `kata quiz --ask ID`, `kata start SLUG`.", width)]
+
+
+def _rows(entries: Sequence[Entry], rows: Mapping[Entry, str], shown: int, width: int) -> list[str]:
+    """The rows of the first of them, and how many more there are."""
+    lines = ["  " + _cut(rows[entry], width - 2) for entry in entries[:shown]]
+    more = len(entries) - shown
+    return [*lines, f"  … and {more} more"] if more > 0 else lines
 
 
 def commands(agenda: Agenda) -> list[str]:
     """What to type for each kind of thing on the agenda, in the order they come."""
-    found: dict[str, str] = {}
+    found = {stop.kind: _COMMANDS[stop.kind].format(f"{takes:.0f}") for stop, takes in agenda.stops}
     for entry in (*agenda.due, *agenda.new):
         words = {KATA: f"kata start {entry.name}", BUG: f"kata bug {entry.name}"}
         found.setdefault(entry.kind, words.get(entry.kind, "kata quiz"))
@@ -62,37 +100,93 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     return (_THINGS[entry.kind], entry.name, minutes(entry.item.minutes), entry.about)
 
 
-def planned(
-    plan: Plan, outlook: Forecast, seen: tuple[int, int], today: date, width: int, colour: bool
-) -> list[str]:
-    """How the plan works out. `seen`: how many things have been seen already, and of how many."""
-    left = max((plan.interview - today).days, 1)
+def planned(shown: Shown, all_: bool, width: int, colour: bool) -> list[str]:
+    """How the plan works out: the week by day, and in a line what is left out; with `all_` every
+    day, and what is left out by name."""
+    plan, outlook = shown.plan, shown.outlook
+    left = max((plan.interview - shown.today).days, 1)
+    recalled = (
+        f"What you will know on the day, about: {outlook.recall_now:.0%} if you stop now, "
+        f"{outlook.recall_then:.0%} with the plan."
+    )
     lines = [
         paint(f"Interview on {long_day(plan.interview)}", "bold", colour),
         *wrapped(
             f"{counted(left, 'day')} of {plan.minutes_per_day} minutes{_deck(plan)}. "
-            f"Seen so far: {seen[0]} of {seen[1]}. {_enough(outlook)}",
+            f"Seen so far: {shown.seen[0]} of {shown.seen[1]}. {_enough(outlook)}",
             width,
         ),
-        *wrapped(
-            f"What you will know on the day, about: {outlook.recall_now:.0%} if you stop now, "
-            f"{outlook.recall_then:.0%} with the plan.",
-            width,
-        ),
-        "",
+        *wrapped(recalled, width),
     ]
-    rows = [_day(day) for day in outlook.days[:_SHOWN_DAYS]]
-    table = columns([_HEAD, *rows], right=frozenset(range(1, len(_HEAD))))
-    lines += ["  " + paint(table[0], "dim", colour), *(f"  {line}" for line in table[1:])]
-    if left > len(rows):
-        lines.append(f"  … and {counted(left - len(rows), 'more day')}")
-    if outlook.left_out:
+    if shown.missed:
+        lines += wrapped(missed(shown), width)
+    if outlook.left_out and not all_:
+        lines += wrapped(f"Left out: {_counts(outlook.left_out)} (--all names them).", width)
+    days = outlook.days if all_ else outlook.days[:_WEEK]
+    lines.append("")
+    before = None
+    for day in days:
+        if before is not None and (day.day - before).days > 1:
+            lines.append("  …")
+        head = f"  {short_day(day.day):10}  {_number(day.minutes):>3} min  "
+        text = of_day(day, None if all_ else _SHOWN_NAMES, "\u00a0")
+        told = wrapped(text, width, head)
+        if width < _NARROW:
+            told = [head.rstrip(), *wrapped(text, width, "    ")]
+        lines += [line.replace("\u00a0", " ") for line in told]
+        before = day.day
+    if left > len(outlook.days) or len(days) < len(outlook.days):
+        lines += _later(outlook.days[len(days) :], left - len(days), width)
+    if outlook.left_out and all_:
         lines += ["", paint("Left out, least valuable first", "bold", colour)]
         table = columns(_missing(plan, outlook.left_out), right=frozenset({2}))
         lines += [f"  {_cut(line, width - 2)}" for line in table]
         if any(item.minutes > plan.minutes_per_day for item in outlook.left_out):
             lines.append("  * longer than a day's minutes")
     return [*lines, "", "Next: `kata today`."]
+
+
+def of_day(day: Day, names: int | None = None, gap: str = " ") -> str:
+    """What a day of a plan holds: stops, katas by name (so many at most), questions by topic.
+    gap: stands between a number and its topic."""
+    parts = [_stop(stop, takes) for stop, takes in day.stops]
+    for word, items in (("", day.new), ("again ", day.again)):
+        found = [_name(item) for item in items if item.kind != QUESTION]
+        if found:
+            rest = len(found) - len(found[:names])
+            more = f" and {rest} more" if rest else ""
+            parts.append(f"{word}{', '.join(found[:names])}{more}")
+    topics = Counter(i.topic for i in (*day.new, *day.again) if i.kind == QUESTION)
+    if topics:
+        listed = ", ".join(f"{number}{gap}{topic}".strip() for topic, number in topics.items())
+        parts.append(f"questions: {listed}")
+    return "; ".join(parts) or "nothing that fits"
+
+
+def missed(shown: Shown) -> str:
+    """That days went by without practice, and what became of what they held."""
+    if len(shown.missed) == 1:
+        return f"{short_day(shown.missed[0])} was missed: the plan has moved on."
+    first, last = shown.missed[0], shown.missed[-1]
+    return f"Missed: {short_day(first)} to {short_day(last)}. The plan has moved on."
+
+
+def _later(days: Sequence[Day], number: int, width: int) -> list[str]:
+    """The days not shown, with what has its date on them."""
+    dated = [f"{STOPS[stop.kind]} {short_day(day.day)}" for day in days for stop, _ in day.stops]
+    more = f"… and {counted(number, 'more day')}"
+    if dated:
+        more += f": {', '.join(dated[:_SHOWN_NAMES])}{', …' if dated[_SHOWN_NAMES:] else ''}"
+    return wrapped(more, width, "  ", "    ")
+
+
+def _stop(stop: Stop, takes: float) -> str:
+    return f"{STOPS[stop.kind]} ({minutes(takes)})"
+
+
+def _name(item: Item) -> str:
+    kind, _, name = item.key.partition(":")
+    return f"hunt on {name}" if kind == BUG else name
 
 
 def _deck(plan: Plan) -> str:
@@ -106,10 +200,7 @@ def _enough(outlook: Forecast) -> str:
             return "All has been seen; the minutes go to what would be forgotten."
         return f"The minutes suffice: all has been seen by {short_day(last)}."
     more = outlook.enough_minutes
-    what = _counts(outlook.left_out)
-    cure = f"{more} minutes a day would hold all." if more else "Only more days would help."
-    verb = "stays" if len(outlook.left_out) == 1 else "stay"
-    return f"The minutes do not suffice: {what} {verb} out. {cure}"
+    return f"The minutes do not suffice; {f'{more} a day' if more else 'only more days'} would."
 
 
 def _missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
@@ -117,15 +208,6 @@ def _missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
         name = item.key.partition(":")[2]
         mark = "*" if item.minutes > plan.minutes_per_day else ""
         yield (_THINGS[item.kind], name, minutes(item.minutes), mark)
-
-
-def _day(day: Day) -> tuple[str, ...]:
-    counts = [
-        sum((item.kind == QUESTION) == asked for item in items)
-        for asked in (True, False)
-        for items in (day.new, day.again)
-    ]
-    return (short_day(day.day), _number(day.minutes), *(str(n) if n else "–" for n in counts))
 
 
 def _counts(items: Iterable[Item]) -> str:
@@ -152,4 +234,8 @@ def _number(number: float) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+    """What fits of a row, up to a word; what a thing is and its name always."""
+    if len(text) <= width:
+        return text
+    head = text[: text.rfind(" ", 0, width)].rstrip()
+    return (head if len(head.split()) > 1 else " ".join(text.split()[:2])) + "…"

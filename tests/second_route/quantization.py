@@ -6,12 +6,11 @@ import torch
 
 
 def _double_quantized_bits(block: int, outer: int) -> float:
-    """Bits of all that is stored for a weight of whole blocks, over its number of values."""
+    """Bits of all but the codes that is stored for a weight of whole blocks, over its values."""
     values = 3 * block * outer
-    codes = torch.empty(values // 2, dtype=torch.uint8, device="meta")  # two values per byte
     scales = torch.empty(len(torch.arange(0, values, block)), dtype=torch.int8, device="meta")
     constants = torch.empty(len(torch.arange(0, len(scales), outer)), device="meta")
-    stored = sum(t.numel() * t.element_size() for t in (codes, scales, constants))
+    stored = sum(t.numel() * t.element_size() for t in (scales, constants))
     return stored * 8 / values
 
 

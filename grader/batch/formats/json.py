@@ -1,19 +1,21 @@
-"""results.json: all of a run in one object, whose `version` changes with its shape."""
+"""results.json: all of a run in one object, for who grades. results.schema.json describes it; its
+`version` changes when that does other than by new fields."""
 
 from typing import IO, Any
 
 import msgspec
 
-from grader.batch.formats import feedback
-from grader.batch.records import Options
-from grader.store.results import Results, Row
+from grader.batch import judged
+from grader.batch.feedback import Told
+from grader.batch.judged import Judged
+from grader.batch.records import Options, Results
 
 VERSION = 1
 
 
-def write(results: Results, file: IO[bytes]) -> None:
+def write(results: Results, told: Told, file: IO[bytes]) -> None:
     """Row by row: a run may be larger than memory."""
-    options: Options = results.get("options", Options)
+    options = results.get("options", Options) or Options()
     head = msgspec.json.encode(
         {
             "version": VERSION,
@@ -21,28 +23,35 @@ def write(results: Results, file: IO[bytes]) -> None:
             "boxed": options.boxed,
             "layers": results.get("layers", list[dict[str, Any]]) or [],
             "seeds": options.seeds,
-            "feedback": options.feedback,
+            "feedback": told,
             "notes": results.get("notes", list[str]) or [],
         }
     )
     file.write(head[:-1] + b',"submissions":[')
-    for number, row in enumerate(results.rows()):
+    for number, one in enumerate(judged.each(results)):
         file.write(b",\n" if number else b"\n")
-        file.write(msgspec.json.encode(_submission(row, options.feedback)))
+        file.write(msgspec.json.encode(_submission(one)))
     file.write(b"\n]}\n")
 
 
-def _submission(row: Row, level: str) -> dict[str, Any]:
+def _submission(one: Judged) -> dict[str, Any]:
+    passed, of = one.points
     return {
-        "who": row.submission.who,
-        "slug": row.submission.slug or None,
-        "file": row.submission.file or None,
-        "sha256": row.submission.sha256,
-        "outcome": row.outcome,
-        "trouble": row.trouble,
-        "boxed": row.boxed,
+        "who": one.who,
+        "slug": one.slug or None,
+        "file": one.row.submission.file or None,
+        "sha256": one.row.submission.sha256,
+        "outcome": one.outcome,
+        "level": one.level,
+        "checks_passed": passed,
+        "checks": of,
+        "bugs": one.bugs,
+        "tampered": one.tampered,
+        "marks": one.marks,
+        "trouble": one.trouble,
+        "boxed": one.row.boxed,
         "gradings": [
-            {"seed": grading.seed, "verdict": feedback.shown(grading.found, level)}
-            for grading in row.gradings
+            {"seed": grading.seed, "verdict": msgspec.Raw(grading.verdict.encode())}
+            for grading in one.row.gradings
         ],
     }

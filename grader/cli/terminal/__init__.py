@@ -5,16 +5,17 @@ command keeps its exit code.
 """
 
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from grader.errors import KataError
-from grader.views.plain import ENCODING_ERRORS, wrapped
+from grader.views.plain import ENCODING_ERRORS, folded, wrapped
 
-_WIDEST, _BAR = 100, 20
+_NARROWEST, _WIDEST, _BAR = 20, 100, 20
 
 
 class OutputFault(KataError):
@@ -25,16 +26,17 @@ class OutputFault(KataError):
 
 
 def prepare() -> None:
-    """Make both streams accept every character, whatever their encoding. What is closed goes
-    nowhere: a socket or file of ours must not take its number."""
+    """Make both streams accept every character, whatever their encoding; a dumb terminal gets
+    ASCII. What is closed goes nowhere: a socket or file of ours must not take its number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    encoding = "ascii" if os.environ.get("TERM") == "dumb" else None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=ENCODING_ERRORS)
+            stream.reconfigure(encoding=encoding, errors=ENCODING_ERRORS)
 
 
 def colour() -> bool:
@@ -51,12 +53,44 @@ def live(stream: TextIO | None) -> bool:
 
 def width() -> int:
     """Columns to write in: the terminal's or COLUMNS, at most 100 so that lines read well."""
-    return max(40, min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST))
+    return max(_NARROWEST, min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST))
+
+
+def fitting(lines: Iterable[str], mark: str = "  ") -> list[str]:
+    """The lines, broken between words where a terminal, or COLUMNS, is narrower than they are."""
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if not columns:
+        return list(lines)
+    return [piece for line in lines for piece in folded(line, max(columns, _NARROWEST), mark)]
 
 
 def say(*lines: str) -> None:
     """Lines of a result, on stdout."""
-    _write(sys.stdout, "\n".join(lines) + "\n")
+    _write(sys.stdout, "\n".join(fitting(lines)) + "\n")
+
+
+def page(*lines: str) -> None:
+    """A page that may be long: where it is higher than the terminal it goes to the pager, which
+    is $PAGER or less. NO_PAGER, or `kata --no-pager`, keeps it here."""
+    fit = fitting(lines)
+    if len(fit) < shutil.get_terminal_size().lines or not _pages():
+        _write(sys.stdout, "\n".join(fit) + "\n")
+        return
+    import click
+
+    text, encoding = "\n".join(fit) + "\n", sys.stdout.encoding
+    click.echo_via_pager(text.encode(encoding, ENCODING_ERRORS).decode(encoding))
+
+
+def _pages() -> bool:
+    """Whether someone can turn pages here."""
+    if os.environ.get("NO_PAGER") or not live(sys.stdout):
+        return False
+    try:
+        shlex.split(os.environ.get("PAGER", ""))
+    except ValueError:  # half a quotation
+        return False
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def write(text: str) -> None:
@@ -95,6 +129,8 @@ def say_json(value: Any) -> None:
 
 def note(text: str) -> None:
     """Something beside the result, on stderr."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        text = "\n".join(fitting(text.splitlines()))
     _write(sys.stderr, text + "\n")
 
 

@@ -1,11 +1,12 @@
 """The conversation around a mock interview: what its steps are like at a desk."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from grader import catalog
-from grader.cli.terminal import prompts
+from grader.cli.terminal import legend, prompts
 from grader.cli.terminal.desk import Desk, Saved
+from grader.cli.terminal.legend import Key
 from grader.exam.verdict import Trouble, Verdict
 from grader.interview import timing
 from grader.interview.paper import Kind
@@ -24,6 +25,7 @@ from grader.practice.grading import Bench
 from grader.recall.numbers import BadNumber
 from grader.views import interview as pages
 from grader.views.plain import wrapped
+from grader.views.result import Around
 
 T = TypeVar("T")
 
@@ -109,29 +111,32 @@ class Conversation:
 
     # What can be typed anywhere
 
-    def _line(self, prompt: str) -> str:
-        """A line that is no command. Raises _Next."""
+    def _line(self, prompt: str, bare: Collection[Key] = legend.ALWAYS) -> str:
+        """A line that is no key; `bare` are keys without a /. Raises _Next."""
         while True:
             text = self.desk.line(prompt)
-            if not text.startswith("/"):
+            pressed = legend.read(text, legend.ASKED, bare)
+            if pressed is None:
                 return text
-            self._command(text[1:])
+            self._press(*pressed, legend.ASKED)
 
-    def _command(self, text: str) -> None:
-        word, _, rest = text.strip().partition(" ")
-        if word in ("n", "next"):
+    def _press(self, key: Key, rest: str, keys: Collection[Key]) -> None:
+        if key is legend.NEXT:
             raise _Next
-        if word in ("p", "pause"):
-            self._pause(rest.strip())
+        if key is legend.LEAVE:
+            raise prompts.Left
+        if key is legend.PAUSE:
+            self._pause(rest)
         else:
-            self.desk.say("/n moves on, /p REASON pauses, Ctrl-C leaves: all is kept.")
+            self.desk.say(*legend.page(keys, self.desk.width))
 
     def _pause(self, reason: str) -> None:
         self.sitting.halt()
         reason = reason or self.desk.line("Paused. Why? ")
         self.sitting.pause(reason)
         self.desk.say(f"Paused: {reason or 'no reason given'}. The clock stands.")
-        self.desk.line("Enter goes on, Ctrl-C leaves: ")
+        if self.desk.line("Enter goes on, q leaves: ").lower() == legend.LEAVE.letter:
+            raise prompts.Left
         self.sitting.start()
 
     # Rounds
@@ -165,47 +170,59 @@ class Conversation:
             self._shown = here
             place, of = step.place + 1, len(self.sitting.round.round.asks)
             self.desk.say(*pages.question(step.ask, place, of, step.typed, *self.look))
-        text = self._line("number> " if step.number else "… " if step.typed else "> ")
-        if not text:
+            if step.ask.asks_number and step.typed:
+                self.desk.say(*pages.heard(step.right, *self.look))
+            self.desk.say(*self._wrapped(legend.short(legend.ASKED)))
+        begun = len(step.typed) > step.ask.asks_number
+        prompt = "number> " if step.number else "… " if begun else "> "
+        text = self._line(prompt, legend.ALWAYS if begun else legend.ASKED)
+        if not text and not step.number:
             self.sitting.answer()
             return
         try:
             self.sitting.write(text)
         except BadNumber as bad:
             self.desk.say(*self._wrapped(str(bad)))
+            return
+        after = self.sitting.step()
+        if step.number and isinstance(after, Question):
+            self.desk.say(*pages.heard(after.right, *self.look))
 
     # Code
 
     def _work(self, step: Work) -> None:
         """Grade on Enter and on saves, give hints, until the learner moves on."""
-        typed = self.desk.line_or_save(pages.KEYS, step.path)
+        typed = self.desk.line_or_save(f"{legend.short(legend.PROMPTED)} > ", step.path)
         if isinstance(typed, Saved):
             if self.sitting.changed:
                 self._grade(step, "save")
             return
-        word = typed.removeprefix("/").strip()
-        if word == "":
+        word = typed.removeprefix("/")
+        key, rest = legend.read(f"/{word}", legend.AT_WORK, ()) or (legend.HELP, "")
+        if not word:
             self._grade(step, "enter")
-        elif word in ("h", "hint"):
+        elif key is legend.HINT:
             self._hint()
-        elif word in ("e", "edit"):
+        elif key is legend.EDIT:
             self.desk.edit(step.path)
-        elif word in ("n", "next", "p", "pause") or word.startswith(("p ", "pause ")):
-            self._command(word)
         else:
-            self.desk.say(*self._wrapped(pages.KEYS_LONG))
+            self._press(key, rest, legend.AT_WORK)
 
     def _grade(self, step: Work, by: str) -> None:
         if step.unsaid:
             text = ""
             while not text:
-                text = self._line("What is wrong, in one line? ")
+                text = self._line("What is wrong, in one line? ", legend.ASKED)
             self.sitting.diagnose(text)
         verdict = self.sitting.grade(self._judge, by)
         if verdict is None:
             self.desk.say(f"{step.path} is gone: save it again, or move on.")
         else:
-            self.desk.say(*pages.graded(verdict, self.sitting.used_s, *self.look))
+            around = None
+            if self.sitting.round.round.kind is Kind.CODING:
+                bugs = {bug.id: bug for bug in catalog.entry(step.slug).bugs}
+                around = Around(catalog.card(step.slug), bugs, str(step.path))
+            self.desk.say(*pages.graded(verdict, around, self.sitting.used_s, *self.look))
 
     def _judge(self, slug: str, source: bytes | Trouble, name: str) -> Verdict:
         """While the clock line goes on: a file may take its time, or hang."""

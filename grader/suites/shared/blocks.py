@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from grader.exam.checks import blame, close, near, require
+from grader.exam.checks import blame, close, near, require, same
 from grader.exam.kit import linear, need
 from grader.suites.shared import properties
 from grader.suites.shared.properties import IN_PLACE, Layer
@@ -186,34 +186,50 @@ def leading_dimensions(stage, draw, block):
         properties.computes(stage, block.layer(draw, d=1), draw(5, 1, 1))
 
 
-def mixing(kata, name, x):
+def mixing(kata, name, x, dim):
     class Mixer(nn.Module):
         def forward(self, x):
-            return x.cumsum(-2) * 0.5
+            return x.cumsum(dim) * 0.5
 
     class MixingAdapter(nn.Module):
         def forward_delta(self, x):
-            return x.cumsum(-2) * 0.3
+            return x.cumsum(dim) * 0.3
 
     return getattr(kata, name)(Mixer(), MixingAdapter())(x)
 
 
 def both_see_the_whole_input(stage, draw, block):
-    """Both modules get their input in its own shape: such as mix positions (attention) work."""
-    x = draw(3, 4, D)
+    """Both modules get their input in its own shape: such as mix positions (attention), or the
+    first dimension, work."""
+    for lead, dim in (((3, 4), -2), ((3, 2, 4), 0), ((3, 4), 0), ((4,), 0), ((), 0)):
+        x = draw(*lead, D)
 
-    def whole(size):
-        return lambda t: t.cumsum(-2) * size
+        def way(size, shaped, dim=dim):
+            return lambda t: shaped(t).cumsum(dim).reshape(t.shape) * size
 
-    def flat(size):
-        return lambda t: t.reshape(-1, D).cumsum(-2).reshape(t.shape) * size
+        y, wide = stage(mixing, block.name, x, dim), x.double()
+        want = block.right(wide, way(0.5, as_it_is), way(0.3, as_it_is))
+        slips = [
+            block.right(wide, way(0.5, f), way(0.3, a))
+            for shaped in (by_token, with_one_batch)
+            for f, a in ((shaped, as_it_is), (as_it_is, shaped), (shaped, shaped))
+        ]
+        right = isinstance(y, Tensor) and close(y, want, 1e-4, 1e-5)
+        lost = isinstance(y, Tensor) and not right and any(close(y, v, 1e-4, 1e-5) for v in slips)
+        what = f"the output for x {tuple(x.shape)} with modules that sum along dimension {dim}"
+        near(y, want, what=what, bug="leading-dims-lost" if lost else None)
 
-    ways = ((flat, whole), (whole, flat), (flat, flat), (whole, whole))
-    *slips, want = (block.right(x.double(), f(0.5), a(0.3)) for f, a in ways)
-    y = stage(mixing, block.name, x)
-    flattened = isinstance(y, Tensor) and any(close(y, v, 1e-4, 1e-5) for v in slips)
-    what = "the output with a sublayer and an adapter that mix positions"
-    near(y, want, what=what, bug="leading-dims-lost" if flattened else None)
+
+def as_it_is(h):
+    return h
+
+
+def by_token(h):
+    return h.reshape(-1, h.shape[-1])
+
+
+def with_one_batch(h):
+    return h.reshape(-1, *h.shape[-2:]) if h.ndim > 1 else h.reshape(1, 1, -1)
 
 
 def identities(kata, name, *given):
@@ -443,8 +459,29 @@ def make_around_identity(kata, name, residual, *values):
     return getattr(kata, name)(nn.Identity(), adapter(residual, *values[-2:]))
 
 
+def keeping(kata, name, x, held):
+    class Keeping(nn.Module):
+        def __init__(self, held):
+            super().__init__()
+            self.held = nn.Parameter(held.clone(), requires_grad=False)
+
+        def forward(self, x):
+            return self.held
+
+        def forward_delta(self, x):
+            return self.held
+
+    parts, outputs = [Keeping(one) for one in held], []
+    block = getattr(kata, name)(*parts)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            outputs.append(block(x))
+    return outputs, [part.held for part in parts]
+
+
 def input_unchanged(stage, draw, block):
-    """The input is not changed in place, also where the sublayer hands on x itself."""
+    """The input is not changed in place, also where the sublayer hands on x itself; nor is a
+    tensor that a module keeps and hands out."""
     layer = block.layer(draw)
     properties.input_unchanged(stage, draw, layer)
     bare = replace(
@@ -456,6 +493,13 @@ def input_unchanged(stage, draw, block):
     properties.input_unchanged(stage, draw, bare)
     for x in (draw(5, D), draw(D)):
         properties.computes(stage, bare, x, what="the output with an nn.Identity sublayer")
+    x, held = draw(D), (draw(D), draw(D))
+    outputs, after = stage(keeping, block.name, x, held)
+    for name, value, was in zip(("sublayer", "adapter"), after, held):
+        same(value, was, f"a parameter that the {name} hands out")
+    want = block.right(x.double(), lambda _: held[0].double(), lambda _: held[1].double())
+    for y in outputs:
+        near(y, want, what="the output with modules that hand out a parameter")
 
 
 def follows_its_parameters(stage, draw, block):

@@ -1344,6 +1344,7 @@ def takes_rank_and_alpha(stage, draw, kind, make, where, first=(), last=()):
         (4, (), {"rank": 4}, 4.0),
         (8, (), {"alpha": 2.0}, 0.25),
         (1, (), {"rank": 1, "alpha": -3}, -3.0),
+        (2, (), {"rank": 2, "alpha": 0.0}, 0.0),
         *((4, (4, 10.0, *more), {}, 2.5) for more in ((), *last)),
     ]
     for rank, args, options, scale in calls:

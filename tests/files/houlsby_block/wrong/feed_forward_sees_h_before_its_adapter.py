@@ -1,5 +1,5 @@
 # wrong: the feed-forward is given the sum without the first delta
-# bug: stale-residual
+# bug: ffn-before-adapter
 
 import torch.nn as nn
 

@@ -11,7 +11,7 @@ def steps(model, params, batches, loss_fn, accumulate, max_grad_norm, optimizer)
         for x, y in group:
             losses.append(loss_fn(model(x), y))
             (losses[-1] / len(group)).backward()
-        if max_grad_norm:
+        if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(params, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -46,4 +46,4 @@ def finetune(
     finally:
         model.zero_grad()
         for name, module in model.named_modules():
-            module.train(was[name])
+            module.training = was[name]

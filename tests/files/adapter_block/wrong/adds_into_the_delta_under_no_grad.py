@@ -1,0 +1,17 @@
+# wrong: adds into the adapter's delta under no_grad
+# bug: -
+
+import torch
+from torch import nn
+
+
+class AdapterBlock(nn.Module):
+    def __init__(self, sublayer, adapter):
+        super().__init__()
+        self.sublayer = sublayer.requires_grad_(False)
+        self.adapter = adapter
+
+    def forward(self, x):
+        h = x + self.sublayer(x)
+        delta = self.adapter.forward_delta(h)
+        return delta + h if torch.is_grad_enabled() else delta.add_(h)

@@ -1,0 +1,25 @@
+# wrong: attention gets an x of three dimensions, whatever came
+# bug: leading-dims-lost
+
+import torch.nn as nn
+
+
+class HoulsbyBlock(nn.Module):
+    def __init__(self, attn, ffn, norm1, norm2, adapter1, adapter2, train_norms=False):
+        super().__init__()
+        self.attn = attn
+        self.ffn = ffn
+        self.norm1 = norm1
+        self.norm2 = norm2
+        self.adapter1 = adapter1
+        self.adapter2 = adapter2
+        self.attn.requires_grad_(False)
+        self.ffn.requires_grad_(False)
+        self.norm1.requires_grad_(train_norms)
+        self.norm2.requires_grad_(train_norms)
+
+    def forward(self, x):
+        h = x + self.attn(self.norm1(x).reshape(-1, *(x.shape[-2:] if x.dim() > 1 else (1, x.shape[-1])))).reshape(x.shape)
+        h = h + self.adapter1.forward_delta(h)
+        h = h + self.ffn(self.norm2(h))
+        return h + self.adapter2.forward_delta(h)

@@ -1,0 +1,32 @@
+from itertools import islice
+import torch
+import torch.nn as nn
+
+
+def finetune(model, params, batches, loss_fn, lr=1e-3, weight_decay=0.0, accumulate=1, max_grad_norm=None):
+    params = list(params)
+    modes = [(m, m.training) for m in model.modules()]
+    for p in model.parameters():
+        p.grad = None
+    model.train()
+    opts = [torch.optim.AdamW([p], lr=lr, weight_decay=weight_decay) for p in params[::-1]]
+    history = []
+    it = iter(batches)
+    while group := list(islice(it, accumulate)):
+        losses = []
+        for x, y in group:
+            model.train()
+            loss = loss_fn(model(x), y)
+            (loss / len(group)).backward()
+            losses.append(loss.item())
+        if max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(params, max_grad_norm)
+        for o in opts:
+            o.step()
+            o.zero_grad()
+        history.append(sum(losses) / len(losses))
+    for m, t in modes:
+        m.training = t
+    for p in model.parameters():
+        p.grad = None
+    return history
