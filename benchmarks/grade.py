@@ -1,12 +1,14 @@
 """How many submissions a core grades: `kata grade` beside a pytest process, or `otter run`, each.
 
-    python benchmarks/grade.py [--people 10] [--rounds 1]
+    python benchmarks/grade.py [--people 10] [--sample 10] [--rounds 1]
 
 Each of the people hands in five katas, half of them right (the solution, and files that are kept
 as right) and half with a kept mistake. pytest and otter make ten plain asserts each (`plain/`),
 `kata grade` its whole suite. Contestants take turns, person by person where they can be split.
 "Per core" is processor time, all processes together, which other programs hardly disturb; the
-time on the clock is beside it. otter takes part where it is installed (otter-grader).
+time on the clock is beside it. otter takes part where it is installed (otter-grader). With --sample
+pytest and otter grade that many of the people: what one process costs does not hang on how many
+there are.
 """
 
 import argparse
@@ -165,23 +167,24 @@ KATA = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--people", type=int, default=10)
+    parser.add_argument("--sample", type=int)
     parser.add_argument("--rounds", type=int, default=1)
     words = parser.parse_args()
-    each: dict[str, Callable[[Path, Path], Cost]] = {"pytest, a process each": by_pytest}
+    by_person: dict[str, Callable[[Path, Path], Cost]] = {"pytest, a process each": by_pytest}
     if importlib.util.find_spec("otter") is None:
         print("otter-grader is not installed and does not take part: pip install otter-grader\n")
     else:
-        each["otter run, each"] = by_otter
+        by_person["otter run, each"] = by_otter
     taken: dict[str, list[Cost]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lay(folder, words.people)
         for _ in range(words.rounds):
-            round_: dict[str, Cost] = dict.fromkeys(each, Cost())
-            people = sorted((folder / "class").iterdir())
+            round_: dict[str, Cost] = dict.fromkeys(by_person, Cost())
+            people = sorted((folder / "class").iterdir())[: words.sample]
             whole = [*KATA]
             for number, person in enumerate(people):
-                for contestant, make in each.items():
+                for contestant, make in by_person.items():
                     round_[contestant] += make(folder, person)
                 # The runs of kata grade are spread over the others' time.
                 while whole and (len(KATA) - len(whole)) * len(people) <= number * len(KATA):
@@ -191,33 +194,33 @@ def main() -> None:
                 round_[contestant] = by_kata(folder, *KATA[contestant])
             for contestant, spent in round_.items():
                 taken.setdefault(contestant, []).append(spent)
-    number = words.people * len(KATAS)
-    print(f"{number} submissions of {len(KATAS)} katas, medians of {words.rounds} round(s)\n")
-    median = {
-        name: Cost(
-            statistics.median(one.cpu_s for one in costs),
-            statistics.median(one.clock_s for one in costs),
-        )
-        for name, costs in taken.items()
-    }
-    base = median["pytest, a process each"]
+    print(f"{words.people * len(KATAS)} submissions, medians of {words.rounds} round(s)")
+    sample = min(words.sample or words.people, words.people)
+    if sample < words.people:
+        print(f"pytest and otter: {sample * len(KATAS)} of them")
+    one = {}  # what one submission costs
+    for name, costs in taken.items():
+        count = len(KATAS) * (words.people if name in KATA else sample)
+        cpu_s = statistics.median(cost.cpu_s for cost in costs) / count
+        one[name] = Cost(cpu_s, statistics.median(cost.clock_s for cost in costs) / count)
+    base = one["pytest, a process each"]
     rows = [
         [
             name,
-            f"{number / one.cpu_s:.2f}",
-            f"{base.cpu_s / one.cpu_s:.2f}",
-            f"{number / one.clock_s:.2f}",
-            f"{base.clock_s / one.clock_s:.2f}",
+            f"{1 / each.cpu_s:.2f}",
+            f"{base.cpu_s / each.cpu_s:.2f}",
+            f"{1 / each.clock_s:.2f}",
+            f"{base.clock_s / each.clock_s:.2f}",
         ]
-        for name, one in median.items()
+        for name, each in one.items()
     ]
     head = ["contestant", "a second of a core", "× pytest", "a second on the clock", "× pytest"]
-    print(table(head, rows))
-    box, bare, _, two = (median[name] for name in KATA)
-    print(f"\nthe box and its second asking: {(box.cpu_s - bare.cpu_s) / number * 1e3:.0f} ms each")
+    print(f"\n{table(head, rows)}")
+    box, bare, _, two = (one[name] for name in KATA)
+    print(f"\nthe box with its asking in two ways: {(box.cpu_s - bare.cpu_s) * 1e3:.0f} ms each")
     print(f"--jobs 2 against --jobs 1 on the clock: {box.clock_s / two.clock_s:.2f}")
-    if "otter run, each" in median:
-        print(f"against otter, of a core: {median['otter run, each'].cpu_s / box.cpu_s:.2f}")
+    if "otter run, each" in one:
+        print(f"against otter, of a core: {one['otter run, each'].cpu_s / box.cpu_s:.2f}")
 
 
 if __name__ == "__main__":
