@@ -61,8 +61,12 @@ class Dask:
         address: str = json.loads(self.file.read_text())["address"]
         return address
 
-    def log(self) -> str:
-        return (self.folder / "dask.log").read_text()
+    def registered(self) -> None:
+        """Wait until the scheduler knows all workers that were started."""
+        end = time.monotonic() + PATIENCE_S
+        while (self.folder / "dask.log").read_text().count("Registered to:") < len(self.workers):
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
     def end(self) -> None:
         for process in (*self.workers.values(), self.scheduler):
@@ -114,6 +118,7 @@ def test_three_workers_one_killed_one_without_the_box(
         cluster.worker("good")
         cluster.worker("dying")
         cluster.worker("bare", PATH=str(empty))
+        cluster.registered()
         command = ["grade", str(folder), "--out", str(out), "--seeds", "1"]
         process = subprocess.Popen(
             [sys.executable, "-m", "grader", *command, "--scheduler", cluster.address],
@@ -164,6 +169,7 @@ def test_workers_of_another_version_and_those_that_hang_take_no_part(
         cluster.worker("other", PYTHONPATH=f"{other}:{environment.get('PYTHONPATH', '')}")
         cluster.worker("stuck")
         stuck = cluster.workers["stuck"]
+        cluster.registered()
         done = []
         with Cluster(cluster.address, [SLUG], boxed=False, patience_s=3.0) as run:
             for one in run.grade(tasks):
@@ -185,11 +191,17 @@ def test_workers_of_another_version_and_those_that_hang_take_no_part(
             cluster.workers[name].kill()
             cluster.workers[name].wait()
         with (
-            Cluster(cluster.address, [SLUG], boxed=False) as run,
+            Cluster(cluster.address, [SLUG], boxed=False, grace_s=0.0) as run,
             pytest.raises(GraderError, match="No worker of the cluster can grade") as ended,
         ):
             list(run.grade(tasks))
         assert "not those of the machine that asks" in str(ended.value)
+        with Cluster(cluster.address, [SLUG], boxed=False) as run:
+            going = run.grade(tasks)
+            assert next(going) is None
+            cluster.scheduler.kill()
+            with pytest.raises(GraderError, match="does not answer any more"):
+                list(going)
 
 
 def test_wrong_use_of_a_cluster(kata: Kata, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _TICK_S = 0.2
 _LOOK_S = 0.5  # between two looks at who is there
 _CONNECT_S = 5.0
 _START_S = 180.0  # for a first worker to be ready, or another one once all are gone
+_GRACE_S = 20.0  # for another worker to come, where those that are there are of no use
 _PATIENCE_S = 900.0  # with a task: each grading has its own limit, which is shorter
 _IDLE_S = 600.0  # a process that grades, on a worker that nobody asks any more
 _SHOWN = 5  # workers, in one message
@@ -159,7 +160,7 @@ class Cluster:
     address: str
     slugs: Iterable[str]
     boxed: bool = True
-    start_s: float = _START_S
+    grace_s: float = _GRACE_S
     patience_s: float = _PATIENCE_S
     refused: dict[str, str] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
@@ -309,9 +310,10 @@ class Cluster:
                 self._merge(msgspec.convert(said["layers"], list[Layer]))
         self._heard = len(events)
         self._fit = frozenset((there & self._ready) - self.refused.keys())
+        useless = bool(there) and there <= self.refused.keys()
         if self._fit:
             self._lacking_s = now
-        elif now > self._lacking_s + self.start_s or (there and there <= self.refused.keys()):
+        elif now > self._lacking_s + (self.grace_s if useless else _START_S):
             for worker in there - self.refused.keys():
                 self._refuse(worker, "It does not answer: is kata installed there?")
             raise GraderError(self._nobody(there))
