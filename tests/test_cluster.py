@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from grader.errors import GraderError
 from grader.exam import box
 
 pytest.importorskip("distributed")
-from grader.batch.cluster import Cluster
+from distributed.scheduler import KilledWorker
+
+from grader.batch.cluster import Answer, Cluster
 
 PATIENCE_S = 100.0
 
@@ -202,6 +204,72 @@ def test_workers_of_another_version_and_those_that_hang_take_no_part(
             cluster.scheduler.kill()
             with pytest.raises(GraderError, match="does not answer any more"):
                 list(going)
+
+
+class _Scheduler:
+    """A client's stand-in: each task ends at once, with the next of these ends."""
+
+    def __init__(self, ends: list[Answer | Exception]) -> None:
+        self.ends = ends
+        self.asked: list[list[str]] = []  # which workers might have had each
+        self.status = "running"
+
+    def nthreads(self) -> dict[str, int]:
+        return {"a": 1, "b": 1}
+
+    def get_events(self, _: str) -> list[tuple[int, dict[str, object]]]:
+        return [(0, {"worker": name, "layers": []}) for name in "ab"]
+
+    def submit(self, *_: object, key: str, workers: list[str], **__: object) -> "_Future":
+        self.asked.append(workers)
+        return _Future(key, self.ends.pop(0))
+
+
+class _Future:
+    def __init__(self, key: str, end: Answer | Exception) -> None:
+        self.key, self.end = key, end
+        self.status = "finished" if isinstance(end, Answer) else "error"
+
+    def add_done_callback(self, call: Callable[["_Future"], None]) -> None:
+        call(self)
+
+    def result(self) -> object:
+        return self.end
+
+    def exception(self) -> object:
+        return self.end
+
+
+@pytest.mark.parametrize(
+    ("ends", "trouble", "asked"),
+    [
+        ([Answer("a", "{}")], "", ["ab"]),
+        ([Answer("a", trouble="It broke."), Answer("b", "{}")], "", ["ab", "b"]),
+        ([Answer("a", trouble="It broke."), Answer("b", trouble="So.")], "So.", ["ab", "b"]),
+        ([Answer("b", unfit="No."), Answer("a", "{}")], "", ["ab", "a"]),
+        (
+            [Answer("b", unfit="No."), Answer("a", trouble="It broke."), Answer("a", "{}")],
+            "",
+            ["ab", "a", "a"],
+        ),
+        ([KilledWorker("x", None, 3)] * 2, "died, one after another", ["ab", "ab"]),  # type: ignore[arg-type]
+        ([ZeroDivisionError("by 0")] * 2, "ZeroDivisionError: by 0", ["ab", "ab"]),
+    ],
+)
+def test_what_comes_of_a_task(
+    ends: list[Answer | Exception], trouble: str, asked: list[str]
+) -> None:
+    """What brings no verdict is tried once more, elsewhere if there is another worker; a worker
+    that is unfit costs the task nothing, and gets no more."""
+    run = Cluster("nowhere", [])
+    scheduler = _Scheduler([*ends])
+    run._client, run._name = scheduler, "run"  # type: ignore[assignment]
+    done = [one for one in run.grade([Task(7, SLUG, RIGHT, 0)]) if one is not None]
+    assert [one.task.id for one in done] == [7]
+    assert trouble in done[0].trouble
+    assert (done[0].verdict is None) == bool(trouble)
+    assert ["".join(workers) for workers in scheduler.asked] == asked
+    assert scheduler.ends == []
 
 
 def test_wrong_use_of_a_cluster(kata: Kata, tmp_path: Path) -> None:
