@@ -2,6 +2,7 @@
 box, are of another version, or never answer; no submission is lost, none is graded twice."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -273,7 +274,8 @@ def test_what_comes_of_a_task(
 
 
 def test_wrong_use_of_a_cluster(kata: Kata, tmp_path: Path) -> None:
-    """No scheduler at the address, and processes of this machine as well, are wrong usage."""
+    """No scheduler at the address, processes of this machine as well, and to lack Dask are wrong
+    usage, each with a plain line."""
     folder = lay(tmp_path / "class", {"ada/numpy_lora.py": RIGHT})
     command = ("grade", str(folder), "--out", str(tmp_path / "out"), "--scheduler")
     for words, said in (
@@ -284,3 +286,8 @@ def test_wrong_use_of_a_cluster(kata: Kata, tmp_path: Path) -> None:
         done = kata(*command, *words)
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
         assert "Traceback" not in done.stderr
+    lay(tmp_path / "lacking", {"distributed.py": b"raise ModuleNotFoundError('distributed')"})
+    path = f"{tmp_path / 'lacking'}:{os.environ.get('PYTHONPATH', '')}"
+    done = kata(*command, "tcp://127.0.0.1:9", PYTHONPATH=path)
+    assert (done.returncode, "pip install 'lora-kata[cluster]'" in done.stderr) == (2, True)
+    assert "Traceback" not in done.stderr
