@@ -163,6 +163,25 @@ def test_one_cannot_hurt_another(boxed: Examiner) -> None:
             assert verdicts(other, share) == {path: alone[path] for path in share}
 
 
+def test_nothing_of_ours_is_shown(boxed: Examiner) -> None:
+    """Wherever Python's packages lie, no solution, suite, card or question is among what a
+    submission can see, and of our files those alone that a stage needs."""
+    slugs = [path.stem for path in content.solutions().glob("*.py")]
+    ours = {f"{slug}.py" for slug in slugs} | {f"test_{slug}.py" for slug in slugs}
+    ours |= {f"{slug}.yaml" for slug in slugs}
+    root = Path(f"/proc/{_inside(boxed).pid}/root")
+    places = [root / place.lstrip("/") for place in box._shown()] + [root / "box"]
+    found = []
+    for place in places:
+        for folder, below, files in os.walk(place):
+            if os.path.basename(folder) in ("torch", "proc"):
+                below.clear()
+            found += [os.path.join(folder, name) for name in files if name in ours]
+    assert found == []
+    own = {str(path.relative_to(root / "box/grader")) for path in root.glob("box/grader/**/*.py")}
+    assert own == set(box._OURS)
+
+
 def test_every_layer_holds() -> None:
     """Each layer says that it holds, and how, in a line."""
     found = box.layers()

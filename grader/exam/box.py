@@ -308,13 +308,15 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _hidden() -> list[str]:
-    """What is ours and not for a submission."""
+    """What is ours and not for a submission. An installed package holds it, too, and so may what an
+    editable one has left among the others."""
     package = content.SUITES.parent
     places = [package, content.solutions(), content.questions()]
+    places += [Path(site) / "grader" for site in _sites()]
     clone = content.clone()
     if clone is not None:
         places += [clone / name for name in ("katas", "tests", ".git")]
-    return [os.path.realpath(place) for place in places]
+    return list(dict.fromkeys(os.path.realpath(place) for place in places))
 
 
 def _walls(shown: list[str]) -> list[str]:
