@@ -29,7 +29,6 @@ DAILY = {
     "lora_linear/forged_answers",
     "lora_linear/kernel_doors",
     "lora_linear/memory_in_a_file",
-    "lora_linear/memory_that_is_shared",
     "lora_linear/odd_files",
     "lora_linear/parameter_that_lies",
     "lora_linear/poisoned_bytecode",
@@ -248,6 +247,7 @@ def test_numbers_of_system_calls(machine: str) -> None:
         assert int(told.get("landlock_create_ruleset", 444)) == 444
 
 
+@pytest.mark.corpus
 def test_a_process_that_is_killed_takes_its_box_along(boxed: Examiner) -> None:
     """After `kill -9` of an examiner nothing of its box lives."""
     script = (
