@@ -200,7 +200,12 @@ class Box(Nursery):
         if inside < 0 or not seen:
             raise GraderError("A stage could not be locked into the box: no file was judged.")
         if self.group is not None:
-            self.group.add(seen[0])
+            try:
+                self.group.add(seen[0])
+            except ProcessLookupError:  # it has ended, which the next answer shows
+                pass
+            except OSError as error:
+                raise GraderError(f"A stage could not be put into its group: {error}") from error
         return seen[0]
 
     def out_of_memory(self) -> bool:
