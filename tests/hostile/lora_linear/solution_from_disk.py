@@ -4,7 +4,7 @@ import os
 import sys
 
 FOUND = []
-for top in [os.getcwd(), *sys.path, "/box", "/work/main", "/root", "/home", "/usr/src"]:
+for top in [os.getcwd(), *sys.path, "/box", "/opt/kata", "/root", "/home", "/usr/src"]:
     for folder, below, files in os.walk(top):
         if os.path.basename(folder) == "torch":
             below.clear()
