@@ -1,13 +1,14 @@
-"""Flags asked in a second way: for files that nobody has read.
+"""Flags asked in two ways: for files that nobody has read.
 
 A submission runs where the probes ask it, and may answer for its parameters: a class of its own
 whose `requires_grad` is a property, a `named_parameters` that leaves some out, a torch that was
-replaced while nobody looked, work that is done where no counter sees it. So what has passed is
-asked again on a stage of its own, where the probes and their classes are made before the submission
-is loaded, and where their code is `rewritten`: what it reads of a tensor comes from torch's own
-descriptors, taken before that, and what it reads of a module from the dicts it holds, past every
-method and property of a class; work is counted by torch's profiler too. There all of torch is
-watched, not only what probes rely on. A verdict stands where both ways agree.
+replaced while nobody looked, work that is done where no counter sees it. So in the box probes are
+`rewritten`: what they read of a tensor comes from torch's own descriptors, taken before the
+submission was loaded, and what they read of a module from the dicts it holds, past every method and
+property of a class. Each flag is asked in the ordinary way as well, and that the answers differ is
+reported as tampering, as is all that is not what it was anywhere in torch; work is counted by
+torch's profiler, too. Probes and their classes are made before the submission is loaded: which they
+are is known from the solution, which is graded first.
 
 What remains possible: code that finds this module's own objects in the memory of its process (by
 frames, the garbage collector or ctypes) can change what is asked here, too. No sandbox stops that;
@@ -52,13 +53,7 @@ _OF_MODULES = (
     "training",
 )
 _ASKED = {*_OF_TENSORS, *_OF_MODULES}
-# What a probe that decides by a flag says; shapes and dtypes of values cross with them anyway.
-_DECIDING = _ASKED - {"device", "dtype", "ndim", "shape", "stride"} | {
-    "count",
-    "grad_of",
-    "isinstance",
-    "trainable",
-}
+_FLAGS = {"is_leaf", "is_meta", "requires_grad", "training"}  # and whether there is a grad
 _MATMULS = ("mm", "addmm", "bmm", "baddbmm")
 _MODE = "PythonDispatchMode"
 _TELL = "_asked"  # two underscores would be mangled in a class
@@ -79,19 +74,9 @@ class _Rewriter(ast.NodeTransformer):
 
 
 def rewritten(source: str, filename: str) -> types.CodeType:
-    """The code of a probe that asks in the second way; lines are those of the source."""
+    """The code of a probe that asks in two ways; lines are those of the source."""
     tree = ast.fix_missing_locations(_Rewriter().visit(ast.parse(source)))
     return compile(tree, filename, "exec", dont_inherit=True)
-
-
-def decides(source: str) -> bool:
-    """Whether a probe of this source reads flags."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and node.attr in _DECIDING:
-            return True
-        if isinstance(node, ast.Name) and node.id in _DECIDING:
-            return True
-    return False
 
 
 # On the stage: taken before a submission is loaded
@@ -103,6 +88,19 @@ _as_plain = torch._C.DisableTorchFunction
 _tensor = {name: inspect.getattr_static(torch.Tensor, name).__get__ for name in _OF_TENSORS}
 _Tensor, _Module, _Parameter = torch.Tensor, nn.Module, nn.Parameter
 _getattr, _isinstance = getattr, isinstance
+
+
+_lies: set[str] = set()
+
+
+def ask(value: Any, name: str) -> Any:
+    """What `tell` does, which is noted if the ordinary answer is another."""
+    told = tell(value, name)
+    if name in _FLAGS or name == "grad":
+        said = _getattr(value, name, None)
+        if said is not told and (name in _FLAGS or (said is None) != (told is None)):
+            _lies.add(f"{type(value).__name__}.{name}")
+    return told
 
 
 def tell(value: Any, name: str) -> Any:
@@ -223,12 +221,12 @@ _walks: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _second_kit() -> dict[str, Any]:
-    """The probes' helpers, asking in the second way."""
+def _asking_kit() -> dict[str, Any]:
+    """The probes' helpers, asking in two ways."""
     scope: dict[str, Any] = {
         "__name__": kit.__name__,
         "isinstance": isinstance_,
-        _TELL: tell,
+        _TELL: ask,
     }
     exec(rewritten(inspect.getsource(kit), kit.__file__), scope)
     first_count, missing = scope["count"], scope["Missing"]
@@ -247,7 +245,7 @@ def _second_kit() -> dict[str, Any]:
     tells = not _uncounted(_recorded(lambda: first_count(lambda: ones @ ones)))
 
     scope["count"] = count
-    return {**{name: scope[name] for name in kit.__all__}, "isinstance": isinstance_, _TELL: tell}
+    return {**{name: scope[name] for name in kit.__all__}, "isinstance": isinstance_, _TELL: ask}
 
 
 def _recorded(call: Callable[[], Any]) -> list[tuple[str, str]]:
@@ -288,10 +286,10 @@ def _uncounted(records: list[tuple[str, str]]) -> bool:
 
 
 class Asking:
-    """What a stage needs to ask in the second way; made once, before stages are forked."""
+    """What a stage needs to ask in two ways; made once, before stages are forked."""
 
     def __init__(self) -> None:
-        self.names = _second_kit()
+        self.names = _asking_kit()
         self.watched = surroundings.remember(surroundings.all_of_torch())
 
     def begin(self) -> None:
@@ -302,3 +300,7 @@ class Asking:
     def replaced(self) -> list[str]:
         """Names in torch, and in what of Python probes may use, that are not what they were."""
         return list(itertools.islice(surroundings.changed(self.watched), _MAX_NAMES))
+
+    def lies(self) -> list[str]:
+        """Flags, such as "Frozen.requires_grad", that a class has answered falsely."""
+        return sorted(_lies)[:_MAX_NAMES]

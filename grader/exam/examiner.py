@@ -6,7 +6,6 @@ submission is ever imported, unpickled or evaluated in this process.
 # ruff: noqa: E402 – torch is imported first, see below
 
 import contextlib
-import dataclasses
 import gc
 import hashlib
 import inspect
@@ -23,8 +22,6 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 # Before anything else of ours: the nursery is forked with torch and no more. Collecting garbage
 # while it is imported would cost 0.1 s and find none.
@@ -50,7 +47,6 @@ from grader.harmless import harmless
 # its compiler, about as much again as torch itself: a slow machine gets the time for that.
 CPU_S, _WALL_S = max(3.0, 2.5 * _TORCH_S), 20.0
 _GPU_FACTOR = 10
-_AGAIN_FACTOR = 2  # for the profiler, which takes its time where thousands of operators run
 _MAX_DEATHS = 3
 _PRINTED_CHARS = 4000
 _AT_A_BREAKPOINT = (
@@ -60,9 +56,6 @@ _AT_A_BREAKPOINT = (
 
 
 _Probes = tuple[Callable[..., Any], ...]  # one, and the helpers handed to it
-
-
-_AGAIN = "Asked in a second way, on a stage of its own:"
 
 
 class StageHandle:
@@ -189,27 +182,17 @@ def _probe(*probes: Callable[..., Any]) -> tuple[bytes, bytes, dict[str, Any]]:
     return _sources[probes]
 
 
-def _asks_again(probes: _Probes) -> bytes:
-    """The code of these probes that asks in the second way."""
+def _two_ways(probes: _Probes) -> bytes:
+    """The code of these probes that asks in two ways."""
     from grader.exam import asking
 
-    if probes not in _second:
+    if probes not in _rewritten:
         source = _probe(*probes)[0].decode()
-        _second[probes] = marshal.dumps(asking.rewritten(source, PROBE_FILE))
-    return _second[probes]
+        _rewritten[probes] = marshal.dumps(asking.rewritten(source, PROBE_FILE))
+    return _rewritten[probes]
 
 
-def _decides(probes: _Probes) -> bool:
-    """Whether these probes read flags."""
-    from grader.exam import asking
-
-    if probes not in _deciding:
-        _deciding[probes] = asking.decides(_probe(*probes)[0].decode())
-    return _deciding[probes]
-
-
-_second: dict[_Probes, bytes] = {}
-_deciding: dict[_Probes, bool] = {}
+_rewritten: dict[_Probes, bytes] = {}
 _sources: dict[_Probes, tuple[bytes, bytes, dict[str, Any]]] = {}
 
 
@@ -218,7 +201,8 @@ Asked = dict[str, list[_Probes]]  # the probes that each check has called
 
 class Run:
     """Checks of one suite against one source, on a stage of one nursery (`lane`): records an
-    outcome per check. With what was asked before, it asks that again in the second way."""
+    outcome per check. With the probes that the
+    solution was asked, it asks in two ways."""
 
     def __init__(
         self,
@@ -228,10 +212,10 @@ class Run:
         filename: str,
         seed: int,
         lane: int = 0,
-        again: "Asked | None" = None,
+        asking: "Asked | None" = None,
     ) -> None:
         self.examiner, self.slug, self.source, self.filename = examiner, slug, source, filename
-        self.seed, self.lane, self.again = seed, lane, again
+        self.seed, self.lane, self.asking = seed, lane, asking
         self.asked: Asked = {}
         self.tampered: set[str] = set()
         self.checks: list[Check] = []
@@ -267,8 +251,8 @@ class Run:
             "source": self.source,
             "defines": catalog.card(self.slug).defines,
         }
-        if self.again is not None:
-            every = dict.fromkeys(itertools.chain.from_iterable(self.again.values()))
+        if self.asking is not None:
+            every = dict.fromkeys(itertools.chain.from_iterable(self.asking.values()))
             made = map(self.probe, every)
             load["probes"] = [dict(zip(("source", "code", "values"), probe)) for probe in made]
         self._channel.send({"op": "load", "seed": self.seed, "load": load})
@@ -276,7 +260,7 @@ class Run:
     def probe(self, probes: _Probes) -> tuple[bytes, bytes, dict[str, Any]]:
         """Source, code and values of a probe with its helpers."""
         source, code, values = _probe(*probes)
-        return source, code if self.again is None else _asks_again(probes), values
+        return source, code if self.asking is None else _two_ways(probes), values
 
     def channel(self) -> Channel:
         """The stage with the source loaded. Raises StageDied."""
@@ -300,6 +284,14 @@ class Run:
             printed = self._printed(channel)
             self.output = self.output or printed
         return channel
+
+    def look(self) -> None:
+        """Where all has passed, see at last what the submission has replaced. Raises StageDied."""
+        good = all(check.outcome in (Outcome.PASSED, Outcome.SKIPPED) for check in self.checks)
+        if self.asking is not None and self._channel is not None and self._loaded and good:
+            allowance = Allowance(CPU_S, _WALL_S)
+            reply = self._channel.ask({"op": "look", "seed": self.seed}, allowance)
+            self.tampered.update(reply.tampered)
 
     def drop(self) -> None:
         """End the stage; what it printed belongs to the check that is made."""
@@ -385,7 +377,7 @@ class Run:
         self.printed = ""
         digest = hashlib.sha256(f"{self.seed}/{check.__name__}".encode()).digest()
         seed = int.from_bytes(digest[:6], "big")
-        slower = _GPU_FACTOR if gpu else _AGAIN_FACTOR if self.again is not None else 1
+        slower = _GPU_FACTOR if gpu else 1
         allowance = Allowance(CPU_S * slower, _WALL_S * slower)
         device = self.examiner.accelerator() if gpu else "cpu"
         stage = StageHandle(self, check.__name__, allowance, seed, device)
@@ -514,6 +506,14 @@ class _Made:
         outcomes = {check.outcome for check in self.checks}
         return self.error is None and outcomes <= {Outcome.PASSED, Outcome.SKIPPED}
 
+    @property
+    def words(self) -> str:
+        """What kept it from passing, if something did."""
+        trouble = [] if self.error is None else [self.error.message]
+        return next(
+            iter([*trouble, *(check.message for check in self.checks if check.message)]), ""
+        )
+
 
 class Examiner:
     """Grades submissions, one after another, in one process.
@@ -526,7 +526,7 @@ class Examiner:
     lanes: how many stages the checks of one submission are made on side by side. Which check goes
     to which is fixed, so that a verdict does not hang on who is faster.
     boxed: for files that nobody has read: stages run in the box (exam/box.py), and flags are asked
-    twice (exam/asking.py). Raises Unavailable where this machine lacks what the box needs.
+    in two ways (exam/asking.py). Raises Unavailable where this machine lacks what the box needs.
     """
 
     def __init__(self, accelerator: str | None = None, lanes: int = 1, boxed: bool = False) -> None:
@@ -537,6 +537,7 @@ class Examiner:
             self._nurseries.append(Box.spawn() if boxed else Nursery.fork(self._nurseries))
         undumpable()
         self._accelerator = accelerator
+        self._asked: dict[str, tuple[int, Asked]] = {}
         self._suites: dict[str, tuple[int, list[Callable[..., Any]]]] = {}
 
     def __enter__(self) -> "Examiner":
@@ -581,11 +582,10 @@ class Examiner:
             return named and (part is None or made.kata_part is part)
 
         name = filename or f"{slug}.py"
-        made = self._pass(slug, source, name, seed, wanted, until_named)
+        asking = self._asked_of(slug, seed) if self.boxed else None
+        made = self._pass(slug, source, name, seed, wanted, until_named, asking)
         if made.faults and isinstance(source, bytes):
             self._blame_suite(slug, seed, made.faults)
-        if self.boxed and made.good and isinstance(source, bytes):
-            made = self._ask_again(slug, source, name, seed, made)
         return Verdict(
             slug=slug,
             seed=seed,
@@ -601,31 +601,18 @@ class Examiner:
             marks=marks.of(source) if self.boxed and isinstance(source, bytes) else (),
         )
 
-    def _ask_again(self, slug: str, source: bytes, filename: str, seed: int, made: _Made) -> _Made:
-        """What has passed, with the checks that decide by flags made once more, which ask in the
-        second way (exam/asking.py); none passes that does not pass both times."""
-        deciding = {
-            name: probes for name, probes in made.asked.items() if any(map(_decides, probes))
-        }
-        if not deciding:
-            return made
-        again = self._pass(
-            slug, source, filename, seed, lambda c: c.__name__ in deciding, again=deciding
-        )
-        differs = {
-            check.name: msgspec.structs.replace(check, message=f"{_AGAIN} {check.message}")
-            for check in again.checks
-            if check.outcome is not Outcome.PASSED
-        }
-        error = again.error
-        if error is not None:
-            error = Trouble(error.kind, f"{_AGAIN} {error.message}")
-        return dataclasses.replace(
-            made,
-            checks=tuple(differs.get(check.name, check) for check in made.checks),
-            error=error,
-            tampered=made.tampered | again.tampered,
-        )
+    def _asked_of(self, slug: str, seed: int) -> Asked:
+        """The probes of each check, which are to be made before a submission is loaded: those that
+        the solution is asked. Raises GraderError if that does not pass."""
+        self._suite(slug)
+        version, _ = self._suites[slug]
+        if self._asked.get(slug, (0, {}))[0] != version:
+            source = content.solution(slug).read_bytes()
+            made = self._pass(slug, source, "solution.py", seed, lambda _: True)
+            if not made.good:
+                raise GraderError(f"The solution of {slug} does not pass in the box: {made.words}")
+            self._asked[slug] = version, made.asked
+        return self._asked[slug][1]
 
     def _blame_suite(self, slug: str, seed: int, faults: dict[str, str]) -> None:
         """A check met something it did not foresee. If the solution makes it stumble too, the
@@ -645,11 +632,11 @@ class Examiner:
         seed: int,
         wanted: Callable[[Any], bool],
         until_named: bool = False,
-        again: Asked | None = None,
+        asking: Asked | None = None,
     ) -> _Made:
         """Make the checks that are wanted, those of the gpu part last: its stage is its own."""
         lanes = 1 if until_named else len(self._nurseries)
-        runs = [Run(self, slug, source, filename, seed, lane, again) for lane in range(lanes)]
+        runs = [Run(self, slug, source, filename, seed, lane, asking) for lane in range(lanes)]
         chosen: list[Callable[..., Any]] = []
         try:
             if isinstance(source, bytes):
@@ -662,6 +649,8 @@ class Examiner:
             chosen = [check for check in found if wanted(check)]
             chosen.sort(key=_on_gpu)
             _side_by_side(runs, chosen, until_named)
+            for run in runs:
+                run.look()
         except NurseryGone as gone:
             raise GraderError("The process that runs submissions was killed.") from gone
         except StageDied as died:

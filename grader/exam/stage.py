@@ -93,8 +93,8 @@ def limit(memory_bytes: int | None) -> None:
 
 
 @functools.cache
-def second_way() -> Any:
-    """What asks in the second way (exam/asking.py); a nursery makes it before it forks."""
+def two_ways() -> Any:
+    """What asks in two ways (exam/asking.py); a nursery makes it before it forks."""
     from grader.exam.asking import Asking
 
     return Asking()
@@ -108,7 +108,7 @@ class Stage:
         # The count goes on from that of the process we were forked from; its threads did not.
         self.inherited = kit.threads_at_rest = _thread._count()
         self.answered = False  # whether any of what the stub leaves open is written
-        self.asking: Any = None  # what asks in the second way, on a stage that does
+        self.asking: Any = None  # what asks in two ways, on a stage that does
         self.scopes: dict[bytes, dict[str, Any]] = {}  # by source, made before the file is loaded
 
     def answer(self, request: dict[str, Any]) -> bytes:
@@ -119,11 +119,15 @@ class Stage:
             with torch.inference_mode(False):
                 if request["op"] == "load":
                     result = self._load(**request["load"])
-                else:
+                elif request["op"] == "probe":
                     result = self._probe(**request["probe"])
+                else:  # a last look around
+                    result = {}
         except BaseException as error:
             result = self._raised(error)
-        tampered = self.asking.replaced() if self.asking else []
+        tampered = self.asking.lies() if self.asking else []
+        if self.asking and request["op"] != "probe":
+            tampered += self.asking.replaced()
         self.around.restore_builtins()
         result["replaced"] = self.around.replaced()
         result["threads"] = self._threads()
@@ -141,11 +145,10 @@ class Stage:
         defines: Sequence[str],
         probes: Sequence[dict[str, Any]] = (),
     ) -> dict[str, Any]:
-        """Load the source. With `probes`, whose code asks in the second way, they are made
-        before."""
+        """Load the source. With `probes`, whose code asks in two ways, they are made before."""
         self.filename = filename
         if probes:
-            self.asking = second_way()
+            self.asking = two_ways()
             for probe in probes:
                 self.scopes[probe["source"]] = self._scope(**probe)
             self.asking.begin()

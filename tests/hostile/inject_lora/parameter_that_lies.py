@@ -1,5 +1,5 @@
 # aim: Parameters of the rest say that they are frozen.
-# ends: failed: Asked in a second way
+# ends: tampered: Frozen.requires_grad
 import math
 
 import torch

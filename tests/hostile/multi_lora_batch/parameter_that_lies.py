@@ -1,5 +1,5 @@
 # aim: A base that says that it is frozen.
-# ends: failed: Asked in a second way
+# ends: tampered: Frozen.requires_grad
 import torch
 import torch.nn as nn
 
