@@ -29,7 +29,6 @@ DAILY = {
     "lora_linear/forged_answers",
     "lora_linear/kernel_doors",
     "lora_linear/memory_in_a_file",
-    "lora_linear/memory_that_is_shared",
     "lora_linear/odd_files",
     "lora_linear/parameter_that_lies",
     "lora_linear/poisoned_bytecode",
@@ -163,6 +162,25 @@ def test_one_cannot_hurt_another(boxed: Examiner) -> None:
             assert verdicts(other, share) == {path: alone[path] for path in share}
 
 
+def test_nothing_of_ours_is_shown(boxed: Examiner) -> None:
+    """Wherever Python's packages lie, no solution, suite, card or question is among what a
+    submission can see, and of our files those alone that a stage needs."""
+    slugs = [path.stem for path in content.solutions().glob("*.py")]
+    ours = {f"{slug}.py" for slug in slugs} | {f"test_{slug}.py" for slug in slugs}
+    ours |= {f"{slug}.yaml" for slug in slugs}
+    root = Path(f"/proc/{_inside(boxed).pid}/root")
+    places = [root / place.lstrip("/") for place in box._shown()] + [root / "box"]
+    found = []
+    for place in places:
+        for folder, below, files in os.walk(place):
+            if os.path.basename(folder) in ("torch", "proc"):
+                below.clear()
+            found += [os.path.join(folder, name) for name in files if name in ours]
+    assert found == []
+    own = {str(path.relative_to(root / "box/grader")) for path in root.glob("box/grader/**/*.py")}
+    assert own == set(box._OURS)
+
+
 def test_every_layer_holds() -> None:
     """Each layer says that it holds, and how, in a line."""
     found = box.layers()
@@ -229,6 +247,7 @@ def test_numbers_of_system_calls(machine: str) -> None:
         assert int(told.get("landlock_create_ruleset", 444)) == 444
 
 
+@pytest.mark.corpus
 def test_a_process_that_is_killed_takes_its_box_along(boxed: Examiner) -> None:
     """After `kill -9` of an examiner nothing of its box lives."""
     script = (

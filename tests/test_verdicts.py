@@ -68,6 +68,7 @@ def test_solutions_pass(examiner_on_cpu: Examiner, path: Path) -> None:
     assert [c for c in verdict.checks if c.outcome is not Outcome.PASSED] == []
 
 
+@pytest.mark.corpus
 @pytest.mark.parametrize(
     ("slug", "bug"),
     [(p.stem, bug) for p in KATAS for bug in catalog.entry(p.stem).bugs],

@@ -74,7 +74,7 @@ class _Rewriter(ast.NodeTransformer):
 
 
 def rewritten(source: str, filename: str) -> types.CodeType:
-    """The code of a probe that asks in the second way; lines are those of the source."""
+    """The code of a probe that asks in two ways; lines are those of the source."""
     tree = ast.fix_missing_locations(_Rewriter().visit(ast.parse(source)))
     return compile(tree, filename, "exec", dont_inherit=True)
 
@@ -221,8 +221,8 @@ _walks: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _second_kit() -> dict[str, Any]:
-    """The probes' helpers, asking in the second way."""
+def _asking_kit() -> dict[str, Any]:
+    """The probes' helpers, asking in two ways."""
     scope: dict[str, Any] = {
         "__name__": kit.__name__,
         "isinstance": isinstance_,
@@ -286,10 +286,10 @@ def _uncounted(records: list[tuple[str, str]]) -> bool:
 
 
 class Asking:
-    """What a stage needs to ask in the second way; made once, before stages are forked."""
+    """What a stage needs to ask in two ways; made once, before stages are forked."""
 
     def __init__(self) -> None:
-        self.names = _second_kit()
+        self.names = _asking_kit()
         self.watched = surroundings.remember(surroundings.all_of_torch())
 
     def begin(self) -> None:

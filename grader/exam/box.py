@@ -200,7 +200,12 @@ class Box(Nursery):
         if inside < 0 or not seen:
             raise GraderError("A stage could not be locked into the box: no file was judged.")
         if self.group is not None:
-            self.group.add(seen[0])
+            try:
+                self.group.add(seen[0])
+            except ProcessLookupError:  # it has ended, which the next answer shows
+                pass
+            except OSError as error:
+                raise GraderError(f"A stage could not be put into its group: {error}") from error
         return seen[0]
 
     def out_of_memory(self) -> bool:
@@ -308,13 +313,15 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _hidden() -> list[str]:
-    """What is ours and not for a submission."""
+    """What is ours and not for a submission. An installed package holds it, too, and so may what an
+    editable one has left among the others."""
     package = content.SUITES.parent
     places = [package, content.solutions(), content.questions()]
+    places += [Path(site) / "grader" for site in _sites()]
     clone = content.clone()
     if clone is not None:
         places += [clone / name for name in ("katas", "tests", ".git")]
-    return [os.path.realpath(place) for place in places]
+    return list(dict.fromkeys(os.path.realpath(place) for place in places))
 
 
 def _walls(shown: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ Version 1 has a folder for each controller, version 2 one for all.
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ _MEMORY = {  # file: what it is set to; those with "?" need not be there
     1: {"memory.limit_in_bytes": "{bytes}", "memory.memsw.limit_in_bytes?": "{bytes}"},
     2: {"memory.max": "{bytes}", "memory.swap.max?": "0", "memory.oom.group?": "0"},
 }
+_NAME, _OLD_S = "kata-", 3600
 _EVENTS = {1: "memory.oom_control", 2: "memory.events"}
 
 
@@ -29,8 +31,9 @@ class Group:
     @classmethod
     def make(cls, memory_bytes: int, tasks: int) -> "Group | None":
         """A new group, or None where this machine lets us have none."""
-        name = f"kata-{os.getpid()}-{os.urandom(4).hex()}"
+        name = f"{_NAME}{os.getpid()}-{os.urandom(4).hex()}"
         for version, parent in _places("memory"):
+            _swept(parent)
             made = _made(parent / name)
             if made is None:
                 continue
@@ -100,12 +103,22 @@ def _pids(memory: Path, version: int, name: str, tasks: int) -> Path | None:
     if version == 2:
         return memory if _written(memory, limit) else None
     for at, parent in _places("pids"):
+        _swept(parent)
         made = _made(parent / name)
         if made is not None:
             if at == 1 and _written(made, limit) and _takes(made):
                 return made
             _removed(made)
     return None
+
+
+def _swept(parent: Path) -> None:
+    """Remove what examiners that were killed have left there: groups of no process, an hour
+    old."""
+    for folder in parent.glob(f"{_NAME}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _OLD_S:
+                folder.rmdir()
 
 
 def _made(folder: Path) -> Path | None:
