@@ -137,7 +137,7 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
     alike: dict[str, Check] = {}
     for check in (verdict.checks[at] for at in verdict.failures):
-        alike.setdefault(check.bug or _cause(check.message), check)
+        alike.setdefault(check.bug or check.cause, check)
     shown = list(alike.values())[:_SHOWN_FAILURES]
     lines, drilled = [], False
     for check in shown:
@@ -153,12 +153,6 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
         also = f"Also failed, perhaps for the same reason: {names(rest)}."
         lines += ["", *ink.text(also, "dim")]
     return lines
-
-
-def _cause(message: str) -> str:
-    """What tells one unnamed failure from another: the line that raised, or all that is said."""
-    lines = message.splitlines()
-    return lines[1] if len(lines) > 1 else message
 
 
 def _output(verdict: Verdict, ink: _Ink) -> list[str]:
