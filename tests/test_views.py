@@ -1,5 +1,7 @@
 """Pages that show the same thing show it alike."""
 
+from msgspec.structs import replace
+
 from grader import catalog
 from grader.exam.verdict import Check, Level, Outcome, Part, Verdict
 from grader.interview.events import Graded
@@ -48,3 +50,32 @@ def test_a_page_names_one_question() -> None:
     drills = [line for line in page if "--ask" in line]
     assert drills == [f"  drill:    kata quiz --ask {bugs['scale-missing'].question}"]
     assert sum("shows as:" in line for line in page) == 2
+
+
+def test_a_low_screen_gets_one_failure() -> None:
+    """Where two failures with their diagnoses would push the parts off the screen, the first is
+    shown alone and the other named; with --more, or with room, both are."""
+    known = {bug.id: bug for bug in catalog.entry("lora_linear").bugs}
+    ids = ("scale-is-alpha", "b-random")
+    parts = (Part.SHAPE, Part.INIT, Part.FREEZE, Part.FORWARD, Part.GRADIENT, Part.MERGE)
+    checks = [
+        Check(name=f"a_rule_{n}", part=part, outcome=Outcome.FAILED, message="It is wrong. " * 14)
+        for n, part in enumerate(parts)
+    ]
+    checks[:2] = [replace(check, bug=id) for check, id in zip(checks, ids, strict=False)]
+    verdict = Verdict(slug="lora_linear", seed=1, seconds=0.1, checks=tuple(checks))
+
+    def page(rows: int | None, more: bool = False) -> list[str]:
+        around = result.Around(
+            catalog.card("lora_linear"), known, "lora_linear.py", more=more, rows=rows
+        )
+        return result.page(verdict, around, 80, colour=False)
+
+    low = page(23)
+    assert len(low) < 23
+    assert low.count("shape: a rule 0") == 1
+    assert "init: a rule 1" not in low
+    assert "reason: init: a rule 1, freeze" in " ".join(line.strip() for line in low)
+    for whole in (page(None), page(60), page(23, more=True)):
+        assert len(whole) > 23
+        assert {"shape: a rule 0", "init: a rule 1"} <= set(whole)

@@ -68,7 +68,8 @@ def run_command(
         terminal.say_json(graded.verdict.as_json())
     else:
         about = "the reference solution" if solution else shown(path)
-        terminal.say(*page(graded, about, more, terminal.width(), terminal.colour()))
+        rows = terminal.rows()
+        terminal.say(*page(graded, about, more, terminal.width(), terminal.colour(), rows))
     if graded.trouble:
         terminal.note(f"note: this attempt is not stored. {graded.trouble}")
     return 0 if graded.verdict.passed else 1
@@ -156,7 +157,14 @@ def _part(slug: str, text: str) -> Part:
     return part
 
 
-def page(graded: grading.Graded, file: str, more: bool, width: int, colour: bool) -> list[str]:
+def page(
+    graded: grading.Graded,
+    file: str,
+    more: bool,
+    width: int,
+    colour: bool,
+    rows: int | None = None,
+) -> list[str]:
     """The page of one grading."""
     verdict, recorded = graded.verdict, graded.recorded
     solved = verdict.passed and verdict.only is None and recorded is not None
@@ -172,6 +180,7 @@ def page(graded: grading.Graded, file: str, more: bool, width: int, colour: bool
         due_again=when(recorded.due, clock.now()) if recorded and recorded.due else None,
         questions=_questions(verdict.slug) if solved else (),
         more=more,
+        rows=rows,
     )
     return result.page(verdict, around, width, colour)
 

@@ -143,7 +143,8 @@ class _Watch:
         """The page of the last grading, and what else there is to say."""
         width, colour = terminal.width(), terminal.colour()
         file = shown(self.path)
-        lines = page(self.graded, file, self.more, width, colour) if self.graded else []
+        rows = terminal.rows()
+        lines = page(self.graded, file, self.more, width, colour, rows) if self.graded else []
         lines += [line for text in said for line in wrapped(text, width)]
         if not self.in_place:
             terminal.say(*lines, "")
