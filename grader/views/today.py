@@ -61,7 +61,9 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
         return lines
     lines += ["", paint("Due as well, beyond the plan's minutes", "bold", colour)]
     lines += _rows(agenda.beyond, rows, _SHOWN_BEYOND, width)
-    return [*lines, *wrapped("If there is time: `kata quiz --ask ID`, `kata start SLUG`.", width)]
+    planned = any(entry.kind == QUESTION for entry in (*agenda.due, *agenda.new))
+    ask = "kata quiz --ask ID" if planned else "kata quiz"  # which turns to these once it can
+    return [*lines, *wrapped(f"If there is time: `{ask}`, `kata start SLUG`.", width)]
 
 
 def _rows(entries: Sequence[Entry], rows: Mapping[Entry, str], shown: int, width: int) -> list[str]:
