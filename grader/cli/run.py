@@ -186,12 +186,14 @@ def page(
 
 
 def _standing(slug: str) -> tuple[float | None, str | None]:
-    """The best time before the attempt just stored, in seconds, and the kata that follows."""
+    """The best time before the attempt just stored, in seconds, and what `kata next` begins."""
+    from grader.recall import agenda
+
     try:
         with Store.open(create=False) as store:
             times = [solve.seconds for solve in store.attempts.solves() if solve.slug == slug]
-            standings = store.attempts.standings()
-        return min(times[:-1], default=None), current.following(slug, standings)
+            following = agenda.next_kata(store, clock.now().astimezone())
+        return min(times[:-1], default=None), following
     except StoreError:
         return None, current.following(slug, {})
 

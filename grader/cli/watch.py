@@ -132,8 +132,10 @@ class _Watch:
         self.show()
 
     def next(self) -> None:
+        from grader.recall import agenda
+
         with Store.open(create=False) as store:
-            slug = current.upcoming(store, clock.now().astimezone())
+            slug = agenda.next_kata(store, clock.now().astimezone())
         if slug is None:
             self.show("All katas are passed and none is due.")
         else:
