@@ -253,6 +253,13 @@ def test_the_rest_of_a_number_on_a_terminal(
     assert rows("SELECT text, correct FROM answers") == [("16,384\ntwo factors", 1)]
 
 
+def test_the_keys_at_a_number(kata: Run) -> None:
+    """The question is shown again after them, with what may be typed."""
+    done = kata("quiz", "--ask", "count", given="?\n1\n\n\n\n")
+    assert done.stdout.count("Type a number of parameters") == 2
+    assert "this help" in done.stdout
+
+
 def test_a_kill_between_number_and_rest(
     around: Environment, kata: Run, rows: Callable[[str], Any], clone: Path
 ) -> None:

@@ -1,11 +1,15 @@
 """Pages that show the same thing show it alike."""
 
+from datetime import date
+
 from msgspec.structs import replace
 
 from grader import catalog
 from grader.exam.verdict import Check, Level, Outcome, Part, Verdict
 from grader.interview.events import Graded
-from grader.views import hunting, interview, result
+from grader.practice.plan import Item
+from grader.recall.agenda import KATA, Agenda, Entry
+from grader.views import hunting, interview, result, today
 
 WIDTH = 60
 
@@ -79,3 +83,22 @@ def test_a_low_screen_gets_one_failure() -> None:
     for whole in (page(None), page(60), page(23, more=True)):
         assert len(whole) > 23
         assert {"shape: a rule 0", "init: a rule 1"} <= set(whole)
+
+
+def test_a_line_of_facts_ends_without_a_dot() -> None:
+    """Where they take two lines, as at 80 columns they do."""
+    verdict = Verdict(slug="lora_linear", seed=123456, seconds=1.5, checks=())
+    around = result.Around(catalog.card("lora_linear"), {}, "f.py", attempt=12, elapsed_s=754)
+    page = result.page(verdict, around, 80, colour=False)
+    assert "attempt 12 · graded in 1.50 s · 12:34 on task (par 15 min)" in page
+    assert "--seed 123456 replays it" in page
+
+
+def test_a_narrow_today_leaves_out_what_things_are_about() -> None:
+    """Rather than cut it after a word."""
+    item = Item("kata:lora_linear", 15, 1.0)
+    title = catalog.card("lora_linear").title
+    entry = Entry(item, KATA, "lora_linear", title, None)
+    agenda = Agenda(date(2026, 3, 2), (), (entry,), 0, None, None)
+    assert f"  kata  lora_linear  15 min  {title}" in today.page(agenda, 80, colour=False)
+    assert "  kata  lora_linear  15 min" in today.page(agenda, 60, colour=False)

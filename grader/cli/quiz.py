@@ -236,6 +236,7 @@ class _Quiz:
             except _Pressed as pressed:
                 self._press(pressed.key, turn)
                 self._say_question(turn)
+                terminal.say(*self._wrapped(wanted))
             except numbers.BadNumber as error:
                 terminal.say(*self._wrapped(str(error)))
         self._say_verdict(turn)

@@ -7,8 +7,8 @@ from datetime import date, datetime, time, timedelta
 from msgspec.structs import replace
 
 from grader import catalog
-from grader.practice import plan as plans
 from grader.practice import current, queue, schedule, stops, work
+from grader.practice import plan as plans
 from grader.practice.plan import Item, Plan, Stop
 from grader.recall import bank
 from grader.store import Store

@@ -198,7 +198,7 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     if not verdict.passed:
         facts.append(f"--seed {verdict.seed} replays it")
     whole = " · ".join(fact.replace(" ", "\u00a0") for fact in facts)  # a fact stays on its line
-    lines = [line.replace("\u00a0", " ") for line in wrapped(whole, ink.width)]
+    lines = [line.replace("\u00a0", " ").removesuffix(" ·") for line in wrapped(whole, ink.width)]
     lines = [ink.paint(line, "dim") for line in lines]
     if verdict.passed:
         word = "passed, complete"
