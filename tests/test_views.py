@@ -80,6 +80,7 @@ def test_a_low_screen_gets_one_failure() -> None:
     assert low.count("shape: a rule 0") == 1
     assert "init: a rule 1" not in low
     assert "reason: init: a rule 1, freeze" in " ".join(line.strip() for line in low)
+    assert "Also failed, perhaps for the same reason: 5 checks." in page(len(low))
     for whole in (page(None), page(60), page(23, more=True)):
         assert len(whole) > 23
         assert {"shape: a rule 0", "init: a rule 1"} <= set(whole)

@@ -37,17 +37,19 @@ class Around:
 
 
 def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
-    """The verdict: parts, first failures with their diagnosis, what to do next. Where the screen
-    is too low for two failures it is one, unless more is asked for: how far the parts are stays
-    in sight."""
+    """The verdict: parts, first failures with their diagnosis, what to do next. On a screen too low
+    for that it is one failure, then with the rest as a number, unless more is asked for: how far
+    the parts are stays in sight."""
     ink = _Ink(width, colour)
     head = [ink.paint(verdict.slug, "bold") + ink.paint(f" · {around.file}", "dim")]
     if verdict.error is not None:
         head.append("")
     end = ["", *_footer(verdict, around, ink)]
-    lines = [*head, *findings(verdict, around, width, colour), *end]
-    if around.rows is not None and not around.more and len(lines) + _FOLDED > around.rows:
-        lines = [*head, *findings(verdict, around, width, colour, failures=1), *end]
+    for failures, named in ((_SHOWN_FAILURES, True), (1, True), (1, False)):
+        found = findings(verdict, around, width, colour, failures, named)
+        lines = [*head, *found, *end]
+        if around.rows is None or around.more or len(lines) + _FOLDED <= around.rows:
+            break
     return lines
 
 
@@ -57,10 +59,12 @@ def findings(
     width: int,
     colour: bool,
     failures: int = _SHOWN_FAILURES,
+    named: bool = True,
 ) -> list[str]:
-    """How far each part is, the first failures with their diagnosis, and what was printed."""
+    """How far each part is, so many failures with their diagnosis, the rest by name or as a number,
+    and what was printed."""
     ink = _Ink(width, colour)
-    lines = [*standing(verdict, width, colour), *_failures(verdict, around, ink, failures)]
+    lines = [*standing(verdict, width, colour), *_failures(verdict, around, ink, failures, named)]
     return lines if verdict.passed else [*lines, *_output(verdict, ink)]
 
 
@@ -146,7 +150,7 @@ def _scores(verdict: Verdict, parts: Sequence[Part]) -> list[tuple[str, str]]:
     return found
 
 
-def _failures(verdict: Verdict, around: Around, ink: _Ink, most: int) -> list[str]:
+def _failures(verdict: Verdict, around: Around, ink: _Ink, most: int, named: bool) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
     alike: dict[str, Check] = {}
     for check in (verdict.checks[at] for at in verdict.failures):
@@ -163,7 +167,8 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink, most: int) -> list[st
             drilled = drilled or drill
     rest = [check for check in failed if check not in shown]
     if rest:
-        also = f"Also failed, perhaps for the same reason: {names(rest)}."
+        what = names(rest) if named else counted(len(rest), "check")
+        also = f"Also failed, perhaps for the same reason: {what}."
         lines += ["", *ink.text(also, "dim")]
     return lines
 
