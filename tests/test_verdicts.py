@@ -287,6 +287,10 @@ def test_an_exception_everywhere_is_shown(
     first = [verdict.checks[at] for at in verdict.failures[:2]]
     for check, told in zip(first, shown, strict=True):
         assert check.bug == told or (check.bug is None and told in check.message)
+    raised = next(check for check in first if check.raised)
+    missing = "AttributeError: 'LoRALinear' object has no attribute 'bse'"
+    line = source.splitlines().index("        out = self.bse(x)") + 1
+    assert raised.brief == f"{missing}; line {line}, in forward: out = self.bse(x)"
 
 
 FORGOTTEN = "        self.merged = False\n"

@@ -81,6 +81,15 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         return f"{lines[0].partition(':')[0]}{own[-1]}" if own else next(iter(lines), "")
 
     @property
+    def brief(self) -> str:
+        """The message in a line: of an exception its text and the line that raised it."""
+        lines = self.message.splitlines()
+        if self.raised:
+            own = [line for line in lines[1:] if line.startswith(_LINE)]
+            lines = [f"{lines[0]};" if own else lines[0], *own[-1:]]
+        return " ".join(" ".join(lines).split())
+
+    @property
     def raised(self) -> bool:
         """Whether it ended in an exception that no known mistake explains."""
         told = self.message.splitlines()[1:]
