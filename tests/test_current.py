@@ -102,6 +102,38 @@ def test_next_starts_what_follows(kata: Kata, work: Path) -> None:
     assert _graded(kata)[0] == "bottleneck_adapter"
 
 
+def test_next_leaves_what_was_passed_today(kata: Kata, work: Path) -> None:
+    """Where help put it off by minutes only: it waits until tomorrow, and the page of a pass names
+    what next begins."""
+
+    def at(time: str, *arguments: str) -> str:
+        return kata(*arguments, KATA_CLOCK=f"2026-11-{time}:00+00:00", TZ="UTC").stdout
+
+    at("28T10:00", "start", "bitfit")
+    at("28T10:01", "solution", "bitfit")
+    _edit(work, "bitfit")
+    assert "Next: `kata next` (galore)." in at("28T10:02", "run")
+    assert "galore.py is the blank stub." in at("28T10:30", "next")
+    assert "bitfit.py is the blank stub." in at("29T10:00", "next")
+
+
+def test_next_follows_the_plan(kata: Kata, work: Path) -> None:
+    """What `today` begins with, though another kata is due by its schedule."""
+
+    def at(time: str, *arguments: str) -> str:
+        return kata(*arguments, KATA_CLOCK=f"2026-11-{time}:00+00:00", TZ="UTC").stdout
+
+    at("28T10:00", "plan", "--interview", "2026-12-02", "--minutes-per-day", "20")
+    at("28T10:00", "start", "bitfit")
+    at("28T10:01", "solution", "bitfit")
+    _edit(work, "bitfit")
+    at("28T10:02", "run")
+    at("28T10:03", "start", "galore")
+    assert "bitfit" in at("29T10:00", "today").partition("beyond the plan")[2]
+    assert "`kata start lora_linear`" in at("29T10:00", "today")
+    assert "lora_linear.py is the blank stub." in at("29T10:00", "next")
+
+
 def test_init_says_where_to_go(kata: Kata, tmp_path: Path) -> None:
     """The way into the new folder, to be typed as it stands."""
     assert "Next: `cd 'my katas'`, then" in kata("init", "my katas").stdout

@@ -40,6 +40,7 @@ def test_a_breakpoint_in_a_run_is_no_attempt(kata: Kata, file: Path) -> None:
         assert "BREAKPOINT: It stops at a breakpoint" in done.stdout
         assert "`kata debug`" in done.stdout
         assert "BdbQuit" not in done.stdout
+        assert f"not judged. Next: `kata debug {SLUG}`." in done.stdout
     assert f"{SLUG}: 0 attempts" in kata("history").stdout
 
 

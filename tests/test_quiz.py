@@ -181,7 +181,7 @@ def test_numbers(kata: Run, rows: Callable[[str], Any]) -> None:
     kata("quiz", "--ask", "count", given="1\n\nall\n")
     resumed = kata("quiz", "--ask", "count")
     assert "You answered this, and it is not rated yet." in resumed.stdout
-    assert "3 of 3 points, which suggests: hard." in resumed.stdout
+    assert "3 of 3 points, but the number was not right, which suggests: hard." in resumed.stdout
     assert rows("SELECT correct FROM answers") == [(0,), (0,), (0,)]
 
 
@@ -253,6 +253,13 @@ def test_the_rest_of_a_number_on_a_terminal(
     assert rows("SELECT text, correct FROM answers") == [("16,384\ntwo factors", 1)]
 
 
+def test_the_keys_at_a_number(kata: Run) -> None:
+    """The question is shown again after them, with what may be typed."""
+    done = kata("quiz", "--ask", "count", given="?\n1\n\n\n\n")
+    assert done.stdout.count("Type a number of parameters") == 2
+    assert "this help" in done.stdout
+
+
 def test_a_kill_between_number_and_rest(
     around: Environment, kata: Run, rows: Callable[[str], Any], clone: Path
 ) -> None:
@@ -267,7 +274,7 @@ def test_a_kill_between_number_and_rest(
     assert "when the last quiz broke off. So far:\n  > 8,192\n  > because\n" in done.stdout
     assert "why: Only A is counted, 8192; B is as large." in done.stdout
     assert "Type a number" not in done.stdout
-    assert "1 of 3 points, which suggests: again." in done.stdout
+    assert "1 of 3 points, but the number was not right, which suggests: again." in done.stdout
     assert rows("SELECT text, correct FROM answers") == [("8,192\nbecause\nof rank", 0)]
 
 

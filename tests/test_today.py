@@ -3,14 +3,16 @@
 import json
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grader.practice import repetition
+from grader.practice.plan import Plan
 from grader.recall import bank
+from grader.recall.quiz import Options, Sitting
 from grader.store import Store
 from grader.store.memory import Memory, Rating
 
@@ -214,3 +216,39 @@ def test_a_damaged_record_is_told_plainly(kata: Kata, tmp_path: Path) -> None:
         assert done.returncode == 3
         assert "is damaged" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_quiz_asks_as_many_as_it_announced(memory: Memory) -> None:
+    """The plan chooses once for a sitting, though every answer takes of the day's minutes."""
+    plan = Plan(interview=date(2026, 3, 19), minutes_per_day=40, made=date(2026, 3, 10))
+    sitting = Sitting(memory, bank.load(), Options(), NOW, plan)
+    announced = sum(sitting.counts(NOW))
+    assert announced > 3
+    totals = []
+    for number in range(1, announced + 1):
+        at = NOW + timedelta(minutes=5 * number)
+        turn = sitting.next(at, 1)
+        assert turn is not None
+        totals.append(number + len(sitting.waiting(at)))
+        sitting.give(turn, "said\n" * 20, at, 300)
+        sitting.rate(turn, Rating.GOOD, at)
+    assert totals == [announced] * announced
+    assert sitting.next(NOW + timedelta(hours=1), 1) is None
+
+
+def test_a_quiz_goes_on_with_what_is_due_beside_the_plan(memory: Memory, kata: Kata) -> None:
+    """Once the plan has no question left for today: what is due by then, not what is due soon."""
+    for number in range(3):
+        answered(memory, question(number), Rating.AGAIN, NOW - timedelta(days=3), 1)
+    plan = Plan(interview=date(2026, 3, 19), minutes_per_day=5, made=date(2026, 3, 10))
+    answered(memory, question(9), Rating.AGAIN, NOW - timedelta(minutes=5), 6)
+    sitting = Sitting(memory, bank.load(), Options(), NOW, plan)
+    assert sitting.beyond_plan
+    assert sitting.waiting(NOW) == [question(number) for number in range(3)]
+    assert sitting.end(NOW).beyond == 3
+
+    kata("plan", "--interview", "2026-03-19", "--minutes-per-day", "5", KATA_CLOCK=NOW.isoformat())
+    page = kata("today", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
+    assert "If there is time: `kata quiz`, `kata start SLUG`." in page
+    began = kata("quiz", KATA_CLOCK=NOW.isoformat(), TZ="UTC").stdout
+    assert began.startswith("The plan has no more for today. Beside it: 3 due.")

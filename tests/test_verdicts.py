@@ -260,6 +260,40 @@ def test_headline_is_what_says_most(examiner: Examiner) -> None:
     assert examiner.grade("lora_linear", b"1 / 0").headline is None
 
 
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        # A slip of the pen in forward(), and a mistake that a check names which never calls it.
+        (
+            [("out = self.base(x)", "out = self.bse(x)"), ("if rank < 1:", "if rank < -9:")],
+            ["self.bse(x)", "rank-unchecked"],
+        ),
+        # In the core a named mistake leads, and the exception comes next.
+        (
+            [("out = self.base(x)", "out = self.bse(x)"), ("new_zeros(", "new_ones(")],
+            ["b-random", "self.bse(x)"],
+        ),
+    ],
+    ids=["beyond the core", "in the core"],
+)
+def test_an_exception_everywhere_is_shown(
+    examiner: Examiner, wrong: list[tuple[str, str]], shown: list[str]
+) -> None:
+    """What stopped most of the checks is told beside what a few others name."""
+    source = SOLUTION
+    for right, instead in wrong:
+        assert right in source
+        source = source.replace(right, instead)
+    verdict = examiner.grade("lora_linear", source.encode(), seed=SEED)
+    first = [verdict.checks[at] for at in verdict.failures[:2]]
+    for check, told in zip(first, shown, strict=True):
+        assert check.bug == told or (check.bug is None and told in check.message)
+    raised = next(check for check in first if check.raised)
+    missing = "AttributeError: 'LoRALinear' object has no attribute 'bse'"
+    line = source.splitlines().index("        out = self.bse(x)") + 1
+    assert raised.brief == f"{missing}; line {line}, in forward: out = self.bse(x)"
+
+
 FORGOTTEN = "        self.merged = False\n"
 
 

@@ -63,4 +63,4 @@ def _failed(last: Verdict, bug: Bug | None) -> str:
     if last.headline is None:
         return ""
     check = last.checks[last.headline]
-    return f"{check.part}: {' '.join(check.message.split())}"
+    return f"{check.part}: {check.brief}"

@@ -142,6 +142,8 @@ class _Quiz:
         else:
             words = ("to go on with from last time", "due", "new")
             text = f"{', '.join(f'{n} {w}' for n, w in zip(counts, words) if n)}."
+            if self.sitting.beyond_plan:
+                text = f"The plan has no more for today. Beside it: {text}"
         terminal.say(*self._wrapped(f"{text} Enter alone: said aloud. ?: the keys."))
 
     def _say_end(self) -> None:
@@ -234,6 +236,7 @@ class _Quiz:
             except _Pressed as pressed:
                 self._press(pressed.key, turn)
                 self._say_question(turn)
+                terminal.say(*self._wrapped(wanted))
             except numbers.BadNumber as error:
                 terminal.say(*self._wrapped(str(error)))
         self._say_verdict(turn)

@@ -68,7 +68,8 @@ def run_command(
         terminal.say_json(graded.verdict.as_json())
     else:
         about = "the reference solution" if solution else shown(path)
-        terminal.say(*page(graded, about, more, terminal.width(), terminal.colour()))
+        rows = terminal.rows()
+        terminal.say(*page(graded, about, more, terminal.width(), terminal.colour(), rows))
     if graded.trouble:
         terminal.note(f"note: this attempt is not stored. {graded.trouble}")
     return 0 if graded.verdict.passed else 1
@@ -156,7 +157,14 @@ def _part(slug: str, text: str) -> Part:
     return part
 
 
-def page(graded: grading.Graded, file: str, more: bool, width: int, colour: bool) -> list[str]:
+def page(
+    graded: grading.Graded,
+    file: str,
+    more: bool,
+    width: int,
+    colour: bool,
+    rows: int | None = None,
+) -> list[str]:
     """The page of one grading."""
     verdict, recorded = graded.verdict, graded.recorded
     solved = verdict.passed and verdict.only is None and recorded is not None
@@ -172,17 +180,20 @@ def page(graded: grading.Graded, file: str, more: bool, width: int, colour: bool
         due_again=when(recorded.due, clock.now()) if recorded and recorded.due else None,
         questions=_questions(verdict.slug) if solved else (),
         more=more,
+        rows=rows,
     )
     return result.page(verdict, around, width, colour)
 
 
 def _standing(slug: str) -> tuple[float | None, str | None]:
-    """The best time before the attempt just stored, in seconds, and the kata that follows."""
+    """The best time before the attempt just stored, in seconds, and what `kata next` begins."""
+    from grader.recall import agenda
+
     try:
         with Store.open(create=False) as store:
             times = [solve.seconds for solve in store.attempts.solves() if solve.slug == slug]
-            standings = store.attempts.standings()
-        return min(times[:-1], default=None), current.following(slug, standings)
+            following = agenda.next_kata(store, clock.now().astimezone())
+        return min(times[:-1], default=None), following
     except StoreError:
         return None, current.following(slug, {})
 

@@ -132,8 +132,10 @@ class _Watch:
         self.show()
 
     def next(self) -> None:
+        from grader.recall import agenda
+
         with Store.open(create=False) as store:
-            slug = current.upcoming(store, clock.now().astimezone())
+            slug = agenda.next_kata(store, clock.now().astimezone())
         if slug is None:
             self.show("All katas are passed and none is due.")
         else:
@@ -143,7 +145,8 @@ class _Watch:
         """The page of the last grading, and what else there is to say."""
         width, colour = terminal.width(), terminal.colour()
         file = shown(self.path)
-        lines = page(self.graded, file, self.more, width, colour) if self.graded else []
+        rows = terminal.rows()
+        lines = page(self.graded, file, self.more, width, colour, rows) if self.graded else []
         lines += [line for text in said for line in wrapped(text, width)]
         if not self.in_place:
             terminal.say(*lines, "")

@@ -1,5 +1,6 @@
 """What a grading ends in. Free of torch, so that lists and histories can read it."""
 
+from collections import Counter
 from enum import StrEnum
 
 import msgspec
@@ -21,6 +22,9 @@ class Part(StrEnum):
     COST = "cost"
     GPU = "gpu"
 
+
+# How the lines of a failure's message begin that say where an exception came from.
+_LINE, _CALL = "  line ", "  called as: "
 
 CORE = frozenset({Part.SHAPE, Part.INIT, Part.FREEZE, Part.FORWARD, Part.GRADIENT})
 
@@ -67,6 +71,29 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     bug: str | None = None
     started: bool = True
     printed: str = ""
+
+    @property
+    def cause(self) -> str:
+        """What tells one unnamed failure from another: the exception with the line of the file
+        that raised it, or all that is said."""
+        lines = self.message.splitlines()
+        own = [line for line in lines[1:] if line.startswith(_LINE)]
+        return f"{lines[0].partition(':')[0]}{own[-1]}" if own else next(iter(lines), "")
+
+    @property
+    def brief(self) -> str:
+        """The message in a line: of an exception its text and the line that raised it."""
+        lines = self.message.splitlines()
+        if self.raised:
+            own = [line for line in lines[1:] if line.startswith(_LINE)]
+            lines = [f"{lines[0]};" if own else lines[0], *own[-1:]]
+        return " ".join(" ".join(lines).split())
+
+    @property
+    def raised(self) -> bool:
+        """Whether it ended in an exception that no known mistake explains."""
+        told = self.message.splitlines()[1:]
+        return self.bug is None and any(line.startswith((_LINE, _CALL)) for line in told)
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -125,7 +152,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def failures(self) -> list[int]:
         """Indices of the checks to show, what says most first: a named mistake says more than
-        its unnamed consequences. What never ran is not among them."""
+        its unnamed consequences. One exception that stopped most of what failed is among the first
+        two, and leads if nothing in the core is named: a slip of the pen in forward() hides all
+        but what never calls it. What never ran is not among them."""
         wrong = [
             (at, check)
             for at, check in enumerate(self.checks)
@@ -135,7 +164,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
                 or (check.outcome is Outcome.ERROR and self.error is None)
             )
         ]
-        return [at for at, check in wrong if check.bug] or [at for at, _ in wrong]
+        named = [at for at, check in wrong if check.bug]
+        causes = Counter(check.cause for _, check in wrong if check.raised)
+        cause, times = next(iter(causes.most_common(1)), ("", 0))
+        if not named or 2 * times <= len(wrong):
+            return named or [at for at, _ in wrong]
+        first = next(at for at, check in wrong if check.raised and check.cause == cause)
+        if self.checks[named[0]].part in CORE:
+            return [named[0], first, *named[1:]]
+        return [first, *named]
 
     @property
     def headline(self) -> int | None:

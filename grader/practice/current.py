@@ -1,14 +1,14 @@
 """The current kata: the one that commands without SLUG mean."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from grader import catalog
 from grader.errors import UsageFault
 from grader.exam.verdict import Level
-from grader.practice import queue, stubs
+from grader.practice import queue, schedule, stubs
 from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Standing
@@ -97,10 +97,17 @@ def following(slug: str | None, standings: Mapping[str, Standing]) -> str | None
 
 
 def upcoming(store: Store, now: datetime) -> str | None:
-    """What to do next: the kata most overdue, or else the one that follows the current one.
-    None when all are passed and none is due. `now` is in the learner's own time zone."""
+    """What to do next: the kata most overdue, or else the one that follows the current one. What
+    was passed today waits until tomorrow. None when all are passed and none is due. `now` is in
+    the learner's own time zone."""
     cards, standings, here = store.memory.cards(), store.attempts.standings(), read(store)
     keys = {f"kata:{slug}": slug for slug in catalog.slugs()}
     due = queue.ordered([key for key in keys if key in cards], cards, now)
-    waiting = [keys[key] for key in due if here is None or keys[key] != here.slug]
+    since = schedule.day_end(now) - timedelta(days=1)
+    waiting = [
+        keys[key]
+        for key in due
+        if schedule.reviewed_at(cards[key].memory) < since
+        and (here is None or keys[key] != here.slug)
+    ]
     return waiting[0] if waiting else following(here.slug if here else None, standings)

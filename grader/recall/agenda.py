@@ -7,10 +7,11 @@ from datetime import date, datetime, time, timedelta
 from msgspec.structs import replace
 
 from grader import catalog
+from grader.practice import current, queue, schedule, stops, work
 from grader.practice import plan as plans
-from grader.practice import queue, schedule, stops, work
 from grader.practice.plan import Item, Plan, Stop
 from grader.recall import bank
+from grader.store import Store
 from grader.store.memory import Memory, MemoryCard
 
 QUESTION, KATA, BUG = "question", "kata", "bug"
@@ -120,6 +121,19 @@ def today(memory: Memory, plan: Plan | None, now: datetime) -> Agenda:
         dated,
         tuple(_entry(known[key], cards) for key in beyond),
     )
+
+
+def next_kata(store: Store, now: datetime) -> str | None:
+    """The kata to begin after the current one: with a plan the first that it has for today, else,
+    or once it has none, what is due or follows. None when all are passed and none is due. `now` is
+    in the learner's own time zone."""
+    plan, here = plans.current(store.settings, now), current.read(store)
+    if plan is not None:
+        found = today(store.memory, plan, now)
+        for entry in (*found.due, *found.new):
+            if entry.kind == KATA and (here is None or entry.name != here.slug):
+                return entry.name
+    return current.upcoming(store, now)
 
 
 def _new(order: list[str], memory: Memory, now: datetime) -> list[str]:

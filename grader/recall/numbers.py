@@ -39,7 +39,9 @@ _NUMBER = re.compile(
     r"(?![\d,])"
 )
 _SPELT = re.compile(r"^(kilo|mega|giga|tera|kibi|mebi|gibi|tebi)-?(?=b)", re.IGNORECASE)
-_ARITHMETIC = re.compile(r"[\d.eE+\-*/() ]+")
+_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)")
+_BEFORE_ROOT = re.compile(r"(?<=[\d)])\s*(?=sqrt)")
+_ARITHMETIC = re.compile(r"(?:[\d.eE+\-*/() ]|sqrt *(?=\())+")
 
 
 class _Unit(NamedTuple):
@@ -229,13 +231,15 @@ def close(got: float, want: float, tolerance: float) -> bool:
 
 
 def read(typed: str, unit: str) -> float:
-    """The number typed, in `unit`: "37.7 MB", "18.9M", "0.4 %", "2**16", "8*(4096+768)".
+    """The number typed, in `unit`: "37.7 MB", "18.9M", "0.4 %", "2**16", "8*(4096+768)",
+    "8*sqrt(128)".
 
     k, M, G (or B, billion) and T are decimal, Ki, Mi, Gi and Ti binary. Raises BadNumber, saying
     what can be read.
     """
     text = " ".join(typed[:_LONGEST].replace("−", "-").replace("^", "**").split())
     text = _TIMES.sub("*", _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text)
+    text = _BEFORE_ROOT.sub("*", _ROOT.sub(r"sqrt(\1)", text).replace("√(", "sqrt("))
     match = re.fullmatch(r"(.*[\d)])\.?([^\d)]*)", text)
     if match is None:
         raise _bad(f"`{typed[:40]}` holds no number", unit)

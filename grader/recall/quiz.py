@@ -78,8 +78,8 @@ class Summary:
 
     points, numeric: reached and possible; weakest: the topic with the smallest share of points
     and that share, if more than one was asked; unrated: answered, and left before the rating;
-    left: what today still holds; next_due: when the next of the rest is due; new_used_up: new
-    questions wait for tomorrow.
+    left: what today still holds; beyond: what is due now beside what the plan chose for today;
+    next_due: when the next of the rest is due; new_used_up: new questions wait for tomorrow.
     """
 
     answered: int
@@ -90,6 +90,7 @@ class Summary:
     weakest: tuple[str, float] | None
     unrated: int
     left: int
+    beyond: int
     next_due: datetime | None
     new_used_up: bool
 
@@ -120,12 +121,18 @@ class Sitting:
         self._asked: list[str] = []
         self._rated: dict[str, None] = {}  # and not asked again since, in order
         self._resumed: list[Answer] = []
+        # What the plan chose for today is chosen once: a sitting asks what it announced.
+        self._today = self._of_today(now) if plan and self._follows_plan(options) else None
+        self.beyond_plan = False
         with deck.transaction():
             self.id = deck.begin_quiz(asdict(options), now)
             if not options.cram:
                 taken = deck.take_over(self.id, _day_start(now))
                 meant = self._meant(options)
                 self._resumed = [answer for answer in taken if answer.key in meant]
+        if self._today is not None and not self.waiting(now):
+            self._today = self._beyond(now)
+            self.beyond_plan = bool(self._today)
 
     # What comes next
 
@@ -148,11 +155,8 @@ class Sitting:
         cards = self.deck.cards()
         # Failed a while ago in this sitting, and due once more.
         again = [k for k in self._rated if k in cards and cards[k].due <= now]
-        fresh = [
-            k
-            for k in self._queue(self.options, cards, now)
-            if k not in self._asked and k not in resumed
-        ]
+        chosen = self._queue(self.options, cards, now) if self._today is None else self._today
+        fresh = [k for k in chosen if k not in self._asked and k not in resumed]
         if self.options.ask or self.options.cram:
             again = []
         order = [*resumed, *again, *self._soon_last(fresh, cards, now)]
@@ -209,14 +213,34 @@ class Sitting:
             order = queue.ordered(keys, cards, now)
             new = [k for k in order if k not in cards]
             return [k for k in order if k in cards] + new[: self.new_left(now)]
+        if self._follows_plan(options):
+            return self._of_today(now)
         from grader.recall import agenda
 
-        if options.topic is None and options.deck is None:
-            today = agenda.today(self.deck, self._plan, now)
-            planned = [entry.item.key for entry in (*today.due, *today.new)]
-        else:
-            planned = queue.ordered(keys, cards, now, self._plan, agenda.items())
+        planned = queue.ordered(keys, cards, now, self._plan, agenda.items())
         return [k for k in planned if k in self._all]
+
+    @staticmethod
+    def _follows_plan(options: Options) -> bool:
+        """Whether a plan, if there is one, chooses; else it only says in which order."""
+        return not (options.ask or options.cram or options.topic or options.deck)
+
+    def _of_today(self, now: datetime) -> list[str]:
+        """The questions that the plan has chosen for today."""
+        from grader.recall import agenda
+
+        today = agenda.today(self.deck, self._plan, now)
+        return [e.item.key for e in (*today.due, *today.new) if e.item.key in self._all]
+
+    def _beyond(self, now: datetime) -> list[str]:
+        """The questions that are due by now and that the plan has not chosen for today."""
+        from grader.recall import agenda
+
+        return [
+            entry.item.key
+            for entry in agenda.today(self.deck, self._plan, now).beyond
+            if entry.item.key in self._all and entry.due is not None and entry.due <= now
+        ]
 
     def _weakest(
         self, keys: list[str], cards: Mapping[str, MemoryCard], now: datetime
@@ -379,6 +403,7 @@ class Sitting:
         cards = self.deck.cards()
         dues = [c.due for k, c in cards.items() if k in self._all and c.due > now]
         rest = self._queue(Options(), cards, now)
+        beyond = self._beyond(now) if self._plan else []
         return Summary(
             answered=sum(a.finished for a in mine),
             ratings=Counter(a.rating for a in mine if a.rating is not None),
@@ -394,6 +419,7 @@ class Sitting:
             weakest=weakest if weakest and weakest[1] < 1 else None,
             unrated=0 if self.options.cram else sum(a.rating is None for a in mine),
             left=sum(k not in cards or cards[k].due <= now for k in rest),
+            beyond=len(beyond),
             next_due=min(dues, default=None),
             new_used_up=self._plan is None
             and any(k not in cards for k in self._chosen)

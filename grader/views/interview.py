@@ -180,7 +180,7 @@ def _kind(ask: Ask) -> str:
 def coding(card: Card, file: str, width: int, colour: bool) -> list[str]:
     """What to code and where."""
     lines = [paint(card.title, "bold", colour), *wrapped(card.summary, width)]
-    how = f"Par {card.minutes} minutes. Write it in your editor; every save is graded:"
+    how = f"Par {card.minutes} minutes. Write it in your editor (e opens it); every save is graded:"
     return [*lines, "", *wrapped(how, width), f"  {file}", ""]
 
 

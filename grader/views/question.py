@@ -90,6 +90,8 @@ def scored(turn: Turn, suggested: Rating | None) -> list[str]:
     """How many points were said, and the rating they speak for."""
     made, of = len(turn.points or ()), len(turn.question.points)
     text = f"{made} of {counted(of, 'point')}"
+    if turn.judged is not None and not turn.judged.correct:
+        text += ", but the number was not right"
     return [f"{text}, which suggests: {suggested.name.lower()}." if suggested else f"{text}."]
 
 
@@ -148,6 +150,8 @@ def _next(found: Summary, now: datetime) -> list[str]:
         return ["Next: `kata quiz`."]
     if found.left:
         return [f"Next: {found.left} more today, `kata quiz`."]
+    if found.beyond:
+        return [f"The plan has no more for today; {found.beyond} due beside it: `kata quiz`."]
     soon = found.next_due is not None and found.next_due < day_end(now.astimezone())
     text = "Nothing more for now" if soon else "Nothing more today"
     if found.new_used_up:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from grader.catalog import Bug, Card
-from grader.exam.verdict import CORE, Check, Level, Outcome, Part, Verdict
+from grader.exam.verdict import CORE, Check, Kind, Level, Outcome, Part, Verdict
 from grader.views import mistake
 from grader.views.plain import clock, counted, paint, paragraphs, wrapped
 
 _SHOWN_FAILURES = 2
+_FOLDED = 1  # rows that the last line, which is not wrapped here, may take beside its first
 _SHOWN_LINES = 8
 _SHOWN_OUTPUT = 5
 _SHOWN_NAMES = 4
@@ -20,7 +21,7 @@ _TWO_COLUMNS, _COLUMN = 76, 36
 class Around:
     """What the screen says beside the verdict. Times in seconds. elapsed_s: the time on task;
     best_s: the shortest before this one; questions: ids of some on what was written; more: how to
-    mend it, too."""
+    mend it, too; rows: what the screen has room for, if it is one."""
 
     card: Card
     bugs: dict[str, Bug]
@@ -32,22 +33,38 @@ class Around:
     due_again: str | None = None
     questions: Sequence[str] = ()
     more: bool = False
+    rows: int | None = None
 
 
 def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
-    """The verdict: parts, first failures with their diagnosis, what to do next."""
+    """The verdict: parts, first failures with their diagnosis, what to do next. On a screen too low
+    for that it is one failure, then with the rest as a number, unless more is asked for: how far
+    the parts are stays in sight."""
     ink = _Ink(width, colour)
-    lines = [ink.paint(verdict.slug, "bold") + ink.paint(f" · {around.file}", "dim")]
+    head = [ink.paint(verdict.slug, "bold") + ink.paint(f" · {around.file}", "dim")]
     if verdict.error is not None:
-        lines.append("")
-    lines += findings(verdict, around, width, colour)
-    return [*lines, "", *_footer(verdict, around, ink)]
+        head.append("")
+    end = ["", *_footer(verdict, around, ink)]
+    for failures, named in ((_SHOWN_FAILURES, True), (1, True), (1, False)):
+        found = findings(verdict, around, width, colour, failures, named)
+        lines = [*head, *found, *end]
+        if around.rows is None or around.more or len(lines) + _FOLDED <= around.rows:
+            break
+    return lines
 
 
-def findings(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
-    """How far each part is, the first failures with their diagnosis, and what was printed."""
+def findings(
+    verdict: Verdict,
+    around: Around,
+    width: int,
+    colour: bool,
+    failures: int = _SHOWN_FAILURES,
+    named: bool = True,
+) -> list[str]:
+    """How far each part is, so many failures with their diagnosis, the rest by name or as a number,
+    and what was printed."""
     ink = _Ink(width, colour)
-    lines = [*standing(verdict, width, colour), *_failures(verdict, around, ink)]
+    lines = [*standing(verdict, width, colour), *_failures(verdict, around, ink, failures, named)]
     return lines if verdict.passed else [*lines, *_output(verdict, ink)]
 
 
@@ -133,12 +150,12 @@ def _scores(verdict: Verdict, parts: Sequence[Part]) -> list[tuple[str, str]]:
     return found
 
 
-def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
+def _failures(verdict: Verdict, around: Around, ink: _Ink, most: int, named: bool) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
     alike: dict[str, Check] = {}
     for check in (verdict.checks[at] for at in verdict.failures):
-        alike.setdefault(check.bug or _cause(check.message), check)
-    shown = list(alike.values())[:_SHOWN_FAILURES]
+        alike.setdefault(check.bug or check.cause, check)
+    shown = list(alike.values())[:most]
     lines, drilled = [], False
     for check in shown:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
@@ -150,15 +167,10 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
             drilled = drilled or drill
     rest = [check for check in failed if check not in shown]
     if rest:
-        also = f"Also failed, perhaps for the same reason: {names(rest)}."
+        what = names(rest) if named else counted(len(rest), "check")
+        also = f"Also failed, perhaps for the same reason: {what}."
         lines += ["", *ink.text(also, "dim")]
     return lines
-
-
-def _cause(message: str) -> str:
-    """What tells one unnamed failure from another: the line that raised, or all that is said."""
-    lines = message.splitlines()
-    return lines[1] if len(lines) > 1 else message
 
 
 def _output(verdict: Verdict, ink: _Ink) -> list[str]:
@@ -191,7 +203,7 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     if not verdict.passed:
         facts.append(f"--seed {verdict.seed} replays it")
     whole = " · ".join(fact.replace(" ", "\u00a0") for fact in facts)  # a fact stays on its line
-    lines = [line.replace("\u00a0", " ") for line in wrapped(whole, ink.width)]
+    lines = [line.replace("\u00a0", " ").removesuffix(" ·") for line in wrapped(whole, ink.width)]
     lines = [ink.paint(line, "dim") for line in lines]
     if verdict.passed:
         word = "passed, complete"
@@ -216,6 +228,8 @@ def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
         after = f"mend it, then `kata run {slug}`"
     else:
         word, style, after = "not passed", "bold red", f"mend it, or `kata hint {slug}`"
+        if verdict.error is not None and verdict.error.kind is Kind.BREAKPOINT:
+            word, style, after = "not judged", "bold yellow", f"`kata debug {slug}`"
     mark = "✗" if verdict.started else "·"
     return [*lines, f"{ink.paint(f'{mark} {slug}: {word}.', style)} Next: {after}."]
 

@@ -12,6 +12,7 @@ from grader.views.plain import columns, counted, paint, wrapped
 
 _WEEK = 7
 _NARROW = 60  # what a day holds stands beside it from here on
+_TITLES = 72  # what a kata or question is about has its column from here on
 _SHOWN, _SHOWN_NAMES = 12, 5
 _SHOWN_BEYOND = 5
 _THINGS = {QUESTION: "question", KATA: "kata", BUG: "bug hunt"}
@@ -40,7 +41,8 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
     entries = [entry for some in lists for entry in some]
     rows = {}
     if entries:
-        table = columns((_cells(entry) for entry in entries), right=frozenset({2}))
+        shown = len(_cells(entries[0])) - (width < _TITLES)
+        table = columns((_cells(entry)[:shown] for entry in entries), right=frozenset({2}))
         rows = dict(zip(entries, table, strict=True))
     for stop, takes in agenda.stops:
         lines += ["", paint("On this day", "bold", colour), f"  {_stop(stop, takes)}"]
@@ -61,7 +63,9 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
         return lines
     lines += ["", paint("Due as well, beyond the plan's minutes", "bold", colour)]
     lines += _rows(agenda.beyond, rows, _SHOWN_BEYOND, width)
-    return [*lines, *wrapped("If there is time: `kata quiz --ask ID`, `kata start SLUG`.", width)]
+    planned = any(entry.kind == QUESTION for entry in (*agenda.due, *agenda.new))
+    ask = "kata quiz --ask ID" if planned else "kata quiz"  # which turns to these once it can
+    return [*lines, *wrapped(f"If there is time: `{ask}`, `kata start SLUG`.", width)]
 
 
 def _rows(entries: Sequence[Entry], rows: Mapping[Entry, str], shown: int, width: int) -> list[str]:

@@ -56,6 +56,11 @@ def width() -> int:
     return max(_NARROWEST, min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST))
 
 
+def rows() -> int | None:
+    """Rows for a page above the prompt or the line of keys; None where no terminal shows it."""
+    return shutil.get_terminal_size().lines - 1 if live(sys.stdout) else None
+
+
 def fitting(lines: Iterable[str], mark: str = "  ") -> list[str]:
     """The lines, broken between words where a terminal, or COLUMNS, is narrower than they are."""
     columns = shutil.get_terminal_size((0, 0)).columns
