@@ -16,6 +16,7 @@ from grader.errors import KataError
 _SECTIONS = {
     "Start here": {
         "init": "Lay out a workspace of stubs in a folder.",
+        "web": "The practice in a browser, on this machine alone.",
         "list": "Katas with status, best time and par time.",
         "show": "The task: contract, parts, par time.",
         "start": "A fresh stub; starts the clock. The old file is kept.",

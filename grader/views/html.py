@@ -18,6 +18,11 @@ def render(template: str, **values: object) -> str:
     return environment().get_template(template).render(values)
 
 
+def style() -> str:
+    """The style sheet of all pages."""
+    return (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+
+
 @cache
 def environment(*folders: Path) -> Environment:
     """What fills templates: those of these folders, and ours."""

@@ -43,6 +43,14 @@ class Guard:
         self._host = f"127.0.0.1:{port}"
         self._cookie = f"kata-{port}"  # cookies know no ports, and two servers may run
         self._session = secrets.token_urlsafe(32)
+        self._once: set[str] = set()
+
+    def once(self) -> str:
+        """A token that lets in one time: other users see the command line of the browser that it
+        is handed to."""
+        token = secrets.token_urlsafe(32)
+        self._once.add(token)
+        return token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -94,7 +102,9 @@ class Guard:
 
     def _entry(self, scope: Scope) -> ASGIApp:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
-        if scope["method"] != "GET" or not _same(given[0], self._token):
+        known = _same(given[0], self._token) or given[0] in self._once
+        self._once.discard(given[0])
+        if scope["method"] != "GET" or not known:
             return _refuse("Open the address that `kata web` printed.")
         # A page and no redirect: a browser leaves a Strict cookie out of a redirect that began
         # elsewhere, in a file or a mail.

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -88,15 +89,18 @@ class Judge:
         seed: int | None = None,
         only: Part | None = None,
         check: str | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> Verdict:
-        """As `grading.Bench.judge`. Raises Cancelled if `cancel` was called meanwhile, GraderError
-        if the process died."""
+        """As `grading.Bench.judge`. Raises Cancelled if it is not `wanted` any more, or `cancel`
+        was called meanwhile, GraderError if the process died."""
         self.ready()
         process = self._process
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
         with self._lock:
+            if not wanted():
+                raise Cancelled
             self._busy, self._cancelled = True, False
         reply = None
         try:
@@ -108,10 +112,11 @@ class Judge:
             with self._lock:
                 self._busy = False
                 cancelled = self._cancelled or self._closed
+        if cancelled or reply is None:
+            process.kill()
+            process.wait()  # or `ready` would take it to live
         if reply is None:
             if not self._closed:
-                process.kill()
-                process.wait()
                 self.ready()  # the next is not to wait for torch
             if cancelled:
                 raise Cancelled
@@ -151,7 +156,7 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with suppress(OSError):  # of what was not sent yet
+            with suppress(OSError, ValueError):  # of what was not sent yet
                 pipe.close()
 
 
