@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,6 +34,17 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def code(words: str) -> Markup:
+    """Words in which what stands between backticks is code."""
+    pieces = words.split("`")
+    if len(pieces) % 2 == 0:
+        return escape(words)
+    set_ = (
+        Markup("<code>{}</code>").format(p) if at % 2 else escape(p) for at, p in enumerate(pieces)
+    )
+    return Markup("").join(set_)
 
 
 def svg(width: float, height: float, shapes: Iterable[str], label: str) -> Markup:

@@ -80,12 +80,6 @@ def commands(agenda: Agenda) -> list[str]:
     return list(found.values())
 
 
-def command(entry: Entry) -> str:
-    """What to type for this one thing."""
-    words = {KATA: "kata start", BUG: "kata bug", QUESTION: "kata quiz --ask"}
-    return f"{words[entry.kind]} {entry.name}"
-
-
 def nothing(agenda: Agenda) -> str:
     if agenda.plan is not None and agenda.done_minutes:
         return f"Today's {agenda.plan.minutes_per_day} minutes are done."

@@ -31,6 +31,7 @@ _HEADERS = {
 }
 _ENTERED = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>kata</title>'
+    '<link rel="icon" href="/static/kata.svg" type="image/svg+xml">'
     '<meta http-equiv="refresh" content="0;url=/"><p><a href="/">Go on to your practice.</a></p>'
 )
 

@@ -136,6 +136,9 @@ def kata(slug: str, space: Workspace, page: str) -> str:
         opened=opened,
         stub=stubs.stub(slug),
         task=task,
+        contract=[_indented(line) for line in task.contract.splitlines()],
+        intro=_paragraphs(task.intro),
+        code=html.code,
         asked=catalog.entry(slug).asked,
         rules=[
             (title, {p: rules for p, rules in task.rules.items() if (p in CORE) is core})
@@ -150,6 +153,22 @@ def kata(slug: str, space: Workspace, page: str) -> str:
         before=cards[at - 1] if at else None,
         after=cards[at + 1] if at + 1 < len(cards) else None,
     )
+
+
+def _indented(line: str) -> tuple[int, str]:
+    """A line and how deep it stands, in steps of four columns: it is folded in its place."""
+    text = line.lstrip()
+    deep = min((len(line) - len(text)) // 4, 4)
+    return deep, line[4 * deep :]
+
+
+def _paragraphs(text: str) -> list[tuple[str, str]]:
+    """Text as it flows, or "pre" where it is set in columns."""
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    return [
+        ("pre", "\n".join(lines)) if any("  " in line for line in lines) else ("", " ".join(lines))
+        for lines in blocks
+    ]
 
 
 def questions(slug: str) -> list[str]:
@@ -202,6 +221,7 @@ def verdict(graded: Graded, more: bool = True) -> str:
         "_verdict.html",
         verdict=found,
         conclusion=result.conclusion(found),
+        code=html.code,
         facts=[fact for fact in result.facts(found, around) if not fact.startswith("--seed")],
         parts=_parts(found),
         failures=[_Failure(check, known.known(check.bug)) for check in told],

@@ -66,6 +66,7 @@ function run() {
     const said = await save("run");
     if (said !== null) {
       waits(said.run);
+      say("grading …");
       if (early !== null) told(early.name, early.data);
     }
   });
