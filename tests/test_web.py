@@ -243,7 +243,7 @@ def test_the_token_becomes_a_cookie_that_no_other_site_sends(served: Served) -> 
 
 def test_a_token_that_others_may_see_lets_in_once() -> None:
     """The one in the command line of the browser that is opened."""
-    guard = Guard(lambda *_: None, 80, "printed")  # type: ignore[arg-type, return-value]
+    guard = Guard(lambda *_: None, 80, "printed")  # type: ignore[arg-type]
     token = guard.once()
 
     async def enter(value: str) -> int:

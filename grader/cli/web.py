@@ -33,7 +33,8 @@ def web_command(port: int, no_browser: bool, workspace: Path | None) -> None:
     try:
         sock = server.listen(port)
     except OSError as error:
-        raise UsageFault(f"Port {port} cannot be listened to: {error.strerror}.") from error
+        reason = os.strerror(error.errno or 0)
+        raise UsageFault(f"Port {port} cannot be listened to: {reason}.") from error
     with sock:
         token = secrets.token_urlsafe(32)
         terminal.say(f"Open {server.address(sock, token)}", "Ctrl-C ends it.")
