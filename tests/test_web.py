@@ -59,7 +59,9 @@ class Served:
         self.work.mkdir(parents=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("KATA_", "NO_COLOR"))}
         mine = {"KATA_HOME": str(root / "home"), "KATA_WORKSPACE": str(self.work)}
-        self.environment = {**kept, **mine, "COLUMNS": "100"}
+        self.temporary = root / "tmp"
+        self.temporary.mkdir()
+        self.environment = {**kept, **mine, "COLUMNS": "100", "TMPDIR": str(self.temporary)}
 
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator["Served"]:
@@ -801,6 +803,7 @@ def test_it_ends_at_once_and_leaves_nothing(tmp_path: Path, number: signal.Signa
         _until(lambda: all(map(_gone, pids)), "a process is left")
         assert running.process.stdout is not None
         assert running.process.stdout.read() == "Ctrl-C ends it.\n"
+    assert list(served.temporary.iterdir()) == []
     assert status == (0 if number is signal.SIGINT else -signal.SIGTERM)
 
 

@@ -10,7 +10,9 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +22,12 @@ import msgspec
 
 import grader
 from grader.errors import GraderError, KataError
-from grader.exam.nursery import end_with_parent
+from grader.exam.nursery import end_with_parent, remove_tree
 from grader.exam.verdict import Part, Trouble, Verdict
 from grader.practice.grading import Bench
 
 _HEAD = struct.Struct("!I")
+_ENDED_S = 2.0
 _ROOT = str(Path(grader.__file__).parent.parent)
 # Our folder comes last: where it is that of all packages, it must not hide the standard library.
 _CODE = f"import sys; sys.path.append({_ROOT!r}); from grader.web import judge; judge.main()"
@@ -62,6 +65,7 @@ class Judge:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder = ""  # for its temporary files: it is killed before it can remove them
         self._lock = threading.Lock()
         self._busy = self._cancelled = self._closed = False
 
@@ -72,11 +76,13 @@ class Judge:
                 raise Cancelled
             if self._process is not None and self._process.poll() is None:
                 return
-            _end(self._process)
+            self._end()
+            self._folder = tempfile.mkdtemp(prefix="kata-")
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _CODE],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env={**os.environ, "TMPDIR": self._folder},
                 start_new_session=True,  # Ctrl-C is for the server
             )
 
@@ -140,24 +146,21 @@ class Judge:
         """End the process for good."""
         with self._lock:
             self._closed = True
-            process, self._process = self._process, None
-        _end(process)
+            self._end()
 
-    @property
-    def pid(self) -> int | None:
-        """Of the process, while there is one."""
-        return None if self._process is None else self._process.pid
-
-
-def _end(process: subprocess.Popen[bytes] | None) -> None:
-    if process is None:
-        return
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError, ValueError):  # of what was not sent yet
-                pipe.close()
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError, ValueError):  # of what was not sent yet
+                    pipe.close()
+        end = time.monotonic() + _ENDED_S  # until what it has forked has ended, too
+        while os.path.lexists(self._folder) and time.monotonic() < end:
+            remove_tree(self._folder)
 
 
 def main() -> None:
