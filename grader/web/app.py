@@ -242,7 +242,7 @@ async def _asked(request: Request) -> _Asked:
             return msgspec.json.decode(await request.body(), type=_Asked)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise HTTPException(400, "This is no request of a page of ours.") from None
-    async with request.form(max_files=0, max_fields=8) as form:
+    async with request.form(max_files=0) as form:
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
     return _Asked(fields.get("text"), fields.get("base", ""), secrets.token_hex(8), True)
 

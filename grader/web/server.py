@@ -1,6 +1,7 @@
 """The server: one socket on 127.0.0.1, until Ctrl-C."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def serve(
     config = uvicorn.Config(
         web.app,
         access_log=False,
-        log_level="error",
+        log_level="error" if os.environ.get("KATA_DEBUG") else "critical",
         server_header=False,
         date_header=False,
         ws="none",

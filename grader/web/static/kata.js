@@ -14,6 +14,7 @@ let waiting = 0; // the run whose verdict is waited for, 0 without one
 let seen = 0; // the last run that was told of
 let stream = null;
 let leaving = false;
+let saving = Promise.resolve(); // the last save, until it is answered
 
 const changed = () => !fixed && area.value !== saved;
 
@@ -46,7 +47,9 @@ async function trying(step) {
 
 async function save(what = "save") {
   const text = fixed ? null : area.value;
-  const said = await ask(what, { text });
+  const asked = ask(what, { text });
+  saving = asked.catch(() => null);
+  const said = await asked;
   if (said === null) {
     waits(0);
     return null;
@@ -95,6 +98,7 @@ function conflict(there) {
 }
 
 async function look(there) {
+  await saving; // what it wrote is not someone else's
   if (there === base || there === theirs) return;
   const said = await trying(() => ask("compare", { text: area.value }));
   if (said !== null && said.base !== base) conflict(said);
