@@ -76,8 +76,9 @@ class Served:
         assert self.process.stdout is not None
         try:
             line = self.process.stdout.readline()
-            assert line.startswith("Open http://127.0.0.1:"), line
-            self.address = line.split()[1]
+            assert line == "Open in a browser; Ctrl-C ends it:\n"
+            self.address = self.process.stdout.readline().strip()
+            assert self.address.startswith("http://127.0.0.1:")
             self.origin = self.address.partition("/enter")[0]
             self.port = int(self.origin.rpartition(":")[2])
             self.client = httpx.Client(
@@ -802,7 +803,7 @@ def test_it_ends_at_once_and_leaves_nothing(tmp_path: Path, number: signal.Signa
         status = running.process.wait(PATIENCE_S)
         _until(lambda: all(map(_gone, pids)), "a process is left")
         assert running.process.stdout is not None
-        assert running.process.stdout.read() == "Ctrl-C ends it.\n"
+        assert running.process.stdout.read() == ""
     assert list(served.temporary.iterdir()) == []
     assert status == (0 if number is signal.SIGINT else -signal.SIGTERM)
 

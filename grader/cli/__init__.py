@@ -16,11 +16,11 @@ from grader.errors import KataError
 _SECTIONS = {
     "Start here": {
         "init": "Lay out a workspace of stubs in a folder.",
-        "web": "The practice in a browser, on this machine alone.",
         "list": "Katas with status, best time and par time.",
         "show": "The task: contract, parts, par time.",
         "start": "A fresh stub; starts the clock. The old file is kept.",
         "next": "Start the kata that is due, or comes next.",
+        "web": "The practice in a browser, on this machine alone.",
     },
     "Write and grade (without SLUG: the current kata)": {
         "edit": "The file in your editor.",

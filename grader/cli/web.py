@@ -37,7 +37,7 @@ def web_command(port: int, no_browser: bool, workspace: Path | None) -> None:
         raise UsageFault(f"Port {port} cannot be listened to: {reason}.") from error
     with sock:
         token = secrets.token_urlsafe(32)
-        terminal.say(f"Open {server.address(sock, token)}", "Ctrl-C ends it.")
+        terminal.say("Open in a browser; Ctrl-C ends it:", server.address(sock, token))
         if sys.stdout is not None:
             sys.stdout.flush()  # for whoever reads the address from a pipe
         opens = not no_browser and sys.stdout is not None and sys.stdout.isatty() and _graphical()
