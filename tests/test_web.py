@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -640,6 +641,26 @@ def test_a_change_made_elsewhere_is_never_overwritten(served: Served) -> None:
     pages = [served.client.get(f"/katas/{SLUG}/history/{number}").text for number in numbers]
     kept = [re.search(r"aria-label=\"The whole of it\">(.*?)</pre>", p, re.DOTALL) for p in pages]
     assert [found and found[1] for found in kept] == ["theirs = 2\n", "mine = 3\n", "mine = 5\n"]
+
+
+def test_saves_at_the_same_moment(served: Served) -> None:
+    """Of several that go out from one file just one is written; the others see that."""
+    served.path("nf4_quantize").write_text("old = 0\n")
+    tabs = [served.tab("nf4_quantize") for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        answers = [*threads.map(lambda n: tabs[n].save(f"new = {n}\n"), range(8))]
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
+    assert all("base" in answer.json() for answer in answers)
+    written = [n for n, answer in enumerate(answers) if answer.status_code == 200]
+    assert served.path("nf4_quantize").read_text() == f"new = {written[0]}\n"
+
+
+def test_half_a_character_is_not_saved(served: Served) -> None:
+    headers = {"content-type": "application/json"}
+    body = b'{"text": "\\ud800", "base": ""}'
+    answer = served.client.post("/katas/qlora_linear/save", content=body, headers=headers)
+    assert answer.status_code in (400, 409)
+    assert not served.path("qlora_linear").exists()
 
 
 def test_a_file_that_went_or_came(served: Served) -> None:

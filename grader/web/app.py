@@ -1,11 +1,12 @@
 """Routes: what a request means, which step it is, which page answers."""
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -32,6 +33,7 @@ from grader.web.guard import Guard
 from grader.web.judge import Judge
 from grader.web.live import Runs, Streams
 
+_T = TypeVar("_T")
 _STATIC = Path(__file__).parent / "static"
 _KINDS = {".js": "text/javascript", ".svg": "image/svg+xml"}
 _PAGE_CHARACTERS = 64  # of the name that a page gives itself
@@ -54,6 +56,7 @@ class Web:
         self.space = space
         self.judge = Judge()
         self.streams = Streams()
+        self._writing = asyncio.Lock()
         self.static = {
             path.name: (path.read_bytes(), _KINDS[path.suffix])
             for path in _STATIC.iterdir()
@@ -93,6 +96,11 @@ class Web:
         self.streams.end()
         await self.runs.close()
 
+    async def _write(self, change: Callable[..., _T], *arguments: object) -> _T:
+        """Change a file: one after another, since temporary files are named after the process."""
+        async with self._writing:
+            return await run_in_threadpool(change, *arguments)
+
     # Reading
 
     async def today(self, request: Request) -> Response:
@@ -127,7 +135,7 @@ class Web:
     async def save(self, request: Request) -> Response:
         slug, asked = _slug(request), await _asked(request)
         try:
-            base = await run_in_threadpool(self._save, slug, asked)
+            base = await self._write(self._save, slug, asked)
         except desk.Changed as changed:
             return await _conflict(slug, asked, changed.there)
         return _back(slug) if asked.plain else JSONResponse({"base": base})
@@ -136,7 +144,7 @@ class Web:
         """Save, and grade the file as it is then; a form waits for the verdict."""
         slug, asked = _slug(request), await _asked(request)
         try:
-            base = await run_in_threadpool(self._save, slug, asked)
+            base = await self._write(self._save, slug, asked)
         except desk.Changed as changed:
             return await _conflict(slug, asked, changed.there)
         number, told = self.runs.ask(asked.page, partial(self._grade, slug))
@@ -190,17 +198,17 @@ class Web:
 
     async def start(self, request: Request) -> Response:
         slug = _slug(request)
-        await run_in_threadpool(rounds.begin, slug, self.space, Reason.START)
+        await self._write(rounds.begin, slug, self.space, Reason.START)
         return _back(slug)
 
     async def reset(self, request: Request) -> Response:
         slug = _slug(request)
-        await run_in_threadpool(rounds.begin, slug, self.space, Reason.RESET)
+        await self._write(rounds.begin, slug, self.space, Reason.RESET)
         return _back(slug)
 
     async def restore(self, request: Request) -> Response:
         slug = _slug(request)
-        await run_in_threadpool(rounds.restore, slug, request.path_params["number"], self.space)
+        await self._write(rounds.restore, slug, request.path_params["number"], self.space)
         return _back(slug)
 
     async def hint(self, request: Request) -> Response:
