@@ -20,6 +20,7 @@ _SECTIONS = {
         "show": "The task: contract, parts, par time.",
         "start": "A fresh stub; starts the clock. The old file is kept.",
         "next": "Start the kata that is due, or comes next.",
+        "web": "The practice in a browser, on this machine alone.",
     },
     "Write and grade (without SLUG: the current kata)": {
         "edit": "The file in your editor.",

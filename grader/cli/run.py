@@ -1,6 +1,5 @@
 """run: grade one file."""
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from grader.errors import UsageFault
 from grader.exam.verdict import Part
 from grader.practice import clock, contract, current, grading
 from grader.practice.workspace import Workspace, shown
-from grader.store import Store, StoreError
+from grader.recall import after
+from grader.store import Store
 from grader.store.attempts import Reason
 from grader.views import json, result  # before the submission runs, as what is needed after it
 from grader.views.plain import counted, when
@@ -167,44 +167,18 @@ def page(
 ) -> list[str]:
     """The page of one grading."""
     verdict, recorded = graded.verdict, graded.recorded
-    solved = verdict.passed and verdict.only is None and recorded is not None
-    best_s, next_slug = _standing(verdict.slug) if verdict.passed else (None, None)
+    found = after.after(graded)
     around = result.Around(
         card=catalog.card(verdict.slug),
         bugs={bug.id: bug for bug in catalog.entry(verdict.slug).bugs},
         file=file,
         attempt=recorded.number if recorded else None,
         elapsed_s=recorded.elapsed_s if recorded else None,
-        best_s=best_s,
-        next_slug=next_slug,
+        best_s=found.best_s,
+        next_slug=found.next_slug,
         due_again=when(recorded.due, clock.now()) if recorded and recorded.due else None,
-        questions=_questions(verdict.slug) if solved else (),
+        questions=found.questions,
         more=more,
         rows=rows,
     )
     return result.page(verdict, around, width, colour)
-
-
-def _standing(slug: str) -> tuple[float | None, str | None]:
-    """The best time before the attempt just stored, in seconds, and what `kata next` begins."""
-    from grader.recall import agenda
-
-    try:
-        with Store.open(create=False) as store:
-            times = [solve.seconds for solve in store.attempts.solves() if solve.slug == slug]
-            following = agenda.next_kata(store, clock.now().astimezone())
-        return min(times[:-1], default=None), following
-    except StoreError:
-        return None, current.following(slug, {})
-
-
-def _questions(slug: str) -> list[str]:
-    """Two of the bank's questions on the kata: those never asked first, then those due first; of
-    equals those that drill most of its known mistakes."""
-    from grader.recall import bank
-
-    with Store.open(create=False) as store:
-        due = {key: card.due.timestamp() for key, card in store.memory.cards().items()}
-    drilled = Counter(bug.question for bug in catalog.entry(slug).bugs)
-    ids = [question.id for question in bank.load() if slug in question.katas]
-    return sorted(ids, key=lambda id: (due.get(f"question:{id}", 0.0), -drilled[id]))[:2]

@@ -6,9 +6,8 @@ import click
 
 from grader import catalog
 from grader.cli import common, terminal
-from grader.practice import clock, current, stubs
-from grader.practice.workspace import Workspace, put, shown
-from grader.store import Store
+from grader.practice import rounds
+from grader.practice.workspace import Workspace, shown
 from grader.store.attempts import Reason, Snapshot
 
 
@@ -26,16 +25,11 @@ def start_command(slug: str, workspace: Path | None) -> None:
 
 def begin(slug: str, space: Workspace, reason: Reason) -> list[str]:
     """The stub in place of what is there, which is kept, and a new round; what to say of it."""
-    path = space.path(slug)
-    now = clock.now()
-    with Store.open(create=True) as store:
-        kept = put(path, slug, stubs.stub(slug).encode(), reason, store.attempts, now)
-        store.attempts.begin_round(slug, now)
-        current.make(store, slug, space)
+    kept = rounds.begin(slug, space, reason)
     par = catalog.card(slug).minutes
     return [
         *said_kept(slug, kept),
-        f"{shown(path)} is the blank stub. The clock runs; par is {par} minutes.",
+        f"{shown(space.path(slug))} is the blank stub. The clock runs; par is {par} minutes.",
         f"Next: `kata show {slug}` tells the task, `kata run` grades it.",
     ]
 

@@ -6,8 +6,8 @@ import click
 
 from grader import catalog
 from grader.cli import common, terminal
-from grader.practice import clock, statistics
-from grader.recall import bank
+from grader.practice import clock
+from grader.recall import record
 from grader.store import Store
 from grader.views import json
 from grader.views import stats as pages
@@ -21,15 +21,9 @@ from grader.views import stats as pages
 @common.as_json
 def stats_command(html: Path | None, force: bool, json_: bool) -> None:
     """Streak and days of practice, recall by topic, katas against par."""
-    topics: dict[str, list[str]] = {topic: [] for topic in bank.TOPICS}
-    decks: dict[str, list[str]] = {deck: [] for deck in bank.DECKS}
-    for question in bank.load():
-        decks[question.deck].append(f"question:{question.id}")
-        if question.deck == bank.CORE:
-            topics[question.topic].append(f"question:{question.id}")
     cards = {card.slug: card for card in catalog.cards()}
     with Store.open(create=False) as store:
-        found = statistics.gather(store, clock.now().astimezone(), topics, decks, cards)
+        found = record.statistics_of(store, clock.now().astimezone())
     if html is not None:
         from grader.views import stats_html
 

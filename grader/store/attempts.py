@@ -25,6 +25,7 @@ class Reason(StrEnum):
     STUBS = "stubs"
     MOCK = "mock"
     NOTEBOOK = "notebook"
+    WEB = "web"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -300,6 +301,14 @@ class Attempts(Section):
                 (slug, round, rung, stored_time(now)),
             )
         return rung
+
+    def hints_seen(self, slug: str) -> int:
+        """How many rungs of the ladder were seen in the present round."""
+        row = self._db.row(
+            "SELECT coalesce(max(rung), 0) AS seen FROM hints_seen WHERE slug = ? AND round IS ?",
+            (slug, self._round_id(slug)),
+        )
+        return 0 if row is None else int(row["seen"])
 
     def saw_solution(self, slug: str, now: datetime) -> None:
         with self._db.transaction():

@@ -8,26 +8,43 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: object) -> str:
     """The template filled with these values."""
-    return _environment().get_template(template).render(values)
+    return environment().get_template(template).render(values)
+
+
+def style() -> str:
+    """The style sheet of all pages."""
+    return (_TEMPLATES / "style.css").read_text(encoding="utf-8")
 
 
 @cache
-def _environment() -> Environment:
+def environment(*folders: Path) -> Environment:
+    """What fills templates: those of these folders, and ours."""
     return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([*folders, _TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def code(words: str) -> Markup:
+    """Words in which what stands between backticks is code."""
+    pieces = words.split("`")
+    if len(pieces) % 2 == 0:
+        return escape(words)
+    set_ = (
+        Markup("<code>{}</code>").format(p) if at % 2 else escape(p) for at, p in enumerate(pieces)
+    )
+    return Markup("").join(set_)
 
 
 def svg(width: float, height: float, shapes: Iterable[str], label: str) -> Markup:

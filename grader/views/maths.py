@@ -57,6 +57,11 @@ def columns(text: str) -> int:
 
 @cache
 def parser() -> Any:
+    """The terminal's own; see `new_parser`."""
+    return new_parser()
+
+
+def new_parser() -> Any:
     """markdown-it for the questions: formulas become tokens `formula`, HTML stays text."""
     from markdown_it import MarkdownIt
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import CORE, Check, Kind, Level, Outcome, Part, Verdict
@@ -34,6 +35,17 @@ class Around:
     questions: Sequence[str] = ()
     more: bool = False
     rows: int | None = None
+
+
+class Score(NamedTuple):
+    """How far a part is: a mark, how many of its checks passed, a word, and its style."""
+
+    mark: str
+    part: Part
+    passed: int
+    checks: int
+    word: str
+    style: str
 
 
 def page(verdict: Verdict, around: Around, width: int, colour: bool) -> list[str]:
@@ -117,8 +129,13 @@ class _Ink:
 
 def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
     """A line for each part: the core and, beside it where there is room, the follow-ups."""
-    core = _scores(verdict, [part for part in Part if part in CORE])
-    rest = _scores(verdict, [part for part in Part if part not in CORE])
+    core, rest = (
+        [(f"{s.mark} {s.part:8} {f'{s.passed}/{s.checks}':>5}  {s.word}", s.style) for s in some]
+        for some in (
+            scores(verdict, [part for part in Part if part in CORE]),
+            scores(verdict, [part for part in Part if part not in CORE]),
+        )
+    )
     if ink.width < _TWO_COLUMNS:
         return [ink.paint(f"  {text}", style) for text, style in core + rest]
     lines = []
@@ -128,8 +145,8 @@ def _parts(verdict: Verdict, ink: _Ink) -> list[str]:
     return lines
 
 
-def _scores(verdict: Verdict, parts: Sequence[Part]) -> list[tuple[str, str]]:
-    """What stands of each part that there is, and its style."""
+def scores(verdict: Verdict, parts: Sequence[Part]) -> list[Score]:
+    """How far each of these parts is that there is."""
     found = []
     for part in parts:
         checks = [c for c in verdict.checks if c.part is part]
@@ -145,17 +162,21 @@ def _scores(verdict: Verdict, parts: Sequence[Part]) -> list[tuple[str, str]]:
             mark, word, style = "·", "not started", "yellow"
         else:
             mark, word, style = "✗", "failed", "red"
-        score = f"{passed}/{len(checks)}"
-        found.append((f"{mark} {part:8} {score:>5}  {word}", style))
+        found.append(Score(mark, part, passed, len(checks), word, style))
     return found
+
+
+def failures(verdict: Verdict) -> list[Check]:
+    """The failed checks to speak of, what says most first, one for each mistake or cause."""
+    alike: dict[str, Check] = {}
+    for check in (verdict.checks[at] for at in verdict.failures):
+        alike.setdefault(check.bug or check.cause, check)
+    return list(alike.values())
 
 
 def _failures(verdict: Verdict, around: Around, ink: _Ink, most: int, named: bool) -> list[str]:
     failed = [c for c in verdict.checks if c.outcome is Outcome.FAILED and c.started]
-    alike: dict[str, Check] = {}
-    for check in (verdict.checks[at] for at in verdict.failures):
-        alike.setdefault(check.bug or check.cause, check)
-    shown = list(alike.values())[:most]
+    shown = failures(verdict)[:most]
     lines, drilled = [], False
     for check in shown:
         lines += ["", f"{ink.paint(check.part, 'bold')}: {check.name.replace('_', ' ')}"]
@@ -189,49 +210,64 @@ def _output(verdict: Verdict, ink: _Ink) -> list[str]:
     return lines
 
 
+def facts(verdict: Verdict, around: Around) -> list[str]:
+    """Attempt, times, and when it is due again."""
+    told = [f"graded in {verdict.seconds:.2f} s"]
+    if around.attempt is not None:
+        told.insert(0, f"attempt {around.attempt}")
+    if around.elapsed_s is not None:
+        told.append(f"{clock(around.elapsed_s)} on task (par {around.card.minutes} min)")
+    if around.best_s is not None and verdict.passed:
+        told.append(f"best before {clock(around.best_s)}")
+    if around.due_again is not None:
+        told.append(f"due again {around.due_again}")
+    if not verdict.passed:
+        told.append(f"--seed {verdict.seed} replays it")
+    return told
+
+
 def _footer(verdict: Verdict, around: Around, ink: _Ink) -> list[str]:
     slug = verdict.slug
-    facts = [f"graded in {verdict.seconds:.2f} s"]
-    if around.attempt is not None:
-        facts.insert(0, f"attempt {around.attempt}")
-    if around.elapsed_s is not None:
-        facts.append(f"{clock(around.elapsed_s)} on task (par {around.card.minutes} min)")
-    if around.best_s is not None and verdict.passed:
-        facts.append(f"best before {clock(around.best_s)}")
-    if around.due_again is not None:
-        facts.append(f"due again {around.due_again}")
-    if not verdict.passed:
-        facts.append(f"--seed {verdict.seed} replays it")
-    whole = " · ".join(fact.replace(" ", "\u00a0") for fact in facts)  # a fact stays on its line
+    told = (fact.replace(" ", "\u00a0") for fact in facts(verdict, around))
+    whole = " · ".join(told)  # a fact stays on its line
     lines = [line.replace("\u00a0", " ").removesuffix(" ·") for line in wrapped(whole, ink.width)]
     lines = [ink.paint(line, "dim") for line in lines]
+    mark, word, style = conclusion(verdict)
+    said = ink.paint(f"{mark} {slug}: {word}.", style)
     if verdict.passed:
-        word = "passed, complete"
         after = f"`kata next` ({around.next_slug})" if around.next_slug else "`kata list`"
         if verdict.only:
-            word, after = (
-                f"{alone(verdict.only, verdict.check)} passed",
-                f"`kata run {slug}`, all of it",
-            )
+            after = f"`kata run {slug}`, all of it"
         if around.attempt is not None and not verdict.only:
-            told = ["What the reference does otherwise: `kata solution --diff`."]
+            more = ["What the reference does otherwise: `kata solution --diff`."]
             if around.questions:
-                told.append(f"Asked about it, `kata quiz --ask ID`: {', '.join(around.questions)}.")
-            lines += [line for text in told for line in wrapped(text, ink.width)]
-        return [*lines, f"{ink.paint(f'✓ {slug}: {word}.', 'bold green')} Next: {after}."]
-    if not verdict.started:
-        word, style = "not started", "bold yellow"
+                more.append(f"Asked about it, `kata quiz --ask ID`: {', '.join(around.questions)}.")
+            lines += [line for text in more for line in wrapped(text, ink.width)]
+    elif not verdict.started:
         after = f"`kata show {slug}`, then edit the file and run it again"
     elif verdict.level is Level.CORE and verdict.error is None:
-        left, of = _follow_ups(verdict)
-        word, style = f"core complete, {left} of {of} follow-ups left", "bold yellow"
         after = f"mend it, then `kata run {slug}`"
     else:
-        word, style, after = "not passed", "bold red", f"mend it, or `kata hint {slug}`"
+        after = f"mend it, or `kata hint {slug}`"
         if verdict.error is not None and verdict.error.kind is Kind.BREAKPOINT:
-            word, style, after = "not judged", "bold yellow", f"`kata debug {slug}`"
-    mark = "✗" if verdict.started else "·"
-    return [*lines, f"{ink.paint(f'{mark} {slug}: {word}.', style)} Next: {after}."]
+            after = f"`kata debug {slug}`"
+    return [*lines, f"{said} Next: {after}."]
+
+
+def conclusion(verdict: Verdict) -> tuple[str, str, str]:
+    """A mark, the verdict in a few words, and their style."""
+    if verdict.passed and verdict.only:
+        return "✓", f"{alone(verdict.only, verdict.check)} passed", "bold green"
+    if verdict.passed:
+        return "✓", "passed, complete", "bold green"
+    if not verdict.started:
+        return "·", "not started", "bold yellow"
+    if verdict.level is Level.CORE and verdict.error is None:
+        left, of = _follow_ups(verdict)
+        return "✗", f"core complete, {left} of {of} follow-ups left", "bold yellow"
+    if verdict.error is not None and verdict.error.kind is Kind.BREAKPOINT:
+        return "✗", "not judged", "bold yellow"
+    return "✗", "not passed", "bold red"
 
 
 def alone(part: str, check: str | None) -> str:

@@ -20,6 +20,11 @@ _HIGHEST = 3.0  # times par; what took longer stands at the edge
 
 def page(stats: Statistics, cards: Mapping[str, Card]) -> str:
     """The whole page as HTML. cards: the catalogue's cards by slug."""
+    return html.render("stats.html", layout="page.html", **values(stats, cards))
+
+
+def values(stats: Statistics, cards: Mapping[str, Card]) -> dict[str, object]:
+    """What the template `stats.html` is filled with, beside its layout."""
     numbers = (
         (stats.streak, "days in a row"),
         (stats.longest, "the longest run"),
@@ -27,16 +32,22 @@ def page(stats: Statistics, cards: Mapping[str, Card]) -> str:
         (stats.attempts, "attempts"),
         (words.passed(stats), "katas passed"),
     )
-    return html.render(
-        "stats.html",
-        stats=stats,
-        cards=cards,
-        words=words,
-        long=_long,
-        numbers=numbers,
-        days=_days(stats),
-        solves=_solves(stats.solves, cards) if stats.solves else None,
-    )
+    return {
+        "stats": stats,
+        "cards": cards,
+        "words": words,
+        "long": _long,
+        "share": _share,
+        "numbers": numbers,
+        "days": _days(stats),
+        "solves": _solves(stats.solves, cards) if stats.solves else None,
+    }
+
+
+def _share(recall: float) -> Markup:
+    """A bar as long as this share of its column, 0 to 1."""
+    box = {"viewBox": "0 0 100 8", "preserveAspectRatio": "none", "aria_hidden": "true"}
+    return shape("svg", rect(0, 0, 100 * recall, 8, "bar"), **box)
 
 
 def _days(stats: Statistics) -> Markup:

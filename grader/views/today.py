@@ -15,7 +15,7 @@ _NARROW = 60  # what a day holds stands beside it from here on
 _TITLES = 72  # what a kata or question is about has its column from here on
 _SHOWN, _SHOWN_NAMES = 12, 5
 _SHOWN_BEYOND = 5
-_THINGS = {QUESTION: "question", KATA: "kata", BUG: "bug hunt"}
+THINGS = {QUESTION: "question", KATA: "kata", BUG: "bug hunt"}
 STOPS = {MOCK: "mock interview", HUNT: "bug hunt"}
 _COMMANDS = {MOCK: "kata mock --minutes {}", HUNT: "kata bug"}
 
@@ -36,7 +36,7 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
     """What is due, what is new, the minutes, and the command to begin with."""
     lines = [paint(long_day(agenda.day), "bold", colour)]
     if agenda.plan is not None:
-        lines += wrapped(_until(agenda.plan, agenda.day, agenda.done_minutes), width)
+        lines += wrapped(until(agenda.plan, agenda.day, agenda.done_minutes), width)
     lists = (agenda.due[:_SHOWN], agenda.new[:_SHOWN], agenda.beyond[:_SHOWN_BEYOND])
     entries = [entry for some in lists for entry in some]
     rows = {}
@@ -58,7 +58,7 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
         first, *rest = (f"`{command}`" for command in commands(agenda))
         lines += [f"Begin: {first}.", *(f"Then: {command}." for command in rest)]
     else:
-        lines += ["", *wrapped(_nothing(agenda), width)]
+        lines += ["", *wrapped(nothing(agenda), width)]
     if not agenda.beyond:
         return lines
     lines += ["", paint("Due as well, beyond the plan's minutes", "bold", colour)]
@@ -84,7 +84,7 @@ def commands(agenda: Agenda) -> list[str]:
     return list(found.values())
 
 
-def _nothing(agenda: Agenda) -> str:
+def nothing(agenda: Agenda) -> str:
     if agenda.plan is not None and agenda.done_minutes:
         return f"Today's {agenda.plan.minutes_per_day} minutes are done."
     if agenda.plan is not None:
@@ -94,14 +94,14 @@ def _nothing(agenda: Agenda) -> str:
     return f"Nothing is due. Next: {short_day(agenda.next_due.astimezone().date())}."
 
 
-def _until(plan: Plan, today: date, done: float) -> str:
+def until(plan: Plan, today: date, done: float) -> str:
     left = (plan.interview - today).days
     when = f"in {counted(left, 'day')}, {short_day(plan.interview)}" if left else "today"
     return f"Interview {when}. {_number(done)} of {plan.minutes_per_day} minutes done."
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
-    return (_THINGS[entry.kind], entry.name, minutes(entry.item.minutes), entry.about)
+    return (THINGS[entry.kind], entry.name, minutes(entry.item.minutes), entry.about)
 
 
 def planned(shown: Shown, all_: bool, width: int, colour: bool) -> list[str]:
@@ -211,13 +211,13 @@ def _missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
     for item in left_out:
         name = item.key.partition(":")[2]
         mark = "*" if item.minutes > plan.minutes_per_day else ""
-        yield (_THINGS[item.kind], name, minutes(item.minutes), mark)
+        yield (THINGS[item.kind], name, minutes(item.minutes), mark)
 
 
 def _counts(items: Iterable[Item]) -> str:
     kinds = [item.kind for item in items]
     return ", ".join(
-        counted(kinds.count(kind), thing) for kind, thing in _THINGS.items() if kind in kinds
+        counted(kinds.count(kind), thing) for kind, thing in THINGS.items() if kind in kinds
     )
 
 

@@ -1,0 +1,1 @@
+"""The front for a browser, on this machine alone: `kata web`."""

@@ -1,0 +1,316 @@
+"""Routes: what a request means, which step it is, which page answers."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Route
+
+from grader import catalog
+from grader.errors import KataError, UsageFault
+from grader.practice import clock, current, grading, hints, rounds, work
+from grader.practice.workspace import Workspace, shown
+from grader.store import Store
+from grader.store.attempts import Reason
+from grader.web import desk, pages
+from grader.web.guard import Guard
+from grader.web.judge import Judge
+from grader.web.live import Runs, Streams
+
+_T = TypeVar("_T")
+_STATIC = Path(__file__).parent / "static"
+_KINDS = {".js": "text/javascript", ".svg": "image/svg+xml"}
+_PAGE_CHARACTERS = 64  # of the name that a page gives itself
+
+
+class _Asked(msgspec.Struct):
+    """What a page sends. `text` is what stands in its editor, None where that is not to be saved;
+    `base` the bytes that it goes out from; `page` the page's name."""
+
+    text: str | None = None
+    base: str = ""
+    page: str = ""
+    plain: bool = False  # a form, of a page without script
+
+
+class Web:
+    """The application. `app` is what the server serves, `streams` end with it."""
+
+    def __init__(self, space: Workspace, port: int, token: str) -> None:
+        self.space = space
+        self.judge = Judge()
+        self.streams = Streams()
+        self._writing = asyncio.Lock()
+        self.static = {
+            path.name: (path.read_bytes(), _KINDS[path.suffix])
+            for path in _STATIC.iterdir()
+            if path.suffix in _KINDS
+        }
+        self.static["kata.css"] = pages.style(), "text/css"
+        get, post = (partial(Route, methods=[method]) for method in ("GET", "POST"))
+        routes = [
+            get("/", self.today),
+            get("/katas", self.katas),
+            get("/katas/{slug}", self.kata),
+            post("/katas/{slug}/save", self.save),
+            post("/katas/{slug}/run", self.run),
+            post("/katas/{slug}/stop", self.stop),
+            post("/katas/{slug}/compare", self.compare),
+            post("/katas/{slug}/take", self.take),
+            post("/katas/{slug}/start", self.start),
+            post("/katas/{slug}/reset", self.reset),
+            post("/katas/{slug}/hint", self.hint),
+            Route("/katas/{slug}/solution", self.solution, methods=["GET", "POST"]),
+            get("/katas/{slug}/history", self.history),
+            get("/katas/{slug}/history/{number:int}", self.version),
+            post("/katas/{slug}/history/{number:int}/restore", self.restore),
+            get("/stats", self.stats),
+            get("/events", self.events),
+            get("/static/{name}", self.file),
+        ]
+        handlers: Any = {KataError: _fault, HTTPException: _refused, Exception: _failed}
+        self.inner = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
+        self.app = Guard(self.inner, port, token)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self.runs = Runs(self.judge, self.streams)
+        self.runs.warm()
+        yield
+        self.streams.end()
+        await self.runs.close()
+
+    async def _write(self, change: Callable[..., _T], *arguments: object) -> _T:
+        """Change a file: one after another, since temporary files are named after the process."""
+        async with self._writing:
+            return await run_in_threadpool(change, *arguments)
+
+    # Reading
+
+    async def today(self, request: Request) -> Response:
+        return await _page(pages.today)
+
+    async def katas(self, request: Request) -> Response:
+        track = request.query_params.get("track")
+        return await _page(pages.katas, track if track in catalog.tracks() else None)
+
+    async def kata(self, request: Request) -> Response:
+        return await _page(pages.kata, _slug(request), self.space, secrets.token_hex(8))
+
+    async def history(self, request: Request) -> Response:
+        return await _page(pages.history, _slug(request))
+
+    async def version(self, request: Request) -> Response:
+        slug, number = _slug(request), request.path_params["number"]
+        return await _page(pages.version, slug, number, self.space)
+
+    async def stats(self, request: Request) -> Response:
+        return await _page(pages.statistics)
+
+    async def file(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self.static:
+            raise HTTPException(404)
+        content, kind = self.static[name]
+        return Response(content, media_type=kind)
+
+    # The file
+
+    async def save(self, request: Request) -> Response:
+        slug, asked = _slug(request), await _asked(request)
+        try:
+            base = await self._write(self._save, slug, asked)
+        except desk.Changed as changed:
+            return await _conflict(slug, asked, changed.there)
+        return _back(slug) if asked.plain else JSONResponse({"base": base})
+
+    async def run(self, request: Request) -> Response:
+        """Save, and grade the file as it is then; a form waits for the verdict."""
+        slug, asked = _slug(request), await _asked(request)
+        try:
+            base = await self._write(self._save, slug, asked)
+        except desk.Changed as changed:
+            return await _conflict(slug, asked, changed.there)
+        number, told = self.runs.ask(asked.page, partial(self._grade, slug))
+        if asked.plain:
+            await told
+            return _back(slug, "verdict")
+        return JSONResponse({"base": base, "run": number}, 202)
+
+    def _save(self, slug: str, asked: _Asked) -> str:
+        if asked.text is None:
+            return desk.base(self.space.path(slug))
+        return desk.save(self.space, slug, asked.text, asked.base)
+
+    def _grade(self, slug: str, judge: grading.Judge) -> dict[str, Any]:
+        path = self.space.existing(slug)
+        graded = grading.grade(
+            slug,
+            path,
+            judge,
+            name=shown(path),
+            now=clock.now(),
+            keep=Reason.WEB,
+            then=lambda *_: partial(current.make, slug=slug, space=self.space),
+        )
+        return {"slug": slug, "passed": graded.verdict.passed, "html": pages.verdict(graded)}
+
+    async def stop(self, request: Request) -> Response:
+        asked = await _asked(request)
+        self.runs.stop(asked.page)
+        return Response(status_code=204)
+
+    async def compare(self, request: Request) -> Response:
+        """What the file has otherwise than the page's text."""
+        slug, asked = _slug(request), await _asked(request)
+        there = await run_in_threadpool(desk.opened, self.space.path(slug))
+        return JSONResponse(_there(asked.text or "", there))
+
+    async def take(self, request: Request) -> Response:
+        """The file's text for the page, whose own is kept as a version."""
+        slug, asked = _slug(request), await _asked(request)
+        path = self.space.path(slug)
+        if asked.text:
+            await run_in_threadpool(desk.keep, slug, asked.text, path)
+        if asked.plain:
+            return _back(slug)
+        there = await run_in_threadpool(desk.opened, path)
+        answer = {"text": there.text, "base": there.base, "trouble": there.trouble}
+        return JSONResponse(answer)
+
+    # Rounds, hints, versions
+
+    async def start(self, request: Request) -> Response:
+        slug = _slug(request)
+        await self._write(rounds.begin, slug, self.space, Reason.START)
+        return _back(slug)
+
+    async def reset(self, request: Request) -> Response:
+        slug = _slug(request)
+        await self._write(rounds.begin, slug, self.space, Reason.RESET)
+        return _back(slug)
+
+    async def restore(self, request: Request) -> Response:
+        slug = _slug(request)
+        await self._write(rounds.restore, slug, request.path_params["number"], self.space)
+        return _back(slug)
+
+    async def hint(self, request: Request) -> Response:
+        slug = _slug(request)
+        await run_in_threadpool(hints.climb, slug)
+        return _back(slug, "hints")
+
+    async def solution(self, request: Request) -> Response:
+        slug = _slug(request)
+        if request.method != "POST":
+            return await _page(pages.solution, slug, None)
+        await run_in_threadpool(_saw_solution, slug)
+        return await _page(pages.solution, slug, self.space)
+
+    # Live
+
+    async def events(self, request: Request) -> Response:
+        page = request.query_params.get("page", "")
+        slug = request.query_params.get("slug", "")
+        seen = request.query_params.get("seen", "0")
+        if slug not in catalog.slugs() or not 0 < len(page) <= _PAGE_CHARACTERS:
+            raise HTTPException(404)
+        number = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 10 else 0
+        told = self.streams.follow(page, self.space.path(slug), number)
+        return StreamingResponse(told, media_type="text/event-stream")
+
+
+def _slug(request: Request) -> str:
+    slug: str = request.path_params["slug"]
+    if slug not in catalog.slugs():
+        raise HTTPException(404, f"No kata is called '{slug}'.")
+    return slug
+
+
+async def _asked(request: Request) -> _Asked:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        try:
+            return msgspec.json.decode(await request.body(), type=_Asked)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise HTTPException(400, "This is no request of a page of ours.") from None
+    async with request.form(max_files=0) as form:
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    return _Asked(fields.get("text"), fields.get("base", ""), secrets.token_hex(8), True)
+
+
+async def _page(make: Callable[..., str | None], *arguments: object) -> Response:
+    content = await run_in_threadpool(make, *arguments)
+    if content is None:
+        raise HTTPException(404)
+    return HTMLResponse(content)
+
+
+def _back(slug: str, place: str = "") -> Response:
+    return RedirectResponse(f"/katas/{slug}{'#' if place else ''}{place}", 303)
+
+
+async def _conflict(slug: str, asked: _Asked, there: desk.Opened) -> Response:
+    mine = asked.text or ""
+    if asked.plain:
+        content = await run_in_threadpool(pages.conflict, slug, mine, there)
+        return HTMLResponse(content, 409)
+    return JSONResponse(_there(mine, there), 409)
+
+
+def _there(mine: str, there: desk.Opened) -> dict[str, str]:
+    """The file's side of a conflict, for a page with script."""
+    difference = pages.render(
+        "_diff.html", lines=pages.theirs(mine, there), same="No line differs."
+    )
+    return {"base": there.base, "trouble": there.trouble, "html": difference}
+
+
+def _saw_solution(slug: str) -> None:
+    now = clock.now()
+    with Store.open(create=True) as store, store.transaction():
+        work.on_kata(store, slug, now)
+        store.attempts.saw_solution(slug, now)
+
+
+# What went wrong
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    status = 409 if isinstance(error, UsageFault) else 500
+    return _said(request, status, "That did not work", str(error))
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        text = error.detail if error.detail != "Not Found" else "There is no such page."
+        return _said(request, 404, "Not found", text)
+    return _said(request, error.status_code, "That did not work", error.detail)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return _said(request, 500, "kata itself failed", text)
+
+
+def _said(request: Request, status: int, title: str, text: str) -> Response:
+    if "application/json" in request.headers.get("content-type", ""):
+        return JSONResponse({"error": text}, status)
+    return HTMLResponse(pages.trouble(title, text), status)

@@ -1,0 +1,248 @@
+// A kata's page: the editor, Run, the file as it changes elsewhere, and what the server tells.
+"use strict";
+
+const work = document.getElementById("work");
+const area = document.getElementById("source");
+const { slug, page } = work.dataset;
+const fixed = "onlyRead" in work.dataset; // the file can only be read here
+const part = id => document.getElementById(id);
+const say = text => { part("state").textContent = text; };
+
+let base = work.dataset.base; // names the bytes that the text goes out from
+let saved = area.value; // the text as it stands in the file
+let waiting = 0; // the run whose verdict is waited for, 0 without one
+let seen = 0; // the last run that was told of
+let stream = null;
+let leaving = false;
+let saving = Promise.resolve(); // the last save, until it is answered
+
+const changed = () => !fixed && area.value !== saved;
+
+// What is asked of the server
+
+async function ask(what, wanted) {
+  const response = await fetch(`/katas/${slug}/${what}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ page, base, ...wanted }),
+  });
+  const said = response.status === 204 ? {} : await response.json();
+  if (response.status === 409 && "base" in said) {
+    conflict(said);
+    return null;
+  }
+  if (!response.ok) throw new Error(said.error);
+  return said;
+}
+
+async function trying(step) {
+  try {
+    return await step();
+  } catch (error) {
+    say(error instanceof TypeError ? "The server does not answer: is kata web running?" : error.message);
+    waits(0);
+    return null;
+  }
+}
+
+async function save(what = "save") {
+  const text = fixed ? null : area.value;
+  const asked = ask(what, { text });
+  saving = asked.catch(() => null);
+  const said = await asked;
+  if (said === null) {
+    waits(0);
+    return null;
+  }
+  base = said.base;
+  if (text !== null) saved = text;
+  part("conflict").hidden = true;
+  marked();
+  return said;
+}
+
+function run() {
+  waits(0); // the older one is given up
+  say("grading …");
+  listen();
+  return trying(async () => {
+    const said = await save("run");
+    if (said !== null) {
+      waits(said.run);
+      say("grading …");
+      if (early !== null) told(early.name, early.data);
+    }
+  });
+}
+
+function waits(number) {
+  waiting = number;
+  part("stop").hidden = number === 0;
+}
+
+function marked() {
+  if (waiting === 0) say(changed() ? "not saved" : "");
+}
+
+// A file that was changed elsewhere
+
+let theirs = null; // the base of what stands there
+
+function conflict(there) {
+  theirs = there.base;
+  part("difference").innerHTML = there.html;
+  const was = part("conflict").hidden;
+  part("conflict").hidden = false;
+  say("The file was changed elsewhere.");
+  if (was) part("conflict-title").focus();
+}
+
+async function look(there) {
+  await saving; // what it wrote is not someone else's
+  if (there === base || there === theirs) return;
+  const said = await trying(() => ask("compare", { text: area.value }));
+  if (said !== null && said.base !== base) conflict(said);
+}
+
+part("mine").addEventListener("click", () => {
+  base = theirs;
+  theirs = null;
+  trying(() => save());
+});
+
+part("theirs").addEventListener("click", () => trying(async () => {
+  const said = await ask("take", { text: fixed ? null : area.value });
+  if (said.trouble) {
+    leaving = true;
+    location.reload();
+    return;
+  }
+  area.value = saved = said.text;
+  base = said.base;
+  theirs = null;
+  part("conflict").hidden = true;
+  area.focus();
+  marked();
+}));
+
+// The event stream, while the page is looked at
+
+let early = null; // a verdict that came before the answer that names its run
+
+function listen() {
+  if (stream !== null || document.hidden) return;
+  stream = new EventSource(`/events?slug=${slug}&page=${page}&seen=${seen}`);
+  stream.addEventListener("file", event => { look(JSON.parse(event.data).base); });
+  for (const name of ["verdict", "trouble", "stopped"]) {
+    stream.addEventListener(name, event => told(name, JSON.parse(event.data)));
+  }
+  stream.addEventListener("bye", hush);
+}
+
+function hush() {
+  stream?.close();
+  stream = null;
+}
+
+function told(name, data) {
+  if (data.run > waiting) { // its number is on the way, or it is of no interest here
+    early = { name, data };
+    return;
+  }
+  early = null;
+  seen = Math.max(seen, data.run);
+  if (data.run !== waiting) return;
+  waits(0);
+  if (name === "verdict") {
+    part("verdict").innerHTML = data.html;
+    say(data.passed ? "passed" : "graded");
+  } else {
+    say(name === "trouble" ? data.text : "Stopped: nothing was graded.");
+  }
+}
+
+document.addEventListener("visibilitychange", () => { document.hidden ? hush() : listen(); });
+
+// The editor: Tab indents, Escape lets the next Tab leave
+
+function put(text) { // so that it can be undone
+  if (!document.execCommand("insertText", false, text)) {
+    area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
+    area.dispatchEvent(new Event("input"));
+  }
+}
+
+function shift(back) { // the selected lines, by four columns
+  const text = area.value;
+  const begin = text.lastIndexOf("\n", area.selectionStart - 1) + 1;
+  let end = area.selectionEnd;
+  if (end > begin && text[end - 1] === "\n") end -= 1;
+  const next = text.indexOf("\n", end);
+  const stop = next < 0 ? text.length : next;
+  const lines = text.slice(begin, stop).split("\n");
+  const moved = lines.map(line => back ? line.replace(/^( {1,4}|\t)/, "") : line && `    ${line}`).join("\n");
+  area.setSelectionRange(begin, stop);
+  if (moved !== lines.join("\n")) put(moved);
+  area.setSelectionRange(begin, begin + moved.length);
+}
+
+let freed = false;
+area.addEventListener("keydown", event => {
+  const free = freed;
+  freed = event.key === "Escape" || (free && event.key === "Shift");
+  if (fixed || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  const { selectionStart: from, selectionEnd: to, value } = area;
+  if (event.key === "Tab" && !free) {
+    event.preventDefault();
+    if (event.shiftKey || value.slice(from, to).includes("\n")) shift(event.shiftKey);
+    else put(" ".repeat(4 - (from - value.lastIndexOf("\n", from - 1) - 1) % 4));
+  } else if (event.key === "Enter") {
+    const line = value.slice(value.lastIndexOf("\n", from - 1) + 1, from);
+    const deeper = /:\s*(#.*)?$/.test(line) ? "    " : "";
+    event.preventDefault();
+    put(`\n${line.match(/^[ \t]*/)[0]}${deeper}`);
+  } else if (event.key === "Backspace" && from === to) {
+    const line = value.slice(value.lastIndexOf("\n", from - 1) + 1, from);
+    if (line && !line.trim() && line.length % 4 === 0 && !line.includes("\t")) {
+      event.preventDefault();
+      area.setSelectionRange(from - 4, from);
+      document.execCommand("delete");
+    }
+  }
+});
+area.addEventListener("input", marked);
+
+document.addEventListener("keydown", event => {
+  if (!event.ctrlKey && !event.metaKey) return;
+  if (event.key === "Enter") {
+    event.preventDefault();
+    run();
+  } else if (event.key === "s" && !fixed) {
+    event.preventDefault();
+    trying(() => save());
+  }
+});
+
+part("edit").addEventListener("submit", event => {
+  event.preventDefault();
+  if (event.submitter?.id === "save") trying(() => save());
+  else run();
+});
+part("stop").addEventListener("click", () => trying(() => ask("stop", {})));
+
+// What leads away saves first
+
+for (const form of document.querySelectorAll("form[data-leaves]")) {
+  form.addEventListener("submit", async event => {
+    if (!changed()) return;
+    event.preventDefault();
+    if (await trying(() => save()) !== null) {
+      leaving = true;
+      form.submit();
+    }
+  });
+}
+addEventListener("beforeunload", event => { if (changed() && !leaving) event.preventDefault(); });
+
+saved = area.value;
+listen();
