@@ -54,6 +54,15 @@ def boxed() -> Iterator[Examiner]:
         yield examiner
 
 
+def test_packages_below_tmp_are_shown_elsewhere() -> None:
+    """A stage has /tmp for itself: a virtual environment there would be hidden with the rest."""
+    packages = "/tmp/env/lib/python3.11/site-packages"
+    words = box._walls([packages, "/opt/python"])
+    shown = {words[at + 1]: words[at + 2] for at, word in enumerate(words) if word == "--ro-bind"}
+    assert shown["/opt/python"] == "/opt/python"
+    assert shown[packages] == "/box/from" + packages
+
+
 def _inside(examiner: Examiner) -> box.Box:
     nursery = examiner.nursery()
     assert isinstance(nursery, box.Box)

@@ -843,7 +843,7 @@ def test_abandoning_by_number(world: World) -> None:
     done = world.kata("mock", "--abandon", "1")
     assert done.returncode == 0, done.stderr
     assert "Mock 1 is abandoned; what you gave in it stays stored." in done.stdout
-    assert "Written: " in done.stdout
+    assert "Written:" in done.stdout
     again = world.kata("mock", "--abandon", "1")
     assert again.returncode == 2
     assert again.stderr == "error: Mock 1 is over: `kata mock --report 1` shows it.\n"

@@ -115,7 +115,7 @@ class Box(Nursery):
         ours, theirs = socket.socketpair()
         said = tempfile.TemporaryFile()  # noqa: SIM115 – closed with the box
         sites, shown = _sites(), _shown()
-        command = [bubblewrap, *_walls(shown), _python(), "-I", "-S", "-B", "-c"]
+        command = [bubblewrap, *_walls(shown), _inside(_python()), "-I", "-S", "-B", "-c"]
         command.append(_BEGIN.format(theirs.fileno()))
         process = subprocess.Popen(
             command,
@@ -127,7 +127,9 @@ class Box(Nursery):
         theirs.close()
         box = cls(process, ours, said, Group.make(_GROUP_BYTES, _GROUP_TASKS))
         try:
-            box._begin({"sites": sites, "hidden": _hidden(), "torch": torch}, bubblewrap)
+            hidden = [*_hidden(), *map(_inside, _hidden())]
+            asked = {"sites": [*map(_inside, sites)], "hidden": hidden, "torch": torch}
+            box._begin(asked, bubblewrap)
         except BaseException:
             box.close()
             raise
@@ -308,6 +310,11 @@ def _shown() -> list[str]:
     return kept
 
 
+def _inside(place: str) -> str:
+    """Where it is shown: what lies below /tmp, which a stage has for itself, elsewhere."""
+    return f"/box/from{place}" if _within(place, "/tmp") else place
+
+
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
@@ -333,7 +340,7 @@ def _walls(shown: list[str]) -> list[str]:
         words.append("--die-with-parent")
     words += ["--clearenv", "--setenv", "LANG", "C.UTF-8", "--setenv", "HOME", "/tmp"]
     for place in shown:
-        words += ["--ro-bind", place, place]
+        words += ["--ro-bind", place, _inside(place)]
     for link in _LINKS:
         if os.path.islink(link):
             words += ["--symlink", os.readlink(link), link]
@@ -343,7 +350,7 @@ def _walls(shown: list[str]) -> list[str]:
         words += ["--ro-bind-try", place, place]
     for place in _hidden():
         if os.path.isdir(place) and any(_within(place, other) for other in shown):
-            words += ["--tmpfs", place, "--remount-ro", place]
+            words += ["--tmpfs", _inside(place), "--remount-ro", _inside(place)]
     package = content.SUITES.parent
     for name in _OURS:
         words += ["--ro-bind", str(package / name), f"/box/grader/{name}"]

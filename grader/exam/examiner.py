@@ -296,18 +296,17 @@ class Run:
     def drop(self) -> None:
         """End the stage; what it printed belongs to the check that is made."""
         if self._channel is not None:
-            channel, self._channel = self._channel, None
-            self.printed += self._printed(channel)
-            try:
-                channel.close()
-            except StageDied as died:  # it had killed or stopped its own parent
-                self.err(died)
+            self.printed += self._printed(self._channel)
+            self.close()
 
     def close(self) -> None:
         """End the stage, whatever became of the run."""
         self._channel, channel = None, self._channel
         if channel is not None:
-            channel.close()
+            try:
+                channel.close()
+            except StageDied as died:  # it had killed or stopped its own parent
+                self.err(died)
 
     def break_off(self) -> None:
         """From another thread: make no more checks."""
