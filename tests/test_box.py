@@ -22,7 +22,7 @@ Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 CLONE = Path(__file__).parent.parent
 FILES = CLONE / "tests" / "files"
 HOSTILE = sorted((CLONE / "tests" / "hostile").glob("*/*.py"))
-# One of each kind; the others are of the corpus.
+# One of each kind; the others are for the long run.
 DAILY = {
     "lora_linear/daemon",
     "lora_linear/environment_of_the_parent",
@@ -105,7 +105,7 @@ def _as_it_says(verdict: Verdict, text: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=() if name in DAILY else pytest.mark.corpus, id=name)
+        pytest.param(path, marks=() if name in DAILY else pytest.mark.long, id=name)
         for path in HOSTILE
         for name in [f"{path.parent.name}/{path.stem}"]
     ],
@@ -135,7 +135,7 @@ def test_what_is_right_passes_in_the_box(boxed: Examiner, slug: str) -> None:
     assert verdict.tampered == verdict.marks == ()
 
 
-@pytest.mark.corpus
+@pytest.mark.long
 @pytest.mark.parametrize("slug", sorted(p.stem for p in content.solutions().glob("*.py")))
 def test_right_files_pass_in_the_box(boxed: Examiner, slug: str) -> None:
     """Solutions and, of each kata, some files in another style."""
@@ -146,7 +146,7 @@ def test_right_files_pass_in_the_box(boxed: Examiner, slug: str) -> None:
         assert verdict.tampered == ()
 
 
-@pytest.mark.corpus
+@pytest.mark.long
 def test_one_cannot_hurt_another(boxed: Examiner) -> None:
     """Of twenty, with one that hangs, one that crashes and one that forges, the other seventeen
     have the verdicts that they have alone."""
@@ -256,7 +256,7 @@ def test_numbers_of_system_calls(machine: str) -> None:
         assert int(told.get("landlock_create_ruleset", 444)) == 444
 
 
-@pytest.mark.corpus
+@pytest.mark.long
 def test_a_process_that_is_killed_takes_its_box_along(boxed: Examiner) -> None:
     """After `kill -9` of an examiner nothing of its box lives."""
     script = (
@@ -292,7 +292,7 @@ with Examiner(boxed=True) as examiner:
 """
 
 
-@pytest.mark.corpus
+@pytest.mark.long
 @pytest.mark.skipif(os.getuid() != 0, reason="the other tests are made by an ordinary user")
 def test_an_ordinary_user_has_the_box(boxed: Examiner, tmp_path: Path) -> None:
     """All of it holds without root's rights, too: with a limit of address space, where no control

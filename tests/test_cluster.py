@@ -103,7 +103,7 @@ def _gone(pid: int) -> bool:
         return True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_workers_one_killed_one_without_the_box(
     kata: Kata, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -153,7 +153,7 @@ def test_three_workers_one_killed_one_without_the_box(
     assert len(graded(out)) == len(people)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_of_another_version_and_those_that_hang_take_no_part(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

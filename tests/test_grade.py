@@ -110,7 +110,7 @@ def test_every_form_is_graded(kata: Kata, tmp_path: Path) -> None:
     assert jo["error"]["kind"] == "syntax"  # results.json is for who grades, whole at any level
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_force_grades_all_anew_with_the_same_draws(kata: Kata, tmp_path: Path) -> None:
     """Draws hang on the source and the folder: --force makes new gradings with the same seeds,
     more seeds keep those that are there, fewer drop some."""
@@ -145,7 +145,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_broken_off_at_any_moment_nothing_is_lost(
     kata: Kata, environment: dict[str, str], tmp_path: Path, number: int
@@ -194,7 +194,7 @@ def test_broken_off_at_any_moment_nothing_is_lost(
     assert not json.loads((out / "results.json").read_bytes())["boxed"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_verdict_that_depends_on_the_draw_is_unstable(kata: Kata, tmp_path: Path) -> None:
     """Right for one draw and wrong for the other is no pass, and shown as what it is."""
     lucky = RIGHT.replace(b"/ r\n", b"/ (1 if ODD else r)\n").replace(
@@ -228,7 +228,7 @@ with open(f"/proc/{os.getppid()}/stat") as file:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_examiner_that_breaks_costs_one_submission(kata: Kata, tmp_path: Path) -> None:
     """A submission that kills what grades it is tried once more and refused; its neighbours have
     the verdicts that they have alone, and the run is complete. The next run tries it again."""
@@ -258,7 +258,7 @@ def test_without_the_box_nothing_is_graded(kata: Kata, tmp_path: Path) -> None:
     assert graded(out) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_boxed_run_says_so(kata: Kata, tmp_path: Path) -> None:
     """In the box nobody sees what others handed in, and every report says that it held."""
     if not all(layer.holds for layer in box.layers() if layer.needed):
@@ -359,7 +359,7 @@ def test_feedback_tells_no_more_than_it_may(tmp_path: Path, level: Told) -> None
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_progress_on_a_terminal(environment: dict[str, str], tmp_path: Path) -> None:
     """A bar counts on the last line and is gone at the end; the table stays."""
     folder = lay(tmp_path / "class", {"ada/numpy_lora.py": RIGHT})

@@ -345,6 +345,7 @@ def copy(tmp_path: Path) -> Path:
     return clone
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "old", "new", "word"),
     [
@@ -435,6 +436,7 @@ def test_what_torch_says_is_not_the_learners(kata: Kata, tmp_path: Path) -> None
     assert "torch" not in shown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weakened", [False, True])
 def test_verify_mutants_notices(kata: Kata, copy: Path, weakened: bool) -> None:
     """Every edit of a solution fails or is accounted for; where the suite is spoilt, the edits

@@ -112,6 +112,7 @@ def _shown(root: Path) -> dict[str, Shown]:
     return {look: Shown(found) for look, found in pages.items()}
 
 
+@pytest.mark.long
 def test_every_page_in_every_look(tmp_path: Path) -> None:
     """Nothing breaks; no line is wider than the terminal and no word is cut; a dumb one gets
     ASCII. One test, since all pages are made at once."""

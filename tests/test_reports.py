@@ -429,7 +429,7 @@ SMUGGLERS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("slug", ["learnable_prefix", "peft_arithmetic", "subspace_similarity"])
 def test_feedback_of_known_mistakes_does_not_leak(
     slug: str, examiner: Examiner, tmp_path: Path
@@ -681,7 +681,7 @@ def test_the_stub_is_nobodys_copy() -> None:
 # The command
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_grade_writes_what_is_asked_for(kata: Kata, tmp_path: Path) -> None:
     """The page, the learners' files and the formats named, at the level asked, also later."""
     folder = lay(tmp_path / "class", {"ann__numpy_lora.py": RIGHT, "ben__numpy_lora.py": WRONG})

@@ -40,7 +40,7 @@ def examiner_on_cpu() -> Iterator[Examiner]:
         yield examiner
 
 
-@pytest.mark.corpus
+@pytest.mark.long
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/right/*.py")), ids=_named)
 def test_right_files_pass(examiner: Examiner, path: Path) -> None:
     """A correct file passes in whatever style it is written."""
@@ -48,7 +48,7 @@ def test_right_files_pass(examiner: Examiner, path: Path) -> None:
     assert verdict.passed, [c for c in verdict.checks if c.outcome is not Outcome.PASSED]
 
 
-@pytest.mark.corpus
+@pytest.mark.long
 @pytest.mark.parametrize("path", sorted(FILES.glob("*/wrong/*.py")), ids=_named)
 def test_wrong_files_fail(examiner: Examiner, path: Path) -> None:
     """A wrong file fails; the first mistake named is that of its second line, or none: "-", with
@@ -68,7 +68,7 @@ def test_solutions_pass(examiner_on_cpu: Examiner, path: Path) -> None:
     assert [c for c in verdict.checks if c.outcome is not Outcome.PASSED] == []
 
 
-@pytest.mark.corpus
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("slug", "bug"),
     [(p.stem, bug) for p in KATAS for bug in catalog.entry(p.stem).bugs],
@@ -458,6 +458,7 @@ def test_same_seed_same_verdict(examiner: Examiner) -> None:
     assert one.seed == 7
 
 
+@pytest.mark.long
 def test_a_slow_import_of_torchs_compiler_is_no_endless_loop(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
