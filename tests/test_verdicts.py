@@ -210,7 +210,6 @@ LEFT = {
     "global module hooks": "nn.modules.module.register_module_forward_hook(print)",
     "autocast": "torch.set_autocast_enabled('cpu', True)",
     "deterministic": "torch.use_deterministic_algorithms(True)",
-    "the seed": "torch.manual_seed(0)",
 }
 
 

@@ -237,7 +237,6 @@ class Surroundings:
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
         torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack of each call
-        self._state[_SEED] = torch.default_generator.initial_seed()
         for device in (torch.cuda, torch.xpu):
             if device.is_initialized():
                 device.manual_seed_all(seed)
@@ -279,9 +278,6 @@ def _torchs(value: Any) -> bool:
     return isinstance(code, types.CodeType) and code.co_filename.startswith(_TORCH_FOLDER)
 
 
-_SEED = "the seed of its random numbers"  # draws leave it; torch.manual_seed does not
-
-
 def _state() -> Iterator[tuple[str, Any]]:
     """torch's global state, as `Surroundings.restore` leaves it between probes."""
     yield "grad mode", torch.is_grad_enabled()
@@ -294,4 +290,3 @@ def _state() -> Iterator[tuple[str, Any]]:
     yield "deterministic algorithms", torch._C._get_deterministic_algorithms()
     yield "the number of threads", torch.get_num_threads()
     yield "global module hooks", sum(map(len, _HOOKS))
-    yield _SEED, torch.default_generator.initial_seed()
