@@ -151,7 +151,7 @@ def _grade(results: "Results", options: "Options", jobs: int | None, scheduler: 
 
     graders: Cluster | Crew
     if scheduler is None:
-        from grader.exam.selfcheck import cores
+        from grader.exam.nursery import cores
 
         graders = running.Crew(min(jobs or cores(), len(missing)), options.boxed)
     else:

@@ -8,7 +8,6 @@ import click
 from grader import catalog
 from grader.cli import common, terminal
 from grader.store import Store
-from grader.store.attempts import Standing
 
 if TYPE_CHECKING:
     from grader.views.listing import Row
@@ -41,10 +40,5 @@ def _rows(track: str | None) -> "tuple[list[Row], datetime]":
 
     with Store.open(create=False) as store:
         standings, cards = store.attempts.standings(), store.memory.cards()
-    due = {key: card.due for key, card in cards.items()}
-    rows = [
-        listing.Row(card, standings.get(card.slug, Standing()), due.get(f"kata:{card.slug}"))
-        for card in catalog.cards()
-        if track in (None, card.track)
-    ]
+    rows = listing.rows_of(standings, cards, track)
     return rows, schedule.day_end(clock.now().astimezone())

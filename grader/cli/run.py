@@ -86,7 +86,7 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
             path = space.path(slug)
             with terminal.progress(number, len(slugs), slug):
                 judge = partial(bench.judge, seed=seed)
-                graded = attempt(slug, path, judge, on_task=False)
+                graded = grading.attempt(slug, path, judge, Reason.RUN, on_task=False)
             verdicts.append(graded.verdict)
             if not json_:
                 line = result.in_a_line(graded.verdict, terminal.width(), terminal.colour())
@@ -99,19 +99,6 @@ def _all(space: Workspace, seed: int | None, json_: bool) -> int:
     else:
         terminal.say(f"{passed} of {counted(len(verdicts), 'kata')} passed.")
     return 0 if passed == len(verdicts) else 1
-
-
-def attempt(slug: str, path: Path, judge: grading.Judge, *, on_task: bool = True) -> grading.Graded:
-    """Grade the learner's own file as it is now, whole, and store that."""
-    return grading.grade(
-        slug,
-        path,
-        judge,
-        name=shown(path),
-        now=clock.now(),
-        keep=Reason.RUN,
-        on_task=on_task,
-    )
 
 
 def _target(

@@ -8,9 +8,8 @@ import click
 
 from grader.cli import common, terminal
 from grader.harmless import harmless
-from grader.practice import clock, files, stubs, work
+from grader.practice import files, rounds, stubs
 from grader.practice.workspace import shown
-from grader.store import Store
 from grader.views.plain import CUT
 
 
@@ -23,18 +22,11 @@ def solution_command(slug: str, diff: bool, workspace: Path | None) -> None:
     text = stubs.solution(slug)
     if diff:
         text = _diff(slug, common.find_workspace(workspace).existing(slug), text)
-    common.try_to_store("that you saw it", lambda store: _saw(store, slug))
+    common.try_to_store("that you saw it", lambda store: rounds.saw_solution(store, slug))
     if sys.stdout is not None and sys.stdout.isatty():  # a file gets the lines as they are
         terminal.page(*terminal.fitting(text.splitlines(), CUT))
     else:
         terminal.write(text.rstrip("\n") + "\n")
-
-
-def _saw(store: Store, slug: str) -> None:
-    now = clock.now()
-    with store.transaction():
-        work.on_kata(store, slug, now)
-        store.attempts.saw_solution(slug, now)
 
 
 def _diff(slug: str, path: Path, reference: str) -> str:

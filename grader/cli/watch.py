@@ -9,7 +9,7 @@ import click
 from grader.cli import common, terminal
 from grader.cli.edit import in_editor
 from grader.cli.hint import next_hint
-from grader.cli.run import attempt, current_kata, page
+from grader.cli.run import current_kata, page
 from grader.cli.start import begin
 from grader.cli.terminal import prompts
 from grader.cli.terminal.keys import REDRAW, Keys
@@ -107,7 +107,7 @@ class _Watch:
         if self.in_place:
             terminal.write("\r\x1b[K  grading …")
         try:
-            self.graded = attempt(self.slug, self.path, self.bench.judge)
+            self.graded = grading.attempt(self.slug, self.path, self.bench.judge, Reason.RUN)
         except KataError as error:  # the file is gone again, say
             self.show(str(error))
             return

@@ -35,8 +35,7 @@ gc.enable()
 
 from grader import catalog, content
 from grader.errors import GraderError
-from grader.exam import checks, kit, marks, protocol, suite
-from grader.exam.box import Box
+from grader.exam import checks, kit, protocol, suite
 from grader.exam.channel import KEPT_OUTPUT_BYTES, Allowance, Channel, StageDied
 from grader.exam.nursery import Nursery, NurseryGone, undumpable
 from grader.exam.stage import PROBE_FILE, QUIT
@@ -201,8 +200,7 @@ Asked = dict[str, list[_Probes]]  # the probes that each check has called
 
 class Run:
     """Checks of one suite against one source, on a stage of one nursery (`lane`): records an
-    outcome per check. With the probes that the
-    solution was asked, it asks in two ways."""
+    outcome per check. With the probes that the solution was asked, it asks in two ways."""
 
     def __init__(
         self,
@@ -533,7 +531,7 @@ class Examiner:
         self.boxed = boxed
         self._nurseries: list[Nursery] = []
         for _ in range(lanes):
-            self._nurseries.append(Box.spawn() if boxed else Nursery.fork(self._nurseries))
+            self._nurseries.append(self._new() if boxed else Nursery.fork(self._nurseries))
         undumpable()
         self._accelerator = accelerator
         self._asked: dict[str, tuple[int, Asked]] = {}
@@ -546,11 +544,19 @@ class Examiner:
         while self._nurseries:
             self._nurseries.pop().close()
 
+    def _new(self) -> Nursery:
+        """A nursery from a new interpreter."""
+        if not self.boxed:
+            return Nursery.spawn()
+        from grader.exam.box import Box  # for files of others alone
+
+        return Box.spawn()
+
     def nursery(self, lane: int = 0) -> Nursery:
         if not self._nurseries:
             raise GraderError("This examiner is closed.")
         if self._nurseries[lane].gone:  # a submission killed or stopped it
-            self._nurseries[lane] = Box.spawn() if self.boxed else Nursery.spawn()
+            self._nurseries[lane] = self._new()
         return self._nurseries[lane]
 
     def accelerator(self) -> str:
@@ -597,7 +603,7 @@ class Examiner:
             output=harmless(made.output)[:KEPT_OUTPUT_BYTES],
             check=check,
             tampered=tuple(sorted(map(harmless, made.tampered))),
-            marks=marks.of(source) if self.boxed and isinstance(source, bytes) else (),
+            marks=self._marks(source),
         )
 
     def _asked_of(self, slug: str, seed: int) -> Asked:
@@ -612,6 +618,13 @@ class Examiner:
                 raise GraderError(f"The solution of {slug} does not pass in the box: {made.words}")
             self._asked[slug] = version, made.asked
         return self._asked[slug][1]
+
+    def _marks(self, source: bytes | Trouble) -> tuple[str, ...]:
+        if not self.boxed or isinstance(source, Trouble):
+            return ()
+        from grader.exam import marks
+
+        return marks.of(source)
 
     def _blame_suite(self, slug: str, seed: int, faults: dict[str, str]) -> None:
         """A check met something it did not foresee. If the solution makes it stumble too, the

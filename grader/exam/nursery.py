@@ -122,6 +122,11 @@ def remove_tree(folder: str) -> None:
             os.rmdir(here)
 
 
+def cores() -> int:
+    """How many processes may compute side by side here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass
 class Nursery:
     """The examiner's end: orders go through `sock`; at most one stage lives at a time.

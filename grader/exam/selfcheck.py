@@ -2,7 +2,6 @@
 edits of the solution fail."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from grader import catalog, content
 from grader.errors import KataError
 from grader.exam import checks, mutants
 from grader.exam.examiner import Examiner
+from grader.exam.nursery import cores
 from grader.exam.verdict import Outcome, Verdict
 
 T = TypeVar("T")
@@ -55,11 +55,6 @@ def each(check: Callable[[str, Examiner], T], slugs: Sequence[str]) -> Iterator[
     processes = multiprocessing.get_context("fork")  # torch is imported once, here
     with processes.Pool(min(len(slugs), cores()), _begin) as pool:
         yield from pool.imap(_Asked(check), slugs)
-
-
-def cores() -> int:
-    """How many processes may compute side by side here."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin() -> None:

@@ -7,7 +7,6 @@ and the settings (KATA_...) alone.
 import contextlib
 import os
 import socket
-from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +18,7 @@ from grader.cli.list import listed
 from grader.cli.run import current_kata, page
 from grader.errors import KataError, UsageFault
 from grader.exam.nursery import end_with_parent
-from grader.practice import clock, current, grading
+from grader.practice import clock, grading
 from grader.practice.workspace import Workspace, put, shown
 from grader.store import Store
 from grader.store.attempts import Reason
@@ -115,16 +114,8 @@ class _Desk:
 
     def _grade(self, slug: str, space: Workspace) -> list[str]:
         path = space.existing(slug)
-        made = partial(current.make, slug=slug, space=space)
-        graded = grading.grade(
-            slug,
-            path,
-            self.bench.judge,
-            name=shown(path),
-            now=clock.now(),
-            keep=Reason.NOTEBOOK,
-            then=lambda *_: made,
-        )
+        judge = self.bench.judge
+        graded = grading.attempt(slug, path, judge, Reason.NOTEBOOK, current_in=space)
         self.loads = graded.verdict.error is None
         lines = page(graded, shown(path), False, _COLUMNS, True)
         if graded.trouble:

@@ -4,10 +4,10 @@
 transaction, and a store that fails does not lose the verdict.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from grader import catalog
 from grader.exam import submission
 from grader.exam.verdict import Kind, Part, Trouble, Verdict
-from grader.practice import repetition, schedule, stubs, work
+from grader.practice import clock, current, repetition, schedule, stubs, work
+from grader.practice.workspace import Workspace, shown
 from grader.store import Store, StoreError
 from grader.store.attempts import Reason, Recorded, Snapshot, Solved
 from grader.store.memory import Rating
@@ -43,8 +44,9 @@ class Bench:
         """The examiner; the first time this imports torch and forks, before any suite is there."""
         if self._examiner is None:
             from grader.exam.examiner import Examiner
+            from grader.exam.nursery import cores
 
-            self._examiner = Examiner(lanes=min(2, os.cpu_count() or 1)).__enter__()
+            self._examiner = Examiner(lanes=min(2, cores())).__enter__()
         return self._examiner
 
     def judge(
@@ -77,6 +79,30 @@ class Graded:
     verdict: Verdict
     recorded: Recorded | None = None
     trouble: StoreError | None = None
+
+
+def attempt(
+    slug: str,
+    path: Path,
+    judge: Judge,
+    keep: Reason,
+    *,
+    on_task: bool = True,
+    current_in: Workspace | None = None,
+) -> Graded:
+    """Grade the learner's own file as it is now, whole, and store that; with `current_in`, the
+    workspace it lies in, the kata is the current one from then on. See `grade`."""
+    made = None if current_in is None else partial(current.make, slug=slug, space=current_in)
+    return grade(
+        slug,
+        path,
+        judge,
+        name=shown(path),
+        now=clock.now(),
+        keep=keep,
+        on_task=on_task,
+        then=lambda *_: made,
+    )
 
 
 def grade(

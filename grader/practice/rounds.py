@@ -1,9 +1,10 @@
-"""A round of a kata begins at the blank stub; a kept version comes back into it."""
+"""A round of a kata begins at the blank stub; a kept version comes back into it, and the reference
+may be looked at."""
 
 from dataclasses import dataclass
 
 from grader.errors import UsageFault
-from grader.practice import clock, current, stubs
+from grader.practice import clock, current, stubs, work
 from grader.practice.workspace import Workspace, put
 from grader.store import Store
 from grader.store.attempts import Reason, Snapshot
@@ -41,3 +42,11 @@ def restore(slug: str, number: int, space: Workspace) -> Restored:
         kept = put(path, slug, known[number].source, Reason.RESTORE, store.attempts, clock.now())
         stopped = store.attempts.untime_round(slug, known[number])
     return Restored(kept, stopped)
+
+
+def saw_solution(store: Store, slug: str) -> None:
+    """The learner looks at the reference now."""
+    now = clock.now()
+    with store.transaction():
+        work.on_kata(store, slug, now)
+        store.attempts.saw_solution(slug, now)

@@ -21,6 +21,7 @@ from grader.suites.shared.blocks import (
     below_of,
     by_token,
     delta_of,
+    keeping,
     note,
     noted,
     sublayer,
@@ -475,26 +476,6 @@ def make_bare(kata, train_norms, residual, *values):
     return kata.HoulsbyBlock(*[nn.Identity() for _ in range(4)], *six(residual, *values)[4:])
 
 
-def keeping(kata, x, held):
-    class Keeping(nn.Module):
-        def __init__(self, held):
-            super().__init__()
-            self.held = nn.Parameter(held.clone(), requires_grad=False)
-
-        def forward(self, x):
-            return self.held
-
-        def forward_delta(self, x):
-            return self.held
-
-    parts = [Keeping(one) for one in held]
-    block, outputs = kata.HoulsbyBlock(*parts), []
-    for grad in (True, False):
-        with torch.set_grad_enabled(grad):
-            outputs.append(block(x))
-    return outputs, [part.held for part in parts]
-
-
 @part("forward")
 def test_input_unchanged(stage, draw):
     """The input is not changed in place, also where norms and sublayers hand on x itself; nor is a
@@ -508,7 +489,7 @@ def test_input_unchanged(stage, draw):
     properties.input_unchanged(stage, draw, bare)
     properties.computes(stage, bare, draw(5, D), what="the output with nn.Identity throughout")
     x, held = draw(D), [draw(D) for _ in PARTS]
-    outputs, after = stage(keeping, x, held)
+    outputs, after = stage(keeping, "HoulsbyBlock", x, held)
     for name, value, was in zip(PARTS, after, held):
         same(value, was, f"a parameter that `{name}` hands out")
     want = x.double() + sum(held[PARTS.index(n)] for n in ("attn", "ffn", "adapter1", "adapter2"))

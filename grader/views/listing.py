@@ -1,6 +1,6 @@
 """The page of `kata list`. Plain text: it must cost next to nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from grader import catalog
 from grader.catalog import Card
 from grader.exam.verdict import Level
 from grader.store.attempts import Standing
+from grader.store.memory import MemoryCard
 from grader.views.plain import clock, columns, counted, paint
 
 _HEAD = ("", "#", "kata", "status", "due", "best", "par", "after", "difficulty")
@@ -22,6 +23,18 @@ class Row(NamedTuple):
     card: Card
     standing: Standing
     due: datetime | None
+
+
+def rows_of(
+    standings: Mapping[str, Standing], cards: Mapping[str, MemoryCard], track: str | None = None
+) -> list[Row]:
+    """The katas, or those of a track, in teaching order."""
+    due = {key: card.due for key, card in cards.items()}
+    return [
+        Row(card, standings.get(card.slug, Standing()), due.get(f"kata:{card.slug}"))
+        for card in catalog.cards()
+        if track in (None, card.track)
+    ]
 
 
 def page(rows: Sequence[Row], end: datetime, width: int, colour: bool) -> list[str]:

@@ -24,8 +24,8 @@ from starlette.routing import Route
 
 from grader import catalog
 from grader.errors import KataError, UsageFault
-from grader.practice import clock, current, grading, hints, rounds, work
-from grader.practice.workspace import Workspace, shown
+from grader.practice import grading, hints, rounds
+from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
 from grader.web import desk, pages
@@ -160,15 +160,7 @@ class Web:
 
     def _grade(self, slug: str, judge: grading.Judge) -> dict[str, Any]:
         path = self.space.existing(slug)
-        graded = grading.grade(
-            slug,
-            path,
-            judge,
-            name=shown(path),
-            now=clock.now(),
-            keep=Reason.WEB,
-            then=lambda *_: partial(current.make, slug=slug, space=self.space),
-        )
+        graded = grading.attempt(slug, path, judge, Reason.WEB, current_in=self.space)
         return {"slug": slug, "passed": graded.verdict.passed, "html": pages.verdict(graded)}
 
     async def stop(self, request: Request) -> Response:
@@ -283,10 +275,8 @@ def _there(mine: str, there: desk.Opened) -> dict[str, str]:
 
 
 def _saw_solution(slug: str) -> None:
-    now = clock.now()
-    with Store.open(create=True) as store, store.transaction():
-        work.on_kata(store, slug, now)
-        store.attempts.saw_solution(slug, now)
+    with Store.open(create=True) as store:
+        rounds.saw_solution(store, slug)
 
 
 # What went wrong

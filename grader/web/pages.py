@@ -15,7 +15,7 @@ from grader.practice.grading import Graded
 from grader.practice.workspace import Workspace, shown
 from grader.recall import after, agenda, bank, record
 from grader.store import Store
-from grader.store.attempts import Attempt, Snapshot, Standing
+from grader.store.attempts import Attempt, Snapshot
 from grader.views import html, listing, mathml, result, stats_html
 from grader.views import stats as charts
 from grader.views import today as days
@@ -99,11 +99,7 @@ def katas(track: str | None) -> str:
     """The katas by track, or those of one."""
     with Store.open(create=False) as store:
         standings, cards = store.attempts.standings(), store.memory.cards()
-    due = {key: card.due for key, card in cards.items()}
-    rows = [
-        listing.Row(card, standings.get(card.slug, Standing()), due.get(f"kata:{card.slug}"))
-        for card in catalog.cards()
-    ]
+    rows = listing.rows_of(standings, cards)
     return render(
         "katas.html",
         tracks=catalog.tracks(),
