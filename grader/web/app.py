@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -16,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import (
     HTMLResponse,
     JSONResponse,
-    RedirectResponse,
     Response,
     StreamingResponse,
 )
@@ -29,6 +27,7 @@ from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
 from grader.web import desk, pages
+from grader.web.asked import Asked, back, kata_of, sent, shown
 from grader.web.guard import Guard
 from grader.web.judge import Judge
 from grader.web.live import Runs, Streams
@@ -37,16 +36,6 @@ _T = TypeVar("_T")
 _STATIC = Path(__file__).parent / "static"
 _KINDS = {".js": "text/javascript", ".svg": "image/svg+xml"}
 _PAGE_CHARACTERS = 64  # of the name that a page gives itself
-
-
-class _Asked(msgspec.Struct):
-    """What a page sends. `text` is what stands in its editor, None where that is not to be saved;
-    `base` the bytes that it goes out from; `page` the page's name."""
-
-    text: str | None = None
-    base: str = ""
-    page: str = ""
-    plain: bool = False  # a form, of a page without script
 
 
 class Web:
@@ -96,7 +85,7 @@ class Web:
         self.streams.end()
         await self.runs.close()
 
-    async def _write(self, change: Callable[..., _T], *arguments: object) -> _T:
+    async def write(self, change: Callable[..., _T], *arguments: object) -> _T:
         """Change a file: one after another, since temporary files are named after the process."""
         async with self._writing:
             return await run_in_threadpool(change, *arguments)
@@ -104,24 +93,24 @@ class Web:
     # Reading
 
     async def today(self, request: Request) -> Response:
-        return await _page(pages.today)
+        return await shown(pages.today)
 
     async def katas(self, request: Request) -> Response:
         track = request.query_params.get("track")
-        return await _page(pages.katas, track if track in catalog.tracks() else None)
+        return await shown(pages.katas, track if track in catalog.tracks() else None)
 
     async def kata(self, request: Request) -> Response:
-        return await _page(pages.kata, _slug(request), self.space, secrets.token_hex(8))
+        return await shown(pages.kata, kata_of(request), self.space, secrets.token_hex(8))
 
     async def history(self, request: Request) -> Response:
-        return await _page(pages.history, _slug(request))
+        return await shown(pages.history, kata_of(request))
 
     async def version(self, request: Request) -> Response:
-        slug, number = _slug(request), request.path_params["number"]
-        return await _page(pages.version, slug, number, self.space)
+        slug, number = kata_of(request), request.path_params["number"]
+        return await shown(pages.version, slug, number, self.space)
 
     async def stats(self, request: Request) -> Response:
-        return await _page(pages.statistics)
+        return await shown(pages.statistics)
 
     async def file(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -133,27 +122,27 @@ class Web:
     # The file
 
     async def save(self, request: Request) -> Response:
-        slug, asked = _slug(request), await _asked(request)
+        slug, asked = kata_of(request), await sent(request)
         try:
-            base = await self._write(self._save, slug, asked)
+            base = await self.write(self._save, slug, asked)
         except desk.Changed as changed:
             return await _conflict(slug, asked, changed.there)
-        return _back(slug) if asked.plain else JSONResponse({"base": base})
+        return _kata(slug) if asked.plain else JSONResponse({"base": base})
 
     async def run(self, request: Request) -> Response:
         """Save, and grade the file as it is then; a form waits for the verdict."""
-        slug, asked = _slug(request), await _asked(request)
+        slug, asked = kata_of(request), await sent(request)
         try:
-            base = await self._write(self._save, slug, asked)
+            base = await self.write(self._save, slug, asked)
         except desk.Changed as changed:
             return await _conflict(slug, asked, changed.there)
         number, told = self.runs.ask(asked.page, partial(self._grade, slug))
         if asked.plain:
             await told
-            return _back(slug, "verdict")
+            return _kata(slug, "verdict")
         return JSONResponse({"base": base, "run": number}, 202)
 
-    def _save(self, slug: str, asked: _Asked) -> str:
+    def _save(self, slug: str, asked: Asked) -> str:
         if asked.text is None:
             return desk.base(self.space.path(slug))
         return desk.save(self.space, slug, asked.text, asked.base)
@@ -164,24 +153,24 @@ class Web:
         return {"slug": slug, "passed": graded.verdict.passed, "html": pages.verdict(graded)}
 
     async def stop(self, request: Request) -> Response:
-        asked = await _asked(request)
+        asked = await sent(request)
         self.runs.stop(asked.page)
         return Response(status_code=204)
 
     async def compare(self, request: Request) -> Response:
         """What the file has otherwise than the page's text."""
-        slug, asked = _slug(request), await _asked(request)
+        slug, asked = kata_of(request), await sent(request)
         there = await run_in_threadpool(desk.opened, self.space.path(slug))
         return JSONResponse(_there(asked.text or "", there))
 
     async def take(self, request: Request) -> Response:
         """The file's text for the page, whose own is kept as a version."""
-        slug, asked = _slug(request), await _asked(request)
+        slug, asked = kata_of(request), await sent(request)
         path = self.space.path(slug)
         if asked.text:
             await run_in_threadpool(desk.keep, slug, asked.text, path)
         if asked.plain:
-            return _back(slug)
+            return _kata(slug)
         there = await run_in_threadpool(desk.opened, path)
         answer = {"text": there.text, "base": there.base, "trouble": there.trouble}
         return JSONResponse(answer)
@@ -189,31 +178,31 @@ class Web:
     # Rounds, hints, versions
 
     async def start(self, request: Request) -> Response:
-        slug = _slug(request)
-        await self._write(rounds.begin, slug, self.space, Reason.START)
-        return _back(slug)
+        slug = kata_of(request)
+        await self.write(rounds.begin, slug, self.space, Reason.START)
+        return _kata(slug)
 
     async def reset(self, request: Request) -> Response:
-        slug = _slug(request)
-        await self._write(rounds.begin, slug, self.space, Reason.RESET)
-        return _back(slug)
+        slug = kata_of(request)
+        await self.write(rounds.begin, slug, self.space, Reason.RESET)
+        return _kata(slug)
 
     async def restore(self, request: Request) -> Response:
-        slug = _slug(request)
-        await self._write(rounds.restore, slug, request.path_params["number"], self.space)
-        return _back(slug)
+        slug = kata_of(request)
+        await self.write(rounds.restore, slug, request.path_params["number"], self.space)
+        return _kata(slug)
 
     async def hint(self, request: Request) -> Response:
-        slug = _slug(request)
+        slug = kata_of(request)
         await run_in_threadpool(hints.climb, slug)
-        return _back(slug, "hints")
+        return _kata(slug, "hints")
 
     async def solution(self, request: Request) -> Response:
-        slug = _slug(request)
+        slug = kata_of(request)
         if request.method != "POST":
-            return await _page(pages.solution, slug, None)
+            return await shown(pages.solution, slug, None)
         await run_in_threadpool(_saw_solution, slug)
-        return await _page(pages.solution, slug, self.space)
+        return await shown(pages.solution, slug, self.space)
 
     # Live
 
@@ -228,37 +217,11 @@ class Web:
         return StreamingResponse(told, media_type="text/event-stream")
 
 
-def _slug(request: Request) -> str:
-    slug: str = request.path_params["slug"]
-    if slug not in catalog.slugs():
-        raise HTTPException(404, f"No kata is called '{slug}'.")
-    return slug
+def _kata(slug: str, place: str = "") -> Response:
+    return back(f"/katas/{slug}{'#' if place else ''}{place}")
 
 
-async def _asked(request: Request) -> _Asked:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        try:
-            return msgspec.json.decode(await request.body(), type=_Asked)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise HTTPException(400, "This is no request of a page of ours.") from None
-    async with request.form(max_files=0) as form:
-        fields = {name: value for name, value in form.items() if isinstance(value, str)}
-    return _Asked(fields.get("text"), fields.get("base", ""), secrets.token_hex(8), True)
-
-
-async def _page(make: Callable[..., str | None], *arguments: object) -> Response:
-    content = await run_in_threadpool(make, *arguments)
-    if content is None:
-        raise HTTPException(404)
-    return HTMLResponse(content)
-
-
-def _back(slug: str, place: str = "") -> Response:
-    return RedirectResponse(f"/katas/{slug}{'#' if place else ''}{place}", 303)
-
-
-async def _conflict(slug: str, asked: _Asked, there: desk.Opened) -> Response:
+async def _conflict(slug: str, asked: Asked, there: desk.Opened) -> Response:
     mine = asked.text or ""
     if asked.plain:
         content = await run_in_threadpool(pages.conflict, slug, mine, there)
