@@ -63,9 +63,16 @@ class Streams:
         if page in self._open:
             self._open[page].put_nowait(event)
 
-    async def follow(self, page: str, path: Path, seen: int) -> AsyncIterator[str]:
+    async def follow(
+        self,
+        page: str,
+        path: Path | None,
+        seen: int,
+        clock: Callable[[], dict[str, Any]] | None = None,
+    ) -> AsyncIterator[str]:
         """What a page is told: `file` whenever the file at `path` is another, results later than
-        the one `seen`, and `bye` when it is to hang up: another stream took its place."""
+        the one `seen`, every second what the `clock` shows, if it has one, and `bye` when it is to
+        hang up: another stream took its place."""
         if self._closed:
             return
         queue = self._enter(page)
@@ -76,7 +83,9 @@ class Streams:
         looks = 0
         try:
             while True:
-                if stamp != (now := _stamp(path)):
+                if clock is not None:
+                    yield str(_Event("clock", await asyncio.to_thread(clock)))
+                if path is not None and stamp != (now := _stamp(path)):
                     stamp = now
                     base = await asyncio.to_thread(desk.base, path)
                     yield str(_Event("file", {"base": base}))

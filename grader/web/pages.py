@@ -126,11 +126,13 @@ def kata(slug: str, space: Workspace, page: str) -> str:
     at = cards.index(card)
     return render(
         "kata.html",
+        at=f"/katas/{slug}",
         page=page,
         card=card,
         file=shown(path),
         opened=opened,
-        stub=stubs.stub(slug),
+        text=opened.text if opened.base else stubs.stub(slug),
+        history=f"/katas/{slug}/history",
         task=task,
         contract=[_indented(line) for line in task.contract.splitlines()],
         intro=_paragraphs(task.intro),
@@ -320,10 +322,17 @@ def statistics() -> str:
     return render("stats.html", layout="base.html", **stats_html.values(found, cards))
 
 
-def conflict(slug: str, mine: str, there: desk.Opened) -> str:
-    """Without script: the file was changed meanwhile, and what is to be done."""
+def conflict(at: str, history: str, mine: str, there: desk.Opened) -> str:
+    """Without script: the file of the page `at` was changed meanwhile, and what is to be done.
+    `history` is where its versions are shown, "" where they are kept beside it."""
     return render(
-        "conflict.html", card=catalog.card(slug), mine=mine, there=there, lines=theirs(mine, there)
+        "conflict.html",
+        at=at,
+        history=history,
+        kept=desk.KEPT,
+        mine=mine,
+        there=there,
+        lines=theirs(mine, there),
     )
 
 

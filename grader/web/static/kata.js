@@ -1,9 +1,9 @@
-// A kata's page: the editor, Run, the file as it changes elsewhere, and what the server tells.
+// The editor of a page: Run, the file as it changes elsewhere, and what the server tells.
 "use strict";
 
 const work = document.getElementById("work");
 const area = document.getElementById("source");
-const { slug, page } = work.dataset;
+const { at, page } = work.dataset; // the page's address, and its own name
 const fixed = "onlyRead" in work.dataset; // the file can only be read here
 const part = id => document.getElementById(id);
 const say = text => { part("state").textContent = text; };
@@ -21,7 +21,7 @@ const changed = () => !fixed && area.value !== saved;
 // What is asked of the server
 
 async function ask(what, wanted) {
-  const response = await fetch(`/katas/${slug}/${what}`, {
+  const response = await fetch(`${at}/${what}`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ page, base, ...wanted }),
@@ -57,7 +57,11 @@ async function save(what = "save") {
   base = said.base;
   if (text !== null) saved = text;
   part("conflict").hidden = true;
-  marked();
+  if ("run" in said) { // it is graded
+    waits(said.run);
+    say("grading …");
+    if (early !== null) told(early.name, early.data);
+  } else marked();
   return said;
 }
 
@@ -65,14 +69,7 @@ function run() {
   waits(0); // the older one is given up
   say("grading …");
   listen();
-  return trying(async () => {
-    const said = await save("run");
-    if (said !== null) {
-      waits(said.run);
-      say("grading …");
-      if (early !== null) told(early.name, early.data);
-    }
-  });
+  return trying(() => save("run"));
 }
 
 function waits(number) {
@@ -131,7 +128,7 @@ let early = null; // a verdict that came before the answer that names its run
 
 function listen() {
   if (stream !== null || document.hidden) return;
-  stream = new EventSource(`/events?slug=${slug}&page=${page}&seen=${seen}`);
+  stream = new EventSource(`${at}/events?page=${page}&seen=${seen}`);
   stream.addEventListener("file", event => { look(JSON.parse(event.data).base); });
   for (const name of ["verdict", "trouble", "stopped"]) {
     stream.addEventListener(name, event => told(name, JSON.parse(event.data)));
