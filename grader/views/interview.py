@@ -156,7 +156,8 @@ def question(
     lines = ["", paint(head, "bold", colour), *markdown(ask.prompt, width, colour), ""]
     if not typed:
         return [*lines, *wrapped(ways, width)]
-    so_far = [line for text in typed if text for line in wrapped(text, width, "  ")]
+    given = [piece for text in typed for piece in text.split("\n") if piece]
+    so_far = [line for text in given for line in wrapped(text, width, "  ")]
     return [*lines, "So far:", *so_far] if so_far else lines
 
 

@@ -28,6 +28,7 @@ _STILL_HERE = 15  # looks without a word, after which one is said: a browser tha
 
 
 Grade = Callable[[grading.Judge], dict[str, Any]]
+Told = tuple[str, dict[str, Any]]  # the name of an event, and what it holds
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,16 @@ class Runs:
         self._turn = asyncio.Lock()
         self._newest: dict[str, _Run] = {}
         self._now: _Run | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Told]] = set()
         self._thread = ThreadPoolExecutor(1, "judge")  # the one that the judge is started by
 
     def warm(self) -> None:
         """Start the judge: it imports torch while the learner reads."""
         self._thread.submit(self._judge.ready)
 
-    def ask(self, page: str, grade: Grade) -> tuple[int, asyncio.Task[None]]:
+    def ask(self, page: str, grade: Grade) -> tuple[int, asyncio.Task[Told]]:
         """Grade for a page, by a function of a judge that returns what the `verdict` event is to
-        hold. The run's number, and the task that ends when the page has been told."""
+        hold. The run's number, and the task that ends with what the page has been told."""
         self.stop(page)
         run = self._newest[page] = _Run(page, next(self._numbers))
         task = asyncio.create_task(self._do(run, grade))
@@ -179,7 +180,7 @@ class Runs:
             await task
         self._thread.shutdown()
 
-    async def _do(self, run: _Run, grade: Grade) -> None:
+    async def _do(self, run: _Run, grade: Grade) -> Told:
         def judge(slug: str, source: bytes | Trouble, name: str) -> Verdict:
             return self._judge.grade(slug, source, name, wanted=lambda: not run.given_up)
 
@@ -203,3 +204,4 @@ class Runs:
         if self._newest.get(run.page) is run:
             del self._newest[run.page]
         self._streams.result(run.page, name, {**data, "run": run.number})
+        return name, data
