@@ -25,6 +25,7 @@ from grader.web import desk, pages
 from grader.web.asked import back, kata_of, shown
 from grader.web.editor import Edited, Editor, follow
 from grader.web.guard import Guard
+from grader.web.hunt import Hunts
 from grader.web.judge import Judge
 from grader.web.live import Runs, Streams
 
@@ -61,6 +62,7 @@ class Web:
             get("/katas/{slug}/history", self.history),
             get("/katas/{slug}/history/{number:int}", self.version),
             post("/katas/{slug}/history/{number:int}/restore", self.restore),
+            *Hunts(self).routes(),
             get("/stats", self.stats),
             get("/static/{name}", self.file),
         ]

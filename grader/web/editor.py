@@ -1,6 +1,6 @@
 """The editor beside a file, on whatever page: save, Run, and a file that was changed elsewhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,7 @@ class Editor:
         try:
             base = await self._web.write(_put, file, asked)
         except desk.Changed as changed:
-            return await self._conflict(file, asked, changed.there)
+            return await _conflict(file, asked, changed.there)
         if grade is None:
             return back(file.at) if asked.plain else JSONResponse({"base": base})
         number, told = self._web.runs.ask(asked.page, grade)
@@ -100,13 +100,25 @@ class Editor:
             return back(f"{file.at}#verdict")
         return JSONResponse({"base": base, "run": number}, 202)
 
-    async def _conflict(self, file: Edited, asked: Asked, there: desk.Opened) -> Response:
-        mine = asked.text or ""
-        await run_in_threadpool(file.keep, None)
-        if asked.plain:
-            content = await run_in_threadpool(pages.conflict, file.at, file.history, mine, there)
-            return HTMLResponse(content, 409)
-        return JSONResponse(_there(mine, there), 409)
+
+async def saved_first(web: "Web", file: Edited, given: Mapping[str, str]) -> Response | None:
+    """Before the rest of what its form asks for: save what stands in the editor. What is to be
+    answered where that cannot be."""
+    asked = Asked(given.get("text"), given.get("base", ""), plain=True)
+    try:
+        await web.write(_put, file, asked)
+    except desk.Changed as changed:
+        return await _conflict(file, asked, changed.there)
+    return None
+
+
+async def _conflict(file: Edited, asked: Asked, there: desk.Opened) -> Response:
+    mine = asked.text or ""
+    await run_in_threadpool(file.keep, None)
+    if asked.plain:
+        content = await run_in_threadpool(pages.conflict, file.at, file.history, mine, there)
+        return HTMLResponse(content, 409)
+    return JSONResponse(_there(mine, there), 409)
 
 
 def follow(

@@ -1,7 +1,7 @@
 """What the templates are filled with, from the same engines and the same store as the commands."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ _HERE = Path(__file__).parent
 _WEEK = 7
 _QUESTIONS = 5
 _SHOWN = 12
+TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writes in
 
 
 def render(template: str, **values: object) -> str:
@@ -133,6 +134,8 @@ def kata(slug: str, space: Workspace, page: str) -> str:
         opened=opened,
         text=opened.text if opened.base else stubs.stub(slug),
         history=f"/katas/{slug}/history",
+        hidden={},
+        above="",
         task=task,
         contract=[_indented(line) for line in task.contract.splitlines()],
         intro=_paragraphs(task.intro),
@@ -196,8 +199,8 @@ class _Failure:
     bug: Bug | None
 
 
-def verdict(graded: Graded, more: bool = True) -> str:
-    """How a file was judged, as a piece of a page: what is wrong first."""
+def verdict(graded: Graded, onward: bool = True) -> str:
+    """How a file was judged, as a piece of a page: what is wrong first, and where to go on to."""
     found, recorded = graded.verdict, graded.recorded
     known, follows = catalog.entry(found.slug), after.after(graded)
     around = result.Around(
@@ -221,17 +224,19 @@ def verdict(graded: Graded, more: bool = True) -> str:
         conclusion=result.conclusion(found),
         code=html.code,
         facts=[fact for fact in result.facts(found, around) if not fact.startswith("--seed")],
-        parts=_parts(found),
+        parts=parts(found),
         failures=[_Failure(check, known.known(check.bug)) for check in told],
         also=result.names(also) if also else "",
         printed=_printed(found),
         next_slug=follows.next_slug,
         questions=follows.questions,
         trouble=graded.trouble,
+        onward=onward,
     )
 
 
-def _parts(found: Verdict) -> list[tuple[str, list[result.Score]]]:
+def parts(found: Verdict) -> list[tuple[str, list[result.Score]]]:
+    """How far each part is, the core first."""
     groups = (
         ("Core", [p for p in Part if p in CORE]),
         ("Follow-ups", [p for p in Part if p not in CORE]),
@@ -341,6 +346,7 @@ def theirs(mine: str, there: desk.Opened) -> list[tuple[str, str]]:
     return desk.difference(mine, there.text, ("on this page", "on the disk"))
 
 
-def trouble(title: str, text: str) -> str:
-    """What went wrong, in a line or two."""
-    return render("trouble.html", heading=title, text=text)
+def trouble(title: str, text: str, sent: Mapping[str, str] | None = None) -> str:
+    """What went wrong, in a line or two; of a form that was `sent` what was typed is kept there."""
+    typed = [sent[name] for name in TYPED if sent.get(name)] if sent else []
+    return render("trouble.html", heading=title, text=text, typed=typed)

@@ -66,6 +66,10 @@ async function save(what = "save") {
 }
 
 function run() {
+  if (work.dataset.first) { // what is to be said before
+    part(work.dataset.first).focus();
+    return say("First say what is wrong.");
+  }
   waits(0); // the older one is given up
   say("grading …");
   listen();
@@ -221,6 +225,10 @@ document.addEventListener("keydown", event => {
 });
 
 part("edit").addEventListener("submit", event => {
+  if ("leaves" in (event.submitter?.dataset ?? {})) { // it takes the text with it
+    leaving = true;
+    return;
+  }
   event.preventDefault();
   if (event.submitter?.id === "save") trying(() => save());
   else run();
