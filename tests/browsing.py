@@ -141,7 +141,7 @@ class Tab:
     def result(self, number: int) -> tuple[str, dict[str, Any]]:
         """What the page is told of a run."""
         with self.events(seen=number - 1) as events:
-            return next((n, d) for n, d in events if n != "file" and d["run"] == number)
+            return next((n, d) for n, d in events if d.get("run") == number)
 
     def run(self, text: str | None) -> tuple[str, dict[str, Any]]:
         return self.result(self.begin(text))

@@ -28,6 +28,7 @@ from grader.web.guard import Guard
 from grader.web.hunt import Hunts
 from grader.web.judge import Judge
 from grader.web.live import Runs, Streams
+from grader.web.mock import Mocks
 
 _T = TypeVar("_T")
 _STATIC = Path(__file__).parent / "static"
@@ -48,6 +49,7 @@ class Web:
             if path.suffix in _KINDS
         }
         self.static["kata.css"] = pages.style(), "text/css"
+        self.mocks = Mocks(self)
         get, post = (partial(Route, methods=[method]) for method in ("GET", "POST"))
         routes = [
             get("/", self.today),
@@ -63,6 +65,7 @@ class Web:
             get("/katas/{slug}/history/{number:int}", self.version),
             post("/katas/{slug}/history/{number:int}/restore", self.restore),
             *Hunts(self).routes(),
+            *self.mocks.routes(),
             get("/stats", self.stats),
             get("/static/{name}", self.file),
         ]
@@ -76,7 +79,9 @@ class Web:
         self.runs.warm()
         yield
         self.streams.end()
+        self.mocks.end()
         await self.runs.close()
+        await self.mocks.leave()
 
     async def write(self, change: Callable[..., _T], *arguments: object) -> _T:
         """Change a file: one after another, since temporary files are named after the process."""

@@ -171,6 +171,11 @@ class Runs:
             if run is self._now:
                 self._judge.cancel()
 
+    def stop_all(self, begin: str) -> None:
+        """The same for all pages whose name begins so."""
+        for page in [page for page in self._newest if page.startswith(begin)]:
+            self.stop(page)
+
     async def close(self) -> None:
         """Give up everything, and end the judge."""
         for run in self._newest.values():

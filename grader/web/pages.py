@@ -27,7 +27,7 @@ _HERE = Path(__file__).parent
 _WEEK = 7
 _QUESTIONS = 5
 _SHOWN = 12
-TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writes in
+_TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writes in
 
 
 def render(template: str, **values: object) -> str:
@@ -121,7 +121,7 @@ def kata(slug: str, space: Workspace, page: str) -> str:
         ladder = hints.ladder(store, slug)
         begun = store.attempts.begun(slug)
         worked_s = None if begun is None else store.work.seconds(f"kata:{slug}", begun)
-        last = _last(store, slug, opened.base)
+    last = last_graded(slug, opened.base)
     card, task = catalog.card(slug), contract.task(slug)
     cards = catalog.cards()
     at = cards.index(card)
@@ -178,10 +178,11 @@ def questions(slug: str) -> list[str]:
     return sorted(prompts, key=lambda prompt: "$" not in prompt)[:_QUESTIONS]
 
 
-def _last(store: Store, slug: str, base: str) -> Graded | None:
-    """The newest attempt, where it was with the file as it is."""
-    attempts, snapshots = store.attempts.of(slug), store.attempts.snapshots(slug)
-    found = store.attempts.last_verdict(slug)
+def last_graded(slug: str, base: str) -> Graded | None:
+    """The newest attempt, where it was with the bytes of this digest."""
+    with Store.open(create=False) as store:
+        attempts, snapshots = store.attempts.of(slug), store.attempts.snapshots(slug)
+        found = store.attempts.last_verdict(slug)
     if not attempts or found is None:
         return None
     tried = [s for s in snapshots if s.number == attempts[-1].snapshot]
@@ -348,5 +349,9 @@ def theirs(mine: str, there: desk.Opened) -> list[tuple[str, str]]:
 
 def trouble(title: str, text: str, sent: Mapping[str, str] | None = None) -> str:
     """What went wrong, in a line or two; of a form that was `sent` what was typed is kept there."""
-    typed = [sent[name] for name in TYPED if sent.get(name)] if sent else []
-    return render("trouble.html", heading=title, text=text, typed=typed)
+    return render("trouble.html", heading=title, text=text, typed=typed(sent or {}))
+
+
+def typed(sent: Mapping[str, str]) -> list[str]:
+    """What a learner has written in a form."""
+    return [sent[name] for name in _TYPED if sent.get(name)]

@@ -138,6 +138,7 @@ function listen() {
     stream.addEventListener(name, event => told(name, JSON.parse(event.data)));
   }
   stream.addEventListener("bye", hush);
+  document.dispatchEvent(new CustomEvent("stream", { detail: stream }));
 }
 
 function hush() {
