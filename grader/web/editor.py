@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from grader.errors import UsageFault
 from grader.web import desk, pages
 from grader.web.asked import Asked, back, sent
 from grader.web.live import Grade
@@ -96,7 +97,9 @@ class Editor:
             return back(file.at) if asked.plain else JSONResponse({"base": base})
         number, told = self._web.runs.ask(asked.page, grade)
         if asked.plain:
-            await told
+            name, data = await told
+            if name == "trouble":
+                raise UsageFault(data["text"])
             return back(f"{file.at}#verdict")
         return JSONResponse({"base": base, "run": number}, 202)
 

@@ -495,7 +495,7 @@ def _round(seat: Seat, sitting: Sitting, given: Given, bad: str) -> str:
             return pages.render(
                 "mock_question.html",
                 **common,
-                form="answer",
+                form="pausing" if step.number else "answer",
                 ask=ask,
                 nth=place + 1,
                 of=len(round.asks),
@@ -518,7 +518,7 @@ def _round(seat: Seat, sitting: Sitting, given: Given, bad: str) -> str:
         case _:
             raise UsageFault(f"Mock {number} stands between two rounds: pause it, and go on.")
     return pages.render(
-        "mock_debrief.html", **common, form="debrief", asked=f"_{name}.html", **filled
+        "mock_debrief.html", **common, form="pausing", asked=f"_{name}.html", **filled
     )
 
 

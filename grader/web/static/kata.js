@@ -228,6 +228,7 @@ document.addEventListener("keydown", event => {
 part("edit").addEventListener("submit", event => {
   if ("leaves" in (event.submitter?.dataset ?? {})) { // it takes the text with it
     leaving = true;
+    if (!fixed) event.target.elements.base.value = base;
     return;
   }
   event.preventDefault();
@@ -235,6 +236,12 @@ part("edit").addEventListener("submit", event => {
   else run();
 });
 part("stop").addEventListener("click", () => trying(() => ask("stop", {})));
+
+part("diagnosis")?.addEventListener("keydown", event => { // it is one line
+  if (event.key !== "Enter" || event.isComposing || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  part("say")?.click();
+});
 
 // What leads away saves first
 

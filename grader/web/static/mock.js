@@ -1,5 +1,5 @@
-// A round of a mock interview: its clock, drafts, keys, and news of what happens elsewhere.
-"use strict";
+// A round of a mock interview: its clock, drafts, keys, and news of what happens elsewhere. A module,
+// since kata.js has names of its own.
 
 const clock = document.getElementById("clock");
 const { at: mock, page: mine, turn, round } = clock.dataset;
@@ -86,6 +86,12 @@ document.addEventListener("keydown", event => {
     else if (event.key === "a" && points.length) points.forEach(point => { point.checked = true; });
     else points[event.key - 1]?.click();
   }
+});
+
+$("reason").addEventListener("keydown", event => {
+  if (event.key !== "Enter" || event.isComposing) return;
+  event.preventDefault();
+  $("pause").click();
 });
 
 // A form is sent once
