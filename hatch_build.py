@@ -19,7 +19,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _INSTALL = (
-    *("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"),
+    *("ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"),
     # a registry that does not answer must not keep anyone waiting
     *("--fetch-retries=0", "--fetch-timeout=8000"),
 )

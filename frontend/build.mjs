@@ -11,7 +11,8 @@ const { metafile } = await build({
   entryPoints: ["src/editor.js"],
   outfile: `${out}/editor.js`,
   bundle: true,
-  format: "esm",
+  format: "iife",
+  globalName: "codemirror",
   legalComments: "none", // the licences are in a file of their own
   metafile: true,
   minify: true,

@@ -30,6 +30,7 @@ from grader import catalog, content  # noqa: E402
 from grader.practice import stubs  # noqa: E402
 from grader.recall import bank  # noqa: E402
 from grader.views import mathml  # noqa: E402
+from grader.web import bundle  # noqa: E402
 from grader.web.guard import LIMIT_BYTES, Guard  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -326,8 +327,8 @@ def test_another_site_reads_nothing(served: Served) -> None:
 
 
 def test_pages_run_and_load_what_is_ours_alone(served: Served) -> None:
-    """Well-formed, no script or style in the page, one script on the page of a kata; each has a
-    heading, landmarks, and a name for every field and button."""
+    """Well-formed, no script or style in the page, our files of script on the page of a kata alone;
+    each has a heading, landmarks, and a name for every field and button."""
     for path in PAGES:
         answer = served.client.get(path)
         assert answer.status_code == 200, path
@@ -342,7 +343,8 @@ def test_pages_run_and_load_what_is_ours_alone(served: Served) -> None:
         named = {name for _, attributes in page.tags for name in attributes}
         assert not [name for name in named if name == "style" or name.startswith("on")]
         scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-        assert [s["src"] for s in scripts] == ["/static/kata.js"] * (path == f"/katas/{SLUG}")
+        ours = [address for address in (bundle.editor(), "/static/kata.js") if address]
+        assert [s["src"] for s in scripts] == (ours if path == f"/katas/{SLUG}" else [])
         assert not re.search(r'(src|href|action)="(?!/|#)', answer.text)
         ids = [a["id"] for _, a in page.tags if "id" in a]
         assert len(ids) == len(set(ids))

@@ -64,7 +64,7 @@ const keys = keymap.of([
 // The name and the description of the textarea, for whom the editor is read out to: what is meant
 // by an id has to stand in the same root.
 function named(area, root) {
-  const about = { "aria-label": area.labels[0]?.textContent ?? "" };
+  const about = { "aria-label": area.labels[0]?.textContent ?? "", tabindex: "0" };
   const told = document.getElementById(area.getAttribute("aria-describedby"));
   if (told !== null) {
     const copy = root.appendChild(document.createElement("div"));
