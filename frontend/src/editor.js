@@ -1,6 +1,8 @@
 // CodeMirror over a textarea, which keeps the text: what reads or sends the textarea need not know.
 // It stands in a shadow root, whose style sheets the pages' policy allows.
-import { defaultKeymap, history, historyKeymap, indentLess, indentMore, isolateHistory } from "@codemirror/commands";
+import {
+  defaultKeymap, history, historyKeymap, indentLess, indentMore, isolateHistory, simplifySelection,
+} from "@codemirror/commands";
 import { python } from "@codemirror/lang-python";
 import { bracketMatching, indentOnInput, indentUnit, syntaxHighlighting } from "@codemirror/language";
 import { search, searchKeymap } from "@codemirror/search";
@@ -16,7 +18,7 @@ const ANY_TIME_MS = 1e9;
 // The colours are the page's variables, so that they follow it from light to dark.
 const looks = EditorView.theme({
   "&": { height: "100%", color: "var(--ink)", backgroundColor: "var(--card)" },
-  "&.cm-focused": { outline: "2px solid var(--bar)", outlineOffset: "-2px" },
+  "&.cm-focused": { outline: "none" }, // the page marks the whole
   ".cm-scroller": { font: "inherit", overflow: "auto" },
   ".cm-content": { caretColor: "var(--ink)" },
   ".cm-cursor": { borderLeft: "2px solid var(--ink)" },
@@ -46,6 +48,7 @@ const looks = EditorView.theme({
 });
 
 function tab(view) {
+  if (view.state.readOnly) return false;
   const { main } = view.state.selection;
   if (!main.empty) return indentMore(view);
   const column = main.head - view.state.doc.lineAt(main.head).from;
@@ -53,12 +56,18 @@ function tab(view) {
   return true;
 }
 
+function letTabLeave(view) { // until another key
+  simplifySelection(view);
+  view.setTabFocusMode(ANY_TIME_MS);
+  return true;
+}
+
 const keys = keymap.of([
   { key: "Tab", run: tab, shift: indentLess },
   ...searchKeymap,
+  { key: "Escape", run: letTabLeave },
   ...historyKeymap,
   ...defaultKeymap.filter(({ key }) => key !== "Mod-Enter"), // which runs the kata
-  { key: "Escape", run: view => { view.setTabFocusMode(ANY_TIME_MS); return true; } }, // the next Tab leaves
 ]);
 
 // The name and the description of the textarea, for whom the editor is read out to: what is meant

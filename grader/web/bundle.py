@@ -1,5 +1,5 @@
-"""What `hatch_build.py` has built from npm: the editor and the font of formulas. Where it could not,
-pages have a plain editor, and formulas the fonts of the machine."""
+"""What `hatch_build.py` has built from npm: the editor and the font of formulas. Where it could
+not, pages have a plain editor, and formulas a font of the machine."""
 
 import hashlib
 from functools import cache
