@@ -32,6 +32,7 @@ from grader.recall import bank  # noqa: E402
 from grader.views import mathml  # noqa: E402
 from grader.web import bundle  # noqa: E402
 from grader.web.guard import LIMIT_BYTES, Guard  # noqa: E402
+from grader.web.pages import style  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -353,6 +354,24 @@ def test_pages_run_and_load_what_is_ours_alone(served: Served) -> None:
                 assert attributes.get(name, ids[0]) in ids, (path, attributes)
 
 
+def test_what_was_built_is_asked_for_once_and_only_if_it_is_there(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser keeps it: other content has another address."""
+    sheet = served.client.get("/static/kata.css").text
+    addresses = re.findall(r'url\("([^"]*)"\)', sheet)
+    assert len(addresses) == len(bundle.files()) // 2
+    for address in filter(None, (*addresses, bundle.editor())):
+        answer = served.client.get(address)
+        assert (answer.status_code, answer.headers["cache-control"][:8]) == (200, "private,")
+    monkeypatch.setattr(bundle, "files", dict)
+    assert "url(" not in style().decode()
+    assert bundle.editor() is None
+    monkeypatch.setattr(bundle, "files", lambda: {"editor.js": b"x", "stix-two-math.woff2": b"y"})
+    assert 'url("/static/stix-two-math.woff2?v=' in style().decode()
+    assert str(bundle.editor()).startswith("/static/editor.js?v=")
+
+
 def test_it_listens_on_this_machine_alone(served: Served) -> None:
     listening = []
     for table in ("tcp", "tcp6"):
@@ -474,7 +493,7 @@ def test_what_a_learner_types_prints_and_names_is_text(served: Served) -> None:
     plain = served.client.post(f"/katas/{SLUG}/save", data={"text": noise, "base": "other"})
     assert (conflict.status_code, plain.status_code) == (409, 409)
     for text in [*pages, plain.text]:
-        assert not re.search(r"<script(?! src=\"/static/kata.js\")", text)
+        assert not re.search(r"<script(?! src=\"/static/)", text)
         assert "<i>" not in text
     assert pages[0].count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
     assert "It printed while it was loaded" in data["html"]
