@@ -13,8 +13,6 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-pytest.importorskip("latex2mathml")
-
 from grader.recall import bank, numbers
 from grader.views import mathml, maths
 

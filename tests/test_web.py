@@ -22,7 +22,6 @@ import pytest
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
-pytest.importorskip("latex2mathml")
 
 from html_page import HOSTILE, Page  # noqa: E402
 

@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from grader.views import maths
 
-_SPACE = "http://www.w3.org/1998/Math/MathML"
 _TOKENS = {"mi", "mn", "mo", "mtext", "mspace"}
 _ROWS = {"mrow", "msqrt", "mtd"}
 _SLANTED = re.compile("[A-Za-zα-ωϵϑϕϖϱ]")  # TeX sets all other letters and signs upright
@@ -34,34 +33,31 @@ def mathml(tex: str, *, display: bool = False) -> str:
     Raises what latex2mathml does where it cannot read the formula, ValueError where that, or a
     browser, would set it wrongly.
     """
-    ElementTree.register_namespace("", _SPACE)
     source = _LETTER.sub(r"\\text{\1}", _THOUSANDS.sub("{,}", tex))
     tree = ElementTree.fromstring(convert(source, display="block" if display else "inline"))
     for element in tree.iter():
-        if _kind(element) in _TOKENS:
+        element.tag = element.tag.rpartition("}")[2]  # in HTML it goes without its namespace
+    for element in tree.iter():
+        if element.tag in _TOKENS:
             _set(element)
-        elif _kind(element) == "mrow":
+        elif element.tag == "mrow":
             _join(element)
     for parent in tree.iter():
-        if _kind(parent) in _ROWS:
+        if parent.tag in _ROWS:
             _join_numbers(parent)
             _set_signs(parent)
             parent[:] = list(_spaced(parent))
     return ElementTree.tostring(tree, encoding="unicode")
 
 
-def _kind(element: Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
 def _turn(element: Element, kind: str, text: str, **attributes: str) -> None:
     element[:] = []
-    element.tag, element.text, element.attrib = f"{{{_SPACE}}}{kind}", text, attributes
+    element.tag, element.text, element.attrib = kind, text, attributes
 
 
 def _set(element: Element) -> None:
     """A token as what it is: latex2mathml takes some signs for letters, and words for signs."""
-    kind, text = _kind(element), element.text or ""
+    kind, text = element.tag, element.text or ""
     if text.startswith("\\") or element.get("mathvariant", "normal") not in ("normal", "italic"):
         raise ValueError(f"{text} cannot be set.")
     if kind == "mtext":
@@ -73,15 +69,15 @@ def _set(element: Element) -> None:
         _turn(element, "mi", text, **({} if slanted else {"mathvariant": "normal"}))
     elif kind == "mi":
         element.set("mathvariant", "normal")
-    if _kind(element) == "mo" and element.text in _FIXED and not element.attrib:
+    if element.tag == "mo" and element.text in _FIXED and not element.attrib:
         element.set("stretchy", "false")
-    if _kind(element) == "mo" and element.text in _TIGHT:
+    if element.tag == "mo" and element.text in _TIGHT:
         element.attrib |= {"lspace": "0", "rspace": "0"}
 
 
 def _join(row: Element) -> None:
     """The upright letters of \\mathrm are one word."""
-    upright = all(_kind(e) == "mi" and e.get("mathvariant") == "normal" for e in row)
+    upright = all(e.tag == "mi" and e.get("mathvariant") == "normal" for e in row)
     text = "".join(e.text or "" for e in row)
     if upright and len(row) > 1 and text.isascii() and text.isalpha():
         _turn(row, "mi", text, mathvariant="normal")
@@ -92,8 +88,8 @@ def _join_numbers(row: Element) -> None:
     at = 1
     while at < len(row) - 1:
         before, comma, after = row[at - 1 : at + 2]
-        joins = _kind(comma) == "mrow" and [e.text for e in comma] == [","]
-        if joins and _kind(before) == _kind(after) == "mn":
+        joins = comma.tag == "mrow" and [e.text for e in comma] == [","]
+        if joins and before.tag == after.tag == "mn":
             before.text = f"{before.text},{after.text}"
             row[at : at + 2] = []
         else:
@@ -106,10 +102,10 @@ def _set_signs(row: Element) -> None:
     bars = 0
     for element in row:
         text = element.text or ""
-        if _kind(element) == "mo" and text in _SIGNS and _awaits(before, bars):
+        if element.tag == "mo" and text in _SIGNS and _awaits(before, bars):
             element.attrib |= {"form": "prefix", "lspace": "0", "rspace": "0"}
         core = _core(element)
-        bars += _kind(core) == "mo" and core.text in _BARS
+        bars += core.tag == "mo" and core.text in _BARS
         before = element
 
 
@@ -117,14 +113,14 @@ def _awaits(before: Element | None, bars: int) -> bool:
     """Whether a term begins behind this; `bars` of norms were passed, every second one closes."""
     if before is None:
         return True
-    if _kind(before) != "mo" or before.text in _ENDS:
+    if before.tag != "mo" or before.text in _ENDS:
         return False
     return before.text not in _BARS or bars % 2 == 1
 
 
 def _core(element: Element) -> Element:
     """What an index or exponent is at."""
-    while _kind(element) in ("msub", "msup", "msubsup", "munder", "mover", "munderover"):
+    while element.tag in ("msub", "msup", "msubsup", "munder", "mover", "munderover"):
         element = element[0]
     return element
 
@@ -134,21 +130,26 @@ def _spaced(row: Element) -> Iterator[Element]:
     before: Element | None = None
     for element in row:
         if before is not None and (_is_name(element) or _is_name(before)):
-            stands_apart = _kind(before) == "mspace" or _kind(element) in ("mo", "mspace")
-            if not stands_apart and (_kind(before) != "mo" or before.text in _ENDS):
-                yield Element(f"{{{_SPACE}}}mspace", width=_THIN)
+            stands_apart = before.tag == "mspace" or element.tag in ("mo", "mspace")
+            if not stands_apart and (before.tag != "mo" or before.text in _ENDS):
+                yield Element("mspace", width=_THIN)
         yield element
         before = element
 
 
 def _is_name(element: Element) -> bool:
     core = _core(element)
-    return _kind(core) == "mi" and len(core.text or "") > 1
+    return core.tag == "mi" and len(core.text or "") > 1
 
 
 def markdown(text: str) -> Markup:
     """The text as HTML; what is HTML in it stays text."""
     return Markup(_parser().render(text))
+
+
+def line(text: str) -> Markup:
+    """A text of one paragraph, without an element around it."""
+    return Markup(_parser().renderInline(text))
 
 
 @cache

@@ -23,14 +23,16 @@ def editor() -> str | None:
     return _address(_EDITOR)
 
 
-def font_face() -> str:
-    """The rule that brings the font of formulas, "" without it."""
+def style() -> str:
+    """The rules that bring the font of formulas, whose letters need no slanting; "" without it."""
     address = _address(_FONT)
     if address is None:
         return ""
     return (
         '@font-face { font-family: "STIX Two Math"; font-display: swap;'
         f' src: url("{address}") format("woff2"); }}\n'
+        "mi { text-transform: math-auto; font-style: normal; }\n"
+        "mi[mathvariant=normal] { text-transform: none; }\n"
     )
 
 

@@ -38,7 +38,7 @@ def render(template: str, **values: object) -> str:
 def style() -> bytes:
     """The one style sheet: that of the pages written to files, and what this front adds."""
     own = (_HERE / "static" / "web.css").read_text(encoding="utf-8")
-    return (html.style() + own + bundle.font_face()).encode()
+    return (html.style() + own + bundle.style()).encode()
 
 
 # Today
