@@ -134,7 +134,7 @@ def planned(shown: Outlook, all_: bool, width: int, colour: bool) -> list[str]:
         lines += wrapped(text, width, "  ", "    ")
     if outlook.left_out and all_:
         lines += ["", paint("Left out, least valuable first", "bold", colour)]
-        table = columns(_missing(plan, outlook.left_out), right=frozenset({2}))
+        table = columns(missing(plan, outlook.left_out), right=frozenset({2}))
         lines += [f"  {_cut(line, width - 2)}" for line in table]
         if any(item.minutes > plan.minutes_per_day for item in outlook.left_out):
             lines.append("  * longer than a day's minutes")
@@ -207,7 +207,8 @@ def _enough(outlook: Forecast) -> str:
     return f"The minutes do not suffice; {f'{more} a day' if more else 'only more days'} would."
 
 
-def _missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
+def missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
+    """What a thing is, its name, its minutes, and a mark if no day has so many."""
     for item in left_out:
         name = item.key.partition(":")[2]
         mark = "*" if item.minutes > plan.minutes_per_day else ""
