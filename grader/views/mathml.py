@@ -64,6 +64,11 @@ def markdown(text: str) -> Markup:
     return Markup(_parser().render(text))
 
 
+def inline(text: str) -> Markup:
+    """A line of text, as a piece of a paragraph."""
+    return Markup(_parser().renderInline(text))
+
+
 @cache
 def _parser() -> Any:
     made = maths.new_parser()
