@@ -21,7 +21,7 @@ from grader.practice import grading, hints, rounds
 from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
-from grader.web import desk, pages
+from grader.web import bundle, desk, pages, plan, quiz
 from grader.web.asked import back, kata_of, shown
 from grader.web.editor import Edited, Editor, follow
 from grader.web.guard import Guard
@@ -32,7 +32,7 @@ from grader.web.mock import Mocks
 
 _T = TypeVar("_T")
 _STATIC = Path(__file__).parent / "static"
-_KINDS = {".js": "text/javascript", ".svg": "image/svg+xml"}
+_KINDS = {".js": "text/javascript", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 
 
 class Web:
@@ -43,10 +43,11 @@ class Web:
         self.judge = Judge()
         self.streams = Streams()
         self._writing = asyncio.Lock()
+        ours = {path.name: path.read_bytes() for path in _STATIC.iterdir()}
         self.static = {
-            path.name: (path.read_bytes(), _KINDS[path.suffix])
-            for path in _STATIC.iterdir()
-            if path.suffix in _KINDS
+            name: (content, _KINDS[Path(name).suffix])
+            for name, content in (ours | bundle.files()).items()
+            if Path(name).suffix in _KINDS
         }
         self.static["kata.css"] = pages.style(), "text/css"
         self.mocks = Mocks(self)
@@ -64,6 +65,8 @@ class Web:
             get("/katas/{slug}/history", self.history),
             get("/katas/{slug}/history/{number:int}", self.version),
             post("/katas/{slug}/history/{number:int}/restore", self.restore),
+            *quiz.routes(self),
+            *plan.routes(self),
             *Hunts(self).routes(),
             *self.mocks.routes(),
             get("/stats", self.stats),
@@ -115,7 +118,9 @@ class Web:
         if name not in self.static:
             raise HTTPException(404)
         content, kind = self.static[name]
-        return Response(content, media_type=kind)
+        # what is built is large, and its address changes with it
+        keep = {"cache-control": "private, max-age=86400"} if name in bundle.files() else None
+        return Response(content, media_type=kind, headers=keep)
 
     # The file
 

@@ -114,7 +114,8 @@ class Mocks:
     # Looking
 
     async def all(self, request: Request) -> Response:
-        return await shown(_all)
+        minutes = request.query_params.get("minutes", "")
+        return await shown(_all, minutes if minutes in map(str, _MINUTES) else "45")
 
     async def one(self, request: Request) -> Response:
         return await self._now(request)
@@ -414,7 +415,7 @@ def _begun(state: State) -> bool:
 # What the templates are filled with
 
 
-def _all() -> str:
+def _all(wanted: str) -> str:
     reports = held.reports(held.every())
     ended = {interview.number for interview in held.every() if interview.ended is not None}
     return pages.render(
@@ -423,6 +424,7 @@ def _all() -> str:
         ended=ended,
         words=interview_report,
         minutes=_MINUTES,
+        wanted=wanted,
         levels=list(Level),
         decks=(*bank.DECKS, bank.ALL_DECKS),
         tracks=catalog.tracks(),

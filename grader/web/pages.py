@@ -17,11 +17,10 @@ from grader.recall import after, agenda, bank, record
 from grader.store import Store
 from grader.store.attempts import Attempt, Snapshot
 from grader.views import html, listing, mathml, result, stats_html
-from grader.views import stats as charts
 from grader.views import today as days
 from grader.views.plain import clock as duration
 from grader.views.plain import counted, when
-from grader.web import desk
+from grader.web import bundle, desk
 
 _HERE = Path(__file__).parent
 _WEEK = 7
@@ -31,13 +30,15 @@ _TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writ
 
 
 def render(template: str, **values: object) -> str:
-    """The template filled with these values."""
-    return html.environment(_HERE / "templates").get_template(template).render(values)
+    """The template filled with these values, and with `editor`, the address of its script."""
+    found = html.environment(_HERE / "templates").get_template(template)
+    return found.render(values, editor=bundle.editor())
 
 
 def style() -> bytes:
     """The one style sheet: that of the pages written to files, and what this front adds."""
-    return html.style().encode() + (_HERE / "static" / "web.css").read_bytes()
+    own = (_HERE / "static" / "web.css").read_text(encoding="utf-8")
+    return (html.style() + own + bundle.style()).encode()
 
 
 # Today
@@ -52,6 +53,7 @@ def today() -> str:
         week = _week(store, plan, now)
         stats = record.statistics_of(store, now)
         going = current.read(store)
+    commands = days.commands(found)
     return render(
         "today.html",
         agenda=found,
@@ -60,8 +62,9 @@ def today() -> str:
         days=days,
         week=week,
         stats=stats,
-        words=charts,
         counted=counted,
+        code=html.code,
+        commands=commands,
         current=None if going is None else catalog.card(going.slug),
     )
 
