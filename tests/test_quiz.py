@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_bank
+from small_bank import ONE_DRAW, spoken
 from terminals import Terminal
 
 from grader.practice import repetition
@@ -31,7 +33,6 @@ from grader.recall.quiz import Options, Sitting, Turn
 from grader.store import Store
 from grader.store.memory import Memory, Rating
 
-CLONE = Path(__file__).parent.parent
 KATA = [sys.executable, "-m", "grader"]
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -41,58 +42,10 @@ Environment = dict[str, str]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def _spoken(id: str, topic: str = "lora") -> str:
-    return f"""\
-- id: {id}
-  topic: {topic}
-  kind: recall
-  difficulty: easy
-  prompt: What about $W_0 + \\frac{{\\alpha}}{{r}} BA$ in {id}?
-  answer: |
-    A model answer to {id}, long enough to be wrapped on a terminal of sixty columns, with the
-    formula $h = W_0 x + \\frac{{\\alpha}}{{r}} B A x$ and `code`.
-  points: [point one, point two, point three, point four]
-  followups:
-    - {{prompt: Why?, answer: "Because of {id}."}}
-    - {{prompt: And if not?, answer: Then not.}}
-  sources: [a paper]
-  katas: [lora_linear]
-"""
-
-
-NUMERIC = """\
-- id: count
-  topic: rank
-  kind: apply
-  difficulty: easy
-  prompt: A layer of [[d]] to [[d]], rank [[r]]. How many parameters train?
-  numeric:
-    draw: {d: [1024, 2048, 4096], r: [4, 8, 16]}
-    answer: "2 * r * d"
-    unit: parameters
-    tolerance: 0.01
-    slips: [{value: "r * d", why: "Only A is counted, [[r * d]]; B is as large."}]
-  answer: "[[2 * r * d]] train."
-  points: [both factors, no bias, linear in r]
-  followups:
-    - {prompt: "And at rank [[2 * r]]?", answer: "[[4 * r * d]]"}
-    - {prompt: And?, answer: And.}
-  sources: [a paper]
-  katas: []
-"""
-ONE_DRAW = NUMERIC.replace("[1024, 2048, 4096]", "[1024]").replace("[4, 8, 16]", "[8]")
-
-
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone of ours with its own questions: a, b, c on lora, `count` on rank."""
-    folder = tmp_path / "clone"
-    (folder / "questions").mkdir(parents=True)
-    for part in ("grader", "solutions", "katas"):
-        (folder / part).symlink_to(CLONE / part)
-    (folder / "questions" / "lora.yaml").write_text("".join(map(_spoken, "abc")))
-    (folder / "questions" / "rank.yaml").write_text(NUMERIC)
-    return folder
+    return small_bank.clone(tmp_path / "clone")
 
 
 @pytest.fixture
@@ -398,7 +351,7 @@ def test_pages_fit_and_are_plain(kata: Run, columns: str) -> None:
 def test_the_day_has_so_many_new_questions(kata: Run, clone: Path) -> None:
     """New ones come up to the daily number, tomorrow the next; due ones come first."""
     ids = [f"q{number}" for number in range(NEW_A_DAY + 2)]
-    (clone / "questions" / "lora.yaml").write_text("".join(map(_spoken, ids)))
+    (clone / "questions" / "lora.yaml").write_text("".join(map(spoken, ids)))
     today = kata("quiz", given="\n1 2 3\n\n" * NEW_A_DAY)
     assert today.returncode == 0, today.stderr
     assert f"{NEW_A_DAY} new." in today.stdout
@@ -750,7 +703,7 @@ def test_kill_at_random_moments_loses_nothing_acknowledged(
     once its model answer is shown, the ticks once they are counted, the rating once it is told.
     The answer that was left without a rating is what the next sitting begins with."""
     ids = [f"q{number}" for number in range(8)]
-    (clone / "questions" / "lora.yaml").write_text("".join(map(_spoken, ids)))
+    (clone / "questions" / "lora.yaml").write_text("".join(map(spoken, ids)))
     draw = random.Random(0)
     longest, seen = 0.3, set()
     for number in range(int(os.environ.get("KATA_KILL_RUNS", "12"))):

@@ -60,7 +60,7 @@ class Stale(Exception):
 class _Open:
     """A turn that is not done with. `began` is when it was first shown, `asked` the follow-up
     that waits for an answer, `told` those answered with what was said; `ticks` are points ticked
-    on a page and not given yet."""
+    on a page and not given yet; `again`: its rating was taken back just now."""
 
     turn: Turn
     number: int
@@ -69,6 +69,7 @@ class _Open:
     asked_at: float = 0.0
     told: tuple[tuple[FollowUp, str], ...] = ()
     ticks: tuple[int, ...] = ()
+    again: bool = False
 
     @property
     def stage(self) -> str:
@@ -226,7 +227,7 @@ class Quiz:
                 self._sitting.deck = store.memory
                 turn = self._sitting.undo()
             if turn is not None:
-                self._open = _Open(turn, self._asked)
+                self._open = _Open(turn, self._asked, again=True)
                 self._notice = _taken_back(turn)
                 return
             answer = repetition.undo(store.memory)
@@ -306,7 +307,8 @@ class Quiz:
             self._notice = "No rating was given in this quiz yet."
             return
         self._held = (*self._held, open_)
-        self._open, self._notice = _Open(turn, open_.number), _taken_back(turn)
+        self._open = _Open(turn, open_.number, again=True)
+        self._notice = _taken_back(turn)
 
     def _end(
         self, sitting: Sitting, open_: _Open | None, given: dict[str, str], now: datetime
@@ -354,7 +356,7 @@ class Quiz:
             facts=words.facts(turn.question, "" if turn.card else "new"),
             notice=self._notice,
             kept=self._kept,
-            resumed=words.resumed(turn) if turn.resumed and turn.points is None else "",
+            resumed=words.resumed(turn) if turn.resumed and not open_.again else "",
             text=turn.followup_text if stage == FOLLOW_UP else _rest(turn),
             ticks=open_.ticks if turn.points is None else turn.points,
             typed=typed,
