@@ -585,6 +585,77 @@ def test_order(deck: Memory, questions: tuple[Question, ...]) -> None:
     assert sitting.next(NOW, 1) is None
 
 
+def test_a_turn_that_others_went_on_with(deck: Memory, questions: tuple[Question, ...]) -> None:
+    """It stands while it is answered, ticked, and its rating taken back; no longer when another
+    sitting rated its question or took its answer over."""
+    here, there = (Sitting(deck, questions, Options(topic="lora"), NOW) for _ in range(2))
+    turn = here.next(NOW, 1)
+    assert turn is not None
+    here.draft(turn, "a", NOW)
+    assert here.stands(turn)
+    _rated(here, turn, Rating.GOOD, NOW)
+    assert not here.stands(turn)
+    again = here.undo()
+    assert again is not None
+    assert here.stands(again)
+    other = there.next(NOW, 1)
+    assert other is not None
+    assert other.key == turn.key
+    _rated(there, other, Rating.EASY, NOW)
+    assert not here.stands(again)
+    unanswered = here.next(NOW, 1)
+    assert unanswered is not None
+    assert here.stands(unanswered)
+    here.draft(unanswered, "b", NOW)
+    Sitting(deck, questions, Options(), NOW)
+    assert not here.stands(unanswered)
+
+
+def test_a_follow_up_is_gone_on_with(deck: Memory, questions: tuple[Question, ...]) -> None:
+    """What was typed to it is stored as it is typed, until tomorrow."""
+    later = NOW + HOUR
+
+    def asked(now: datetime) -> tuple[Sitting, Turn]:
+        sitting = Sitting(deck, questions, Options(ask="a"), now)
+        turn = sitting.next(now, 1)
+        assert turn is not None
+        sitting.give(turn, "", now, 1.0)
+        assert sitting.follow_up(turn, now) is not None
+        return sitting, turn
+
+    first, turn = asked(NOW)
+    assert turn.followup_text == ""
+    first.draft_follow_up(turn, "beca", NOW)
+    first.draft_follow_up(turn, "because", NOW)
+    second, turn = asked(later)
+    assert turn.followup_text == "because"
+    second.give_follow_up(turn, "because of it", later, 3.0)
+    third, turn = asked(later)
+    assert turn.followup_text == ""
+    third.draft_follow_up(turn, "half", later)
+    _, turn = asked(later + DAY)
+    assert turn.followup_text == ""
+    found = [(a.text, a.finished) for a in deck.answers("followup:a/1")]
+    assert found == [("because of it", True), ("half", False)]
+
+
+def test_the_terminal_goes_on_with_a_follow_up(
+    kata: Run, rows: Callable[[str], Any], clone: Path, tmp_path: Path
+) -> None:
+    """That was being answered elsewhere: what is typed comes after it."""
+    with Store(tmp_path / "home" / "progress.db", create=True) as store:
+        sitting = Sitting(store.memory, bank.load(clone / "questions"), Options(ask="a"), NOW)
+        turn = sitting.next(NOW, 1)
+        assert turn is not None
+        sitting.give(turn, "", NOW, 1.0)
+        sitting.follow_up(turn, NOW)
+        sitting.draft_follow_up(turn, "because", NOW)
+        sitting.end(NOW)
+    page = kata("quiz", "--ask", "a", given="f\nof it\n\n1\n\n").stdout
+    assert "Why?\n\n  > because\n" in page
+    assert rows("SELECT text FROM answers WHERE key LIKE 'followup%'") == [("because\nof it",)]
+
+
 def test_failed_ones_come_back_when_due(deck: Memory, questions: tuple[Question, ...]) -> None:
     """In the same sitting once their minutes are over, and first; a new sitting asks them last."""
     sitting = Sitting(deck, questions, Options(), NOW)

@@ -459,6 +459,20 @@ def test_without_the_schedule(browser: Browser, rows: Rows) -> None:
     assert rows("SELECT * FROM reviews") == rows("SELECT * FROM cards") == []
 
 
+def test_a_quiz_of_yesterday_that_was_left(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an answer begun it is gone on with; else the day begins with its own queue."""
+    browser.begin(topic="lora")
+    monkeypatch.setenv("KATA_CLOCK", "2026-03-02T09:30:00+00:00 x0")
+    assert "Question 1 of 3" in browser.go().text
+    monkeypatch.setenv("KATA_CLOCK", "2026-03-03T09:00:00+00:00 x0")
+    assert "What is asked" in browser.go().text
+    browser.begin(topic="lora").press("keep", text="late")
+    monkeypatch.setenv("KATA_CLOCK", "2026-03-04T09:00:00+00:00 x0")
+    assert browser.go().area == "late"
+
+
 # Pages
 
 

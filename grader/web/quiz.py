@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -91,6 +91,7 @@ class Quiz:
         self._open: _Open | None = None
         self._held: tuple[_Open, ...] = ()
         self._asked = 0
+        self._day: date | None = None  # on which it began
         self._said: list[str] = []  # what came of it, once it is over
         self._notice = ""
         self._kept = ""  # what was typed and is stored nowhere
@@ -119,6 +120,10 @@ class Quiz:
         open_ = self._open
         return open_ is not None and open_.turn.question.id == id
 
+    @property
+    def _untouched(self) -> bool:
+        return self._open is not None and self._open.turn.answer is None and not self._held
+
     # Steps
 
     def begin(self, options: Options) -> None:
@@ -131,6 +136,7 @@ class Quiz:
             followed = plan.current(store.settings, now)
             sitting = Sitting(store.memory, bank.load(), options, now, followed)
             self._sitting, self._held, self._asked, self._kept = sitting, (), 0, ""
+            self._day = plan.study_day(now)
             counts = sitting.counts(now)
             self._notice = ""
             if sum(counts):
@@ -332,6 +338,8 @@ class Quiz:
                 sitting.deck = store.memory
                 if not sitting.stands(self._open.turn):
                     self._overtaken(sitting, now)
+                if self._day != plan.study_day(now) and self._untouched:
+                    self._open = None  # the queue of another day
                 if self._open is None:
                     return None
                 return self._page(sitting, self._open, now, again, typed, wrong)
