@@ -435,6 +435,25 @@ def test_what_cannot_be_begun(browser: Browser, home: Path) -> None:
     assert not home.exists()
 
 
+def test_today_leads_to_its_questions(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the queue, those that are weak, and the topic that is."""
+    page = browser.go("/").html
+    for id in ("a", "b", "c", "count"):
+        assert f'<a href="/quiz?ask={id}">{id}</a>' in page
+    assert '<a href="/quiz">Begin with the questions</a>' in page
+    assert "terminal" not in page
+    for id in ("a", "count"):
+        browser.begin(ask=id)
+        if id == "count":
+            browser.press("number", number="1")
+        browser.press("give").press("tick").press("rate", rating="1")
+    monkeypatch.setenv("KATA_CLOCK", "2026-03-06T09:00:00+00:00 x0")
+    page = browser.go("/").html
+    weak = page[page.index('id="weak"') :]
+    assert '<a href="/quiz?ask=a">a</a>' in weak
+    assert re.search(r'Weakest topic: <a href="/quiz\?topic=(lora|rank)">', weak)
+
+
 def test_a_link_to_a_question_begins_nothing(browser: Browser, home: Path) -> None:
     """It is asked by a button; a quiz that is open is said, and goes on after the question."""
     page = browser.go("/quiz?ask=count")

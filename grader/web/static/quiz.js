@@ -28,7 +28,9 @@ async function keep() {
         state.textContent = area.value === text ? "kept" : "";
       } else {
         left = response.status === 409;
-        state.textContent = said.error;
+        state.textContent = left
+          ? "The quiz has gone on elsewhere. A button leads there, with what is typed."
+          : said.error;
       }
     })
     .catch(() => {
