@@ -209,7 +209,8 @@ class Inside:
 
 
 def sound(page: Page, *scripts: str) -> None:
-    """Well-formed, with these scripts, nothing in it that the policy forbids, landmarks, a name for every field."""
+    """Well-formed, with these scripts, nothing in it that the policy forbids, landmarks, a name
+    for every field."""
     assert page.open == []
     assert [tag for tag, _ in page.tags].count("h1") == 1
     assert {"header", "nav", "main"} <= page.names
