@@ -100,7 +100,7 @@ class Tab:
         self.html: str = answer.text
         self.page = self._data("page")
         self.base = self._data("base")
-        found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", self.html, re.DOTALL)
+        found = re.search(r"<textarea id=\"source\"[^>]*>\n(.*?)</textarea>", self.html, re.DOTALL)
         assert found is not None
         self.text = html.unescape(found[1])
 
