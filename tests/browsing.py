@@ -116,7 +116,7 @@ class Tab:
     def save(self, text: str) -> Any:
         """A save, after which the tab goes out from what it wrote."""
         answer = self.post("save", text=text)
-        if answer.status_code == 200:
+        if answer.status_code in (200, 202):
             self.base = answer.json()["base"]
         return answer
 

@@ -181,7 +181,7 @@ class Seat:
         with contextlib.suppress(Left), self.working() as sitting:
             step = sitting.step()
             if isinstance(step, Question) and not step.number and self.turn() == turn:
-                sitting.draft(text)
+                sitting.draft(text.replace("\r\n", "\n"))  # of a form
 
     # Code
 
