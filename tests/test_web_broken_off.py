@@ -194,13 +194,9 @@ def test_a_mock(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch, kil
 
 def _without_drafts(state: State) -> State:
     """But for what stands in a field, and lines as they are typed."""
-    kept = {
-        "settings": lambda row: not row["key"].startswith("mock:"),
-        "interview_events": lambda row: row["kind"] != "typed",
-    }
-    return {
-        name: [row for row in rows if kept.get(name, bool)(row)] for name, rows in state.items()
-    }
+    events = [row for row in state["interview_events"] if row["kind"] != "typed"]
+    settings = [row for row in state["settings"] if not row["key"].startswith("mock:")]
+    return {**state, "interview_events": events, "settings": settings}
 
 
 def test_a_hunt(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

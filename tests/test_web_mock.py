@@ -1,5 +1,6 @@
 """Mock interviews in a browser, beside `kata mock`: real servers, one for most tests here."""
 
+import asyncio
 import contextlib
 import html
 import json
@@ -26,7 +27,11 @@ from grader import catalog, content  # noqa: E402
 from grader.interview import sitting as sittings  # noqa: E402
 from grader.interview.paper import Ask, Kind, Paper, Round  # noqa: E402
 from grader.practice import stubs  # noqa: E402
-from grader.web import bundle  # noqa: E402
+from grader.practice.workspace import Workspace  # noqa: E402
+from grader.web import bundle, seat  # noqa: E402
+from grader.web import mock as mock_pages  # noqa: E402
+from grader.web.app import Web  # noqa: E402
+from grader.web.live import Runs  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -92,12 +97,13 @@ class Mock:
         assert answer.status_code == status, text_of(answer.text)
         return str(answer.text)
 
-    def press(self, what: str, status: int = 303, page: str = "", **given: str) -> str:
+    def press(
+        self, what: str, status: int = 303, page: str = "", ticked: str = "", **given: str
+    ) -> str:
         """A button of the page, or of an older one."""
-        hidden = re.findall(
-            r'<input type="hidden" name="(\w+)" value="([^"]*)">', page or self.look()
-        )
-        return self.post(what, status, **{**dict(hidden), **given})
+        page = page or self.look()
+        hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page)
+        return self.post(what, status, **{**dict(hidden), **given, ticked or "none": "on"})
 
     def events(self) -> list[dict[str, Any]]:
         """What is stored, without beats."""
@@ -198,8 +204,8 @@ def test_a_whole_one(served: Served) -> None:
     name, data = tab.run(None)
     assert bug.title not in text_of(data["html"])
     mock.press("next")
-    for what, given in (("tick", {"point-1": "on"}), ("weigh", {"share": "no"})):
-        mock.press(what, **given)
+    mock.press("tick", ticked="point-1")
+    mock.press("weigh", share="no")
     assert bug.title in text_of(mock.look())
     mock.press("judge", right="yes")
     assert mock.over
@@ -453,7 +459,7 @@ def test_whatever_is_shown_is_text(served: Served) -> None:
         sound(Page(page), MOCK)
         what = re.search(r'<form id="debrief" method="post" action="[^"]*/(\w+)">', page)
         assert what is not None
-        mock.press(what[1], page=page, right="no", **{"point-0": "on"})
+        mock.press(what[1], page=page, right="no", ticked="point-0")
     report = served.client.get(f"{mock.at}/report").text
     sound(Page(report))
     assert "onerror=alert(1)" in Page(report).text
@@ -524,3 +530,29 @@ def test_another_site_changes_nothing(served: Served) -> None:
         assert new.status_code == 403
     assert mock.kinds == ["began"]
     mock.post("abandon", 303)
+
+
+def test_who_has_gone_is_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that nobody looks at, in no page, does not run on for ever; a page keeps it going."""
+    monkeypatch.setenv("KATA_HOME", str(tmp_path))
+    monkeypatch.setattr(mock_pages, "_TICK_S", 0.02)
+    interview = sittings.begin(SHORT, NOW)
+
+    async def lived() -> None:
+        web = Web(Workspace(tmp_path, "from a test"), 1, "token")
+        web.runs = Runs(web.judge, web.streams)
+        transport = httpx.ASGITransport(app=web.inner)
+        async with httpx.AsyncClient(transport=transport, base_url="http://kata") as client:
+            await client.post("/mock/1/resume")
+            monkeypatch.setattr(seat, "GONE_S", 1.0)
+            for _ in range(15):
+                assert "Prompt 0" in (await client.get("/mock/1")).text
+                await asyncio.sleep(0.1)
+            while "Paused: no page was open." not in (await client.get("/mock/1")).text:
+                await asyncio.sleep(1.1)
+        web.mocks.end()
+        await web.runs.close()
+
+    asyncio.run(asyncio.wait_for(lived(), 60))
+    with sittings.alone(interview):
+        assert sittings.state_of(interview, SHORT).paused
