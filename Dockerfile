@@ -12,7 +12,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends bubblewrap \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/kata
-COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY pyproject.toml README.md LICENSE constraints.txt hatch_build.py ./
 COPY grader grader
 COPY solutions solutions
 COPY questions questions

@@ -14,7 +14,9 @@ Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-goldens", action="store_true", help="write tests/golden anew")
+    parser.addoption(
+        "--update-goldens", action="store_true", help="write tests/golden and formulas.txt anew"
+    )
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from grader import catalog, content
+from grader.practice import doctor
 from grader.recall import bank
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -216,3 +217,17 @@ def test_doctor(kata: Kata) -> None:
     done = kata("doctor", "--json")
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("there", "built", "found"),
+    [(True, True, "built"), (True, False, "a plain one"), (False, True, "no pages")],
+)
+def test_doctor_tells_the_editor_of_the_pages(
+    monkeypatch: pytest.MonkeyPatch, there: bool, built: bool, found: str
+) -> None:
+    """Whether it was built, and what to do about it; grading needs none."""
+    monkeypatch.setattr(doctor, "find_spec", lambda _: object() if there else None)
+    symptom = doctor.web_editor(built)
+    assert (symptom.ok, symptom.needed) == (there and built, False)
+    assert symptom.found.startswith(found)

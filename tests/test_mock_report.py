@@ -526,6 +526,8 @@ def test_the_html_page_stands_alone() -> None:
     assert "svg" in page.names
     for fact in ("lean hire", "The factor alpha / rank is missing", "it is added", "tea & cake"):
         assert fact in page.text
+    assert ("math", {"display": "inline"}) in page.tags  # the α of the questions
+    assert "$" not in page.text
 
 
 def test_the_html_page_makes_what_was_typed_harmless() -> None:

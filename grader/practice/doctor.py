@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from grader.errors import KataError
 from grader.practice.workspace import Workspace
@@ -34,14 +35,15 @@ class Symptom:
     found: str
 
 
-def examine(find_workspace: Callable[[], Workspace]) -> list[Symptom]:
-    """All of them, in the order they are to be mended."""
+def examine(find_workspace: Callable[[], Workspace], *, editor: bool) -> list[Symptom]:
+    """All of them, in the order they are to be mended. `editor`: the pages' own was built."""
     return [
         _python(),
         *_torch(),
         _data(),
         _backup(),
         _workspace(find_workspace),
+        web_editor(editor),
         *_sandbox(),
     ]
 
@@ -73,6 +75,17 @@ def _sandbox() -> list[Symptom]:
     return [
         Symptom(f"box: {layer.name}", layer.holds, False, layer.words) for layer in box.layers()
     ]
+
+
+def web_editor(built: bool) -> Symptom:
+    """The editor of the pages: none without their extra, plain where it was not built."""
+    if find_spec("uvicorn") is None:
+        found = "no pages: they need pip install 'lora-kata[web]'"
+    elif built:
+        return Symptom("web editor", True, False, "built with the package")
+    else:
+        found = "a plain one; an install where npm reaches its registry builds the full one"
+    return Symptom("web editor", False, False, found)
 
 
 def _ask(command: list[str], seconds: float) -> tuple[str, str]:

@@ -11,10 +11,9 @@ from markupsafe import Markup
 from grader.interview import rubric
 from grader.interview.paper import Kind
 from grader.interview.report import Report, RoundReport
-from grader.views import html
+from grader.views import html, mathml
 from grader.views import interview_report as words
 from grader.views.html import circle, line, rect, shape, text
-from grader.views.maths import markdown
 from grader.views.plain import clock
 
 _WIDE = 360
@@ -31,7 +30,8 @@ def page(report: Report) -> str:
         charts=_charts(report),
         grade=_grade,
         clock=clock,
-        prose=_prose,
+        prose=mathml.markdown,
+        line=mathml.line,
         earlier=report.earlier[-_SHOWN_MOCKS:],
         rubric=(rubric.__doc__ or "").strip(),
     )
@@ -42,11 +42,6 @@ def _grade(score: float | None) -> str:
     if score is None:
         return "soft"
     return "good" if score >= 0.75 else "fair" if score >= 0.5 else "bad"
-
-
-def _prose(text: str) -> str:
-    """Markdown as the terminal shows it, each paragraph a line."""
-    return "\n".join(markdown(text, 100_000, False))
 
 
 def _charts(report: Report) -> Iterator[tuple[str, Markup]]:

@@ -26,7 +26,7 @@ from grader.practice import grading, hints, rounds
 from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
-from grader.web import desk, pages, plan, quiz
+from grader.web import bundle, desk, pages, plan, quiz
 from grader.web.asked import Asked, back, kata_of, sent, shown
 from grader.web.guard import Guard
 from grader.web.judge import Judge
@@ -34,7 +34,7 @@ from grader.web.live import Runs, Streams
 
 _T = TypeVar("_T")
 _STATIC = Path(__file__).parent / "static"
-_KINDS = {".js": "text/javascript", ".svg": "image/svg+xml"}
+_KINDS = {".js": "text/javascript", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 _PAGE_CHARACTERS = 64  # of the name that a page gives itself
 
 
@@ -46,10 +46,11 @@ class Web:
         self.judge = Judge()
         self.streams = Streams()
         self._writing = asyncio.Lock()
+        ours = {path.name: path.read_bytes() for path in _STATIC.iterdir()}
         self.static = {
-            path.name: (path.read_bytes(), _KINDS[path.suffix])
-            for path in _STATIC.iterdir()
-            if path.suffix in _KINDS
+            name: (content, _KINDS[Path(name).suffix])
+            for name, content in (ours | bundle.files()).items()
+            if Path(name).suffix in _KINDS
         }
         self.static["kata.css"] = pages.style(), "text/css"
         get, post = (partial(Route, methods=[method]) for method in ("GET", "POST"))
@@ -119,7 +120,9 @@ class Web:
         if name not in self.static:
             raise HTTPException(404)
         content, kind = self.static[name]
-        return Response(content, media_type=kind)
+        # what is built is large, and its address changes with it
+        keep = {"cache-control": "private, max-age=86400"} if name in bundle.files() else None
+        return Response(content, media_type=kind, headers=keep)
 
     # The file
 

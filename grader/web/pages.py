@@ -21,7 +21,7 @@ from grader.views import stats as charts
 from grader.views import today as days
 from grader.views.plain import clock as duration
 from grader.views.plain import counted, when
-from grader.web import desk
+from grader.web import bundle, desk
 
 _HERE = Path(__file__).parent
 _WEEK = 7
@@ -30,13 +30,15 @@ _SHOWN = 12
 
 
 def render(template: str, **values: object) -> str:
-    """The template filled with these values."""
-    return html.environment(_HERE / "templates").get_template(template).render(values)
+    """The template filled with these values, and with `editor`, the address of its script."""
+    found = html.environment(_HERE / "templates").get_template(template)
+    return found.render(values, editor=bundle.editor())
 
 
 def style() -> bytes:
     """The one style sheet: that of the pages written to files, and what this front adds."""
-    return html.style().encode() + (_HERE / "static" / "web.css").read_bytes()
+    own = (_HERE / "static" / "web.css").read_text(encoding="utf-8")
+    return (html.style() + own + bundle.style()).encode()
 
 
 # Today

@@ -380,7 +380,7 @@ class Quiz:
             cram=sitting.options.cram,
             more=len(turn.question.followups) - turn.shown_followups,
             markdown=mathml.markdown,
-            inline=mathml.inline,
+            line=mathml.line,
             code=html.code,
         )
 

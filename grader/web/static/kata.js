@@ -16,6 +16,11 @@ let stream = null;
 let leaving = false;
 let saving = Promise.resolve(); // the last save, until it is answered
 
+// The editor is the textarea, or what is put over it, which keeps the textarea's text its own
+const editor = typeof codemirror === "undefined"
+  ? { set: text => { area.value = text; }, focus: () => area.focus() }
+  : codemirror.mount(area);
+
 const changed = () => !fixed && area.value !== saved;
 
 // What is asked of the server
@@ -117,11 +122,12 @@ part("theirs").addEventListener("click", () => trying(async () => {
     location.reload();
     return;
   }
-  area.value = saved = said.text;
+  saved = said.text;
+  editor.set(saved);
   base = said.base;
   theirs = null;
   part("conflict").hidden = true;
-  area.focus();
+  editor.focus();
   marked();
 }));
 
