@@ -1,5 +1,6 @@
 """What tests of `kata web` share: the server in a process of its own, and a page that is open."""
 
+import asyncio
 import contextlib
 import html
 import json
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from html_page import Page
+
+from grader.practice.workspace import Workspace
+from grader.web.app import Web
 
 SLUG = "ia3_linear"
 PATIENCE_S = 60.0
@@ -172,3 +177,53 @@ def until(true: Any, what: str) -> None:
 
 def text_of(markup: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
+
+
+ORIGIN = "http://127.0.0.1:8000"
+
+
+class Inside:
+    """The application in this process, where nothing grades, as one browser sees it; it keeps its
+    data where KATA_HOME says. Redirects are not followed."""
+
+    def __init__(self, work: Path) -> None:
+        self._app = Web(Workspace(work, "from a test"), 8000, "token").app
+        self._cookies = httpx.Cookies()
+        assert self.get("/enter?token=token").status_code == 200
+
+    def get(self, address: str, **asked: Any) -> httpx.Response:
+        return asyncio.run(self._ask("GET", address, asked))
+
+    def post(self, address: str, **asked: Any) -> httpx.Response:
+        asked["headers"] = {"origin": ORIGIN, **asked.get("headers", {})}
+        return asyncio.run(self._ask("POST", address, asked))
+
+    async def _ask(self, method: str, address: str, asked: dict[str, Any]) -> httpx.Response:
+        transport = httpx.ASGITransport(app=self._app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url=ORIGIN, cookies=self._cookies
+        ) as client:
+            answer = await client.request(method, address, **asked)
+            self._cookies = client.cookies
+        return answer
+
+
+def sound(page: Page, *scripts: str) -> None:
+    """Well-formed, nothing in it that the policy forbids, landmarks, a name for every field."""
+    assert page.open == []
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+    assert {"header", "nav", "main"} <= page.names
+    assert not page.names & {"style", "iframe", "img"}
+    assert [a.get("src") for tag, a in page.tags if tag == "script"] == list(scripts)
+    named = {name for _, attributes in page.tags for name in attributes}
+    assert not [name for name in named if name == "style" or name.startswith("on")]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.tags:
+        for name in ("aria-labelledby", "aria-describedby", "for"):
+            for id in (attributes.get(name) or "").split():
+                assert id in ids, (tag, attributes)
+    labels = {attributes.get("for") for tag, attributes in page.tags if tag == "label"}
+    for tag, attributes in page.tags:
+        if tag in ("textarea", "select") or attributes.get("type") in ("text", "number", "date"):
+            assert attributes["id"] in labels, attributes

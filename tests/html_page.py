@@ -13,7 +13,7 @@ HOSTILE = (
 class Page(HTMLParser):
     """Tags with their attributes, and the text; holds closing tags to their opening ones."""
 
-    VOID = ("meta", "br", "input")
+    VOID = ("meta", "br", "input", "link")
 
     def __init__(self, source: str) -> None:
         super().__init__()

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_bank
+from small_bank import ONE_DRAW, spoken
 from terminals import Terminal
 
 from grader.practice import repetition
@@ -31,7 +33,6 @@ from grader.recall.quiz import Options, Sitting, Turn
 from grader.store import Store
 from grader.store.memory import Memory, Rating
 
-CLONE = Path(__file__).parent.parent
 KATA = [sys.executable, "-m", "grader"]
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -41,58 +42,10 @@ Environment = dict[str, str]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def _spoken(id: str, topic: str = "lora") -> str:
-    return f"""\
-- id: {id}
-  topic: {topic}
-  kind: recall
-  difficulty: easy
-  prompt: What about $W_0 + \\frac{{\\alpha}}{{r}} BA$ in {id}?
-  answer: |
-    A model answer to {id}, long enough to be wrapped on a terminal of sixty columns, with the
-    formula $h = W_0 x + \\frac{{\\alpha}}{{r}} B A x$ and `code`.
-  points: [point one, point two, point three, point four]
-  followups:
-    - {{prompt: Why?, answer: "Because of {id}."}}
-    - {{prompt: And if not?, answer: Then not.}}
-  sources: [a paper]
-  katas: [lora_linear]
-"""
-
-
-NUMERIC = """\
-- id: count
-  topic: rank
-  kind: apply
-  difficulty: easy
-  prompt: A layer of [[d]] to [[d]], rank [[r]]. How many parameters train?
-  numeric:
-    draw: {d: [1024, 2048, 4096], r: [4, 8, 16]}
-    answer: "2 * r * d"
-    unit: parameters
-    tolerance: 0.01
-    slips: [{value: "r * d", why: "Only A is counted, [[r * d]]; B is as large."}]
-  answer: "[[2 * r * d]] train."
-  points: [both factors, no bias, linear in r]
-  followups:
-    - {prompt: "And at rank [[2 * r]]?", answer: "[[4 * r * d]]"}
-    - {prompt: And?, answer: And.}
-  sources: [a paper]
-  katas: []
-"""
-ONE_DRAW = NUMERIC.replace("[1024, 2048, 4096]", "[1024]").replace("[4, 8, 16]", "[8]")
-
-
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone of ours with its own questions: a, b, c on lora, `count` on rank."""
-    folder = tmp_path / "clone"
-    (folder / "questions").mkdir(parents=True)
-    for part in ("grader", "solutions", "katas"):
-        (folder / part).symlink_to(CLONE / part)
-    (folder / "questions" / "lora.yaml").write_text("".join(map(_spoken, "abc")))
-    (folder / "questions" / "rank.yaml").write_text(NUMERIC)
-    return folder
+    return small_bank.clone(tmp_path / "clone")
 
 
 @pytest.fixture
@@ -398,7 +351,7 @@ def test_pages_fit_and_are_plain(kata: Run, columns: str) -> None:
 def test_the_day_has_so_many_new_questions(kata: Run, clone: Path) -> None:
     """New ones come up to the daily number, tomorrow the next; due ones come first."""
     ids = [f"q{number}" for number in range(NEW_A_DAY + 2)]
-    (clone / "questions" / "lora.yaml").write_text("".join(map(_spoken, ids)))
+    (clone / "questions" / "lora.yaml").write_text("".join(map(spoken, ids)))
     today = kata("quiz", given="\n1 2 3\n\n" * NEW_A_DAY)
     assert today.returncode == 0, today.stderr
     assert f"{NEW_A_DAY} new." in today.stdout
@@ -632,6 +585,77 @@ def test_order(deck: Memory, questions: tuple[Question, ...]) -> None:
     assert sitting.next(NOW, 1) is None
 
 
+def test_a_turn_that_others_went_on_with(deck: Memory, questions: tuple[Question, ...]) -> None:
+    """It stands while it is answered, ticked, and its rating taken back; no longer when another
+    sitting rated its question or took its answer over."""
+    here, there = (Sitting(deck, questions, Options(topic="lora"), NOW) for _ in range(2))
+    turn = here.next(NOW, 1)
+    assert turn is not None
+    here.draft(turn, "a", NOW)
+    assert here.stands(turn)
+    _rated(here, turn, Rating.GOOD, NOW)
+    assert not here.stands(turn)
+    again = here.undo()
+    assert again is not None
+    assert here.stands(again)
+    other = there.next(NOW, 1)
+    assert other is not None
+    assert other.key == turn.key
+    _rated(there, other, Rating.EASY, NOW)
+    assert not here.stands(again)
+    unanswered = here.next(NOW, 1)
+    assert unanswered is not None
+    assert here.stands(unanswered)
+    here.draft(unanswered, "b", NOW)
+    Sitting(deck, questions, Options(), NOW)
+    assert not here.stands(unanswered)
+
+
+def test_a_follow_up_is_gone_on_with(deck: Memory, questions: tuple[Question, ...]) -> None:
+    """What was typed to it is stored as it is typed, until tomorrow."""
+    later = NOW + HOUR
+
+    def asked(now: datetime) -> tuple[Sitting, Turn]:
+        sitting = Sitting(deck, questions, Options(ask="a"), now)
+        turn = sitting.next(now, 1)
+        assert turn is not None
+        sitting.give(turn, "", now, 1.0)
+        assert sitting.follow_up(turn, now) is not None
+        return sitting, turn
+
+    first, turn = asked(NOW)
+    assert turn.followup_text == ""
+    first.draft_follow_up(turn, "beca", NOW)
+    first.draft_follow_up(turn, "because", NOW)
+    second, turn = asked(later)
+    assert turn.followup_text == "because"
+    second.give_follow_up(turn, "because of it", later, 3.0)
+    third, turn = asked(later)
+    assert turn.followup_text == ""
+    third.draft_follow_up(turn, "half", later)
+    _, turn = asked(later + DAY)
+    assert turn.followup_text == ""
+    found = [(a.text, a.finished) for a in deck.answers("followup:a/1")]
+    assert found == [("because of it", True), ("half", False)]
+
+
+def test_the_terminal_goes_on_with_a_follow_up(
+    kata: Run, rows: Callable[[str], Any], clone: Path, tmp_path: Path
+) -> None:
+    """That was being answered elsewhere: what is typed comes after it."""
+    with Store(tmp_path / "home" / "progress.db", create=True) as store:
+        sitting = Sitting(store.memory, bank.load(clone / "questions"), Options(ask="a"), NOW)
+        turn = sitting.next(NOW, 1)
+        assert turn is not None
+        sitting.give(turn, "", NOW, 1.0)
+        sitting.follow_up(turn, NOW)
+        sitting.draft_follow_up(turn, "because", NOW)
+        sitting.end(NOW)
+    page = kata("quiz", "--ask", "a", given="f\nof it\n\n1\n\n").stdout
+    assert "Why?\n\n  > because\n" in page
+    assert rows("SELECT text FROM answers WHERE key LIKE 'followup%'") == [("because\nof it",)]
+
+
 def test_failed_ones_come_back_when_due(deck: Memory, questions: tuple[Question, ...]) -> None:
     """In the same sitting once their minutes are over, and first; a new sitting asks them last."""
     sitting = Sitting(deck, questions, Options(), NOW)
@@ -750,7 +774,7 @@ def test_kill_at_random_moments_loses_nothing_acknowledged(
     once its model answer is shown, the ticks once they are counted, the rating once it is told.
     The answer that was left without a rating is what the next sitting begins with."""
     ids = [f"q{number}" for number in range(8)]
-    (clone / "questions" / "lora.yaml").write_text("".join(map(_spoken, ids)))
+    (clone / "questions" / "lora.yaml").write_text("".join(map(spoken, ids)))
     draw = random.Random(0)
     longest, seen = 0.3, set()
     for number in range(int(os.environ.get("KATA_KILL_RUNS", "12"))):

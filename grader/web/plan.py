@@ -99,15 +99,16 @@ def _change(given: dict[str, str]) -> dict[str, str]:
     deck = given.get("deck", bank.CORE)
     if deck not in (*bank.DECKS, bank.ALL_DECKS):
         wrong["deck"] = f"There is no deck `{deck}`."
-    with Store.open(create=not wrong) as store:
+    with Store.open(create=False) as store:
         before = plans.stored(store.settings)
-        try:
-            if day is not None:
-                least = minutes or plans.FEWEST_MINUTES  # for what else is wrong
-                changed = planning.changed(before, day, least, deck, today)
-        except BadPlan as error:
-            wrong[error.part] = str(error)
-        if not wrong:
+    try:
+        if day is not None:
+            least = minutes or plans.FEWEST_MINUTES  # for what else is wrong
+            changed = planning.changed(before, day, least, deck, today)
+    except BadPlan as error:
+        wrong[error.part] = str(error)
+    if not wrong:
+        with Store.open(create=True) as store:
             plans.store(store.settings, changed)
     return {part: wrong[part] for part in _FIELDS if part in wrong}
 

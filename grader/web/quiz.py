@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -60,7 +60,7 @@ class Stale(Exception):
 class _Open:
     """A turn that is not done with. `began` is when it was first shown, `asked` the follow-up
     that waits for an answer, `told` those answered with what was said; `ticks` are points ticked
-    on a page and not given yet."""
+    on a page and not given yet; `again`: its rating was taken back just now."""
 
     turn: Turn
     number: int
@@ -69,6 +69,7 @@ class _Open:
     asked_at: float = 0.0
     told: tuple[tuple[FollowUp, str], ...] = ()
     ticks: tuple[int, ...] = ()
+    again: bool = False
 
     @property
     def stage(self) -> str:
@@ -90,6 +91,7 @@ class Quiz:
         self._open: _Open | None = None
         self._held: tuple[_Open, ...] = ()
         self._asked = 0
+        self._day: date | None = None  # on which it began
         self._said: list[str] = []  # what came of it, once it is over
         self._notice = ""
         self._kept = ""  # what was typed and is stored nowhere
@@ -118,6 +120,10 @@ class Quiz:
         open_ = self._open
         return open_ is not None and open_.turn.question.id == id
 
+    @property
+    def _untouched(self) -> bool:
+        return self._open is not None and self._open.turn.answer is None and not self._held
+
     # Steps
 
     def begin(self, options: Options) -> None:
@@ -130,6 +136,7 @@ class Quiz:
             followed = plan.current(store.settings, now)
             sitting = Sitting(store.memory, bank.load(), options, now, followed)
             self._sitting, self._held, self._asked, self._kept = sitting, (), 0, ""
+            self._day = plan.study_day(now)
             counts = sitting.counts(now)
             self._notice = ""
             if sum(counts):
@@ -226,7 +233,7 @@ class Quiz:
                 self._sitting.deck = store.memory
                 turn = self._sitting.undo()
             if turn is not None:
-                self._open = _Open(turn, self._asked)
+                self._open = _Open(turn, self._asked, again=True)
                 self._notice = _taken_back(turn)
                 return
             answer = repetition.undo(store.memory)
@@ -306,7 +313,8 @@ class Quiz:
             self._notice = "No rating was given in this quiz yet."
             return
         self._held = (*self._held, open_)
-        self._open, self._notice = _Open(turn, open_.number), _taken_back(turn)
+        self._open = _Open(turn, open_.number, again=True)
+        self._notice = _taken_back(turn)
 
     def _end(
         self, sitting: Sitting, open_: _Open | None, given: dict[str, str], now: datetime
@@ -330,6 +338,8 @@ class Quiz:
                 sitting.deck = store.memory
                 if not sitting.stands(self._open.turn):
                     self._overtaken(sitting, now)
+                if self._day != plan.study_day(now) and self._untouched:
+                    self._open = None  # the queue of another day
                 if self._open is None:
                     return None
                 return self._page(sitting, self._open, now, again, typed, wrong)
@@ -354,7 +364,7 @@ class Quiz:
             facts=words.facts(turn.question, "" if turn.card else "new"),
             notice=self._notice,
             kept=self._kept,
-            resumed=words.resumed(turn) if turn.resumed and turn.points is None else "",
+            resumed=words.resumed(turn) if turn.resumed and not open_.again else "",
             text=turn.followup_text if stage == FOLLOW_UP else _rest(turn),
             ticks=open_.ticks if turn.points is None else turn.points,
             typed=typed,

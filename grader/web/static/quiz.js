@@ -10,6 +10,7 @@ let stored = area?.value;
 let timer = 0;
 let storing = Promise.resolve();
 let left = false; // the quiz has gone on without this page
+let failed = false; // what is typed could not be stored
 
 async function keep() {
   clearTimeout(timer);
@@ -20,16 +21,22 @@ async function keep() {
   storing = fetch("/quiz/draft", { method: "POST", body, keepalive: text.length < 20000 })
     .then(async response => {
       const said = await response.json();
+      failed = !response.ok;
       if (response.ok) {
         form.elements.turn.value = said.turn;
         stored = text;
         state.textContent = area.value === text ? "kept" : "";
       } else {
         left = response.status === 409;
-        state.textContent = said.error;
+        state.textContent = left
+          ? "The quiz has gone on elsewhere. A button leads there, with what is typed."
+          : said.error;
       }
     })
-    .catch(() => { state.textContent = "Not stored: is kata web running?"; });
+    .catch(() => {
+      failed = true;
+      state.textContent = "Not stored: is kata web running?";
+    });
   await storing;
 }
 
@@ -40,6 +47,7 @@ area?.addEventListener("input", () => {
   timer = setTimeout(keep, PAUSE_MS);
 });
 document.addEventListener("visibilitychange", () => { if (document.hidden) keep(); });
+addEventListener("beforeunload", event => { if (failed && !ready) event.preventDefault(); });
 
 let ready = false;
 form.addEventListener("submit", async event => {
