@@ -18,7 +18,7 @@ _ROWS = {"mrow", "msqrt", "mtd"}
 _SLANTED = re.compile("[A-Za-zα-ωϵϑϕϖϱ]")  # TeX sets all other letters and signs upright
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")  # as in 16,777,216; `{,}` for LaTeX
 _LETTER = re.compile(r"\\mathrm\{([A-Za-z])\}")  # which latex2mathml slants
-_OPERATORS = {"~": "∼", **{sign: sign for sign in "±∓:;′″‴…⌊⌋⌈⌉⟨⟩"}}  # read as letters
+_LETTERS = "∂∇∞∅%#$&_"  # which are none, and no operators either
 _FIXED = {*"⌊⌋⌈⌉⟨⟩/|‖"}  # no higher than a letter, but with \left and \right
 _TIGHT = {*"/|‖"}  # not apart from what is beside
 _BARS = {*"|‖"}
@@ -62,13 +62,11 @@ def _set(element: Element) -> None:
         raise ValueError(f"{text} cannot be set.")
     if kind == "mtext":
         element.text = text.replace(" ", "\u00a0")  # browsers drop it at the ends
-    elif kind == "mi" and text in _OPERATORS:
-        _turn(element, "mo", _OPERATORS[text])
-    elif kind in ("mi", "mo") and (text in "∂∇∞" or (text.isalpha() and text != "mod")):
+    elif kind in ("mi", "mo") and (text in _LETTERS or (text.isalpha() and text != "mod")):
         slanted = _SLANTED.fullmatch(text) and element.get("mathvariant") != "normal"
         _turn(element, "mi", text, **({} if slanted else {"mathvariant": "normal"}))
     elif kind == "mi":
-        element.set("mathvariant", "normal")
+        _turn(element, "mo", "∼" if text == "~" else text)
     if element.tag == "mo" and element.text in _FIXED and not element.attrib:
         element.set("stretchy", "false")
     if element.tag == "mo" and element.text in _TIGHT:
