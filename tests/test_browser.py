@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_web import Served
+from browsing import Served
 
 from grader import content
 
@@ -72,6 +72,7 @@ class Visit:
 
     def write(self, text: str) -> None:
         """Put this into the editor by the keyboard, in place of all that is there."""
+        self.page.wait_for_load_state()  # the script has put the editor over the textarea
         self.page.get_by_role("textbox", name="Your code").click()
         self.page.keyboard.press("Control+a")
         self.page.keyboard.press("Delete")

@@ -9,8 +9,8 @@ import pytest
 
 api = pytest.importorskip("playwright.sync_api")
 
+from browsing import Served  # noqa: E402
 from test_browser import PATIENCE_MS, SLUG, Visit, chromium, pytestmark, served  # noqa: E402, F401
-from test_web import Served  # noqa: E402
 
 from grader.web import bundle  # noqa: E402
 

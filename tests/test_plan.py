@@ -12,6 +12,7 @@ import pytest
 from grader import catalog
 from grader.practice import plan, queue, repetition, schedule, stops
 from grader.practice.plan import Item, Plan, Stop
+from grader.recall import planning
 from grader.store import Store
 from grader.store.memory import MemoryCard, Rating
 from grader.views import today as pages
@@ -114,7 +115,7 @@ def test_what_is_left_out_is_one_line() -> None:
     one = (Item("question:q", 3, 1.0), Item("kata:k", 15, 1.0))
     for items, said in ((one, "1 kata"), (BANK, "10 katas")):
         outlook = plan.forecast(items, {}, NOW, until(100, 10))
-        shown = pages.Shown(until(100, 10), outlook, (0, 2), NOW.date())
+        shown = planning.Outlook(until(100, 10), outlook, (0, 2), NOW.date())
         page = pages.planned(shown, False, 60, False)
         assert [line for line in page if "Left out" in line] == [
             f"Left out: {said} (--all names them)."

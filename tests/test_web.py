@@ -11,18 +11,25 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 
+from browsing import (  # noqa: E402
+    PATIENCE_S,
+    SLUG,
+    Served,
+    all_below,
+    gone,
+    text_of,
+    until,
+)
 from html_page import HOSTILE, Page  # noqa: E402
 
 from grader import catalog, content  # noqa: E402
@@ -35,12 +42,10 @@ from grader.web.pages import style  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
-SLUG = "ia3_linear"
 LINE = "        return self.base(x) * self.scale"
 RIGHT = content.solution(SLUG).read_text()
 WRONG = RIGHT.replace(LINE, LINE.replace("*", "+"))
 SLEEPS = RIGHT.replace(LINE, f"        import time\n        time.sleep(1000)\n{LINE}")
-PATIENCE_S = 60.0
 PAGES = (
     "/",
     "/katas",
@@ -53,166 +58,10 @@ PAGES = (
 POSTS = ("save", "run", "stop", "compare", "take", "start", "reset", "hint", "solution")
 
 
-class Served:
-    """`kata web` in a folder and a home of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.work, self.root = root / "wo<i>rk", root
-        self.work.mkdir(parents=True)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("KATA_", "NO_COLOR"))}
-        mine = {"KATA_HOME": str(root / "home"), "KATA_WORKSPACE": str(self.work)}
-        self.temporary = root / "tmp"
-        self.temporary.mkdir()
-        self.environment = {**kept, **mine, "COLUMNS": "100", "TMPDIR": str(self.temporary)}
-
-    @contextlib.contextmanager
-    def running(self, *options: str) -> Iterator["Served"]:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "grader", "web", "--no-browser", *options],
-            cwd=self.root,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        try:
-            line = self.process.stdout.readline()
-            assert line == "Open in a browser; Ctrl-C ends it:\n"
-            self.address = self.process.stdout.readline().strip()
-            assert self.address.startswith("http://127.0.0.1:")
-            self.origin = self.address.partition("/enter")[0]
-            self.port = int(self.origin.rpartition(":")[2])
-            self.client = httpx.Client(
-                base_url=self.origin, headers={"origin": self.origin}, timeout=PATIENCE_S
-            )
-            with self.client:
-                assert self.client.get(self.address).status_code == 200
-                yield self
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self.process.stdout.close()
-
-    def kata(self, *arguments: str) -> str:
-        """What `kata` says in a terminal beside it."""
-        done = subprocess.run(
-            [sys.executable, "-m", "grader", *arguments],
-            cwd=self.work,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stdout + done.stderr
-
-    def history(self, slug: str = SLUG) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kata("history", slug, "--json"))
-        return found
-
-    def path(self, slug: str = SLUG) -> Path:
-        return self.work / f"{slug}.py"
-
-    def tab(self, slug: str = SLUG) -> "Tab":
-        return Tab(self, slug)
-
-    def children(self) -> list[int]:
-        return _children(self.process.pid)
-
-
-class Tab:
-    """A page of a kata, open in a browser: what its script does."""
-
-    def __init__(self, served: Served, slug: str = SLUG) -> None:
-        self.served, self.slug = served, slug
-        answer = served.client.get(f"/katas/{slug}")
-        assert answer.status_code == 200
-        self.html: str = answer.text
-        self.page = self._data("page")
-        self.base = self._data("base")
-        found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", self.html, re.DOTALL)
-        assert found is not None
-        self.text = html.unescape(found[1])
-
-    def _data(self, name: str) -> str:
-        found = re.search(rf'data-{name}="(\w*)"', self.html)
-        assert found is not None
-        return found[1]
-
-    def post(self, what: str, **asked: Any) -> Any:
-        asked = {"page": self.page, "base": self.base, **asked}
-        return self.served.client.post(f"/katas/{self.slug}/{what}", json=asked)
-
-    def save(self, text: str) -> Any:
-        """A save, after which the tab goes out from what it wrote."""
-        answer = self.post("save", text=text)
-        if answer.status_code == 200:
-            self.base = answer.json()["base"]
-        return answer
-
-    def begin(self, text: str | None) -> int:
-        """Run; the number of the run."""
-        answer = self.post("run", text=text)
-        assert answer.status_code == 202, answer.text
-        self.base = answer.json()["base"]
-        return int(answer.json()["run"])
-
-    @contextlib.contextmanager
-    def events(self, seen: int = 0) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
-        address = f"/events?slug={self.slug}&page={self.page}&seen={seen}"
-        with self.served.client.stream("GET", address) as answer:
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            yield self._events(answer.iter_lines())
-
-    @staticmethod
-    def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        name = ""
-        for line in lines:
-            if line.startswith("event: "):
-                name = line[7:]
-            elif line.startswith("data: "):
-                yield name, json.loads(line[6:])
-
-    def result(self, number: int) -> tuple[str, dict[str, Any]]:
-        """What the page is told of a run."""
-        with self.events(seen=number - 1) as events:
-            return next((n, d) for n, d in events if n != "file" and d["run"] == number)
-
-    def run(self, text: str | None) -> tuple[str, dict[str, Any]]:
-        return self.result(self.begin(text))
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with Served(tmp_path_factory.mktemp("web")).running() as running:
         yield running
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(word) for task in tasks for word in task.read_text().split()]
-
-
-def _all_below(pid: int) -> list[int]:
-    return [one for child in _children(pid) for one in (child, *_all_below(child))]
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
-def _until(true: Any, what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
-
-
-def _words(markup: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
 # Who is let in
@@ -429,8 +278,8 @@ def test_bodies_of_100_mb_are_turned_away(served: Served) -> None:
     deep = b"[" * 100_000
     headers = {"content-type": "application/json"}
     for body in (deep, b"\xff", b"{}x", b'{"text": 1}', b"null"):
-        answer = served.client.post("/katas/bitfit/save", content=body, headers=headers)
-        assert answer.status_code == 400, body[:9]
+        refused = served.client.post("/katas/bitfit/save", content=body, headers=headers)
+        assert refused.status_code == 400, body[:9]
     big = {"text": "#" * LIMIT_BYTES}
     assert served.client.post("/katas/bitfit/save", data=big).status_code == 413
     long = served.tab("bitfit").save("#" * ((1 << 20) + 1))
@@ -527,29 +376,29 @@ def test_a_kata_from_wrong_to_right(served: Served) -> None:
     before = len(served.history()["attempts"])
     name, data = tab.run(WRONG)
     assert (name, data["passed"]) == ("verdict", False)
-    words = _words(data["html"])
+    words = text_of(data["html"])
     assert words.index("The scale is added, not multiplied") < words.index("Core")
     bug = next(b for b in catalog.entry(SLUG).bugs if "added" in b.title)
     assert words.index(" ".join(bug.cause.split())) < words.index("forward")
     assert served.path().read_text() == WRONG
-    assert "The scale is added" in _words(served.tab().html)
+    assert "The scale is added" in text_of(served.tab().html)
     name, data = tab.run(RIGHT)
     assert (name, data["passed"]) == ("verdict", True)
-    assert "✓ passed, complete" in _words(data["html"])
-    assert f"attempt {before + 2}" in _words(data["html"])
+    assert "✓ passed, complete" in text_of(data["html"])
+    assert f"attempt {before + 2}" in text_of(data["html"])
     kept = served.history()
     attempts = kept["attempts"][before:]
     assert [attempt["passed"] for attempt in attempts] == [False, True]
     reasons = {v["number"]: v["reason"] for v in kept["versions"]}
     assert [reasons[attempt["version"]] for attempt in attempts] == ["web", "web"]
     assert re.search(rf"✓ +8 +{SLUG} +passed", served.kata("list"))
-    assert "✓ passed" in _words(served.client.get("/katas").text)
+    assert "✓ passed" in text_of(served.client.get("/katas").text)
     assert served.kata("run").splitlines()[0].startswith(f"{SLUG} ")
     assert len(served.history()["attempts"]) == before + 3
-    asked = _words(served.client.get(f"/katas/{SLUG}").text)
+    asked = text_of(served.client.get(f"/katas/{SLUG}").text)
     for rule in ("Inputs need not be contiguous.", "A base without bias works."):
         assert rule in asked
-    stats = _words(served.client.get("/stats").text)
+    stats = text_of(served.client.get("/stats").text)
     assert f"{SLUG} passed" in stats
     assert "Days" in stats
 
@@ -563,15 +412,15 @@ def test_without_script(served: Served) -> None:
     answer = client.post(f"/katas/{slug}/run", data=form)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/katas/{slug}#verdict")
     assert served.path(slug).read_bytes() == right.encode()
-    assert "passed, complete" in _words(served.tab(slug).html)
+    assert "passed, complete" in text_of(served.tab(slug).html)
     assert client.post(f"/katas/{slug}/hint").status_code == 303
     hint = catalog.entry(slug).hints[0]
-    assert " ".join(hint.replace("`", "").split()) in _words(served.tab(slug).html)
+    assert " ".join(hint.replace("`", "").split()) in text_of(served.tab(slug).html)
     assert "Hint 2 of" in served.kata("hint", slug)
-    assert catalog.entry(slug).hints[1][:30].replace("`", "") in _words(served.tab(slug).html)
+    assert catalog.entry(slug).hints[1][:30].replace("`", "") in text_of(served.tab(slug).html)
     assert client.post(f"/katas/{slug}/reset").status_code == 303
     assert served.path(slug).read_text() == stubs.stub(slug)
-    assert "Hint 1 of" in _words(served.tab(slug).html)
+    assert "Hint 1 of" in text_of(served.tab(slug).html)
     last = served.history(slug)["versions"][-1]["number"]
     page = client.get(f"/katas/{slug}/history")
     assert f"/katas/{slug}/history/{last}/restore" in page.text
@@ -580,7 +429,7 @@ def test_without_script(served: Served) -> None:
     assert client.post(f"/katas/{slug}/history/{last}/restore").status_code == 303
     assert served.path(slug).read_text() == right
     missing = client.post(f"/katas/{slug}/history/99/restore")
-    assert (missing.status_code, "has no version 99" in _words(missing.text)) == (409, True)
+    assert (missing.status_code, "has no version 99" in text_of(missing.text)) == (409, True)
 
 
 def test_the_solution_is_noted_when_it_is_shown(served: Served) -> None:
@@ -603,7 +452,7 @@ def test_today_is_that_of_the_terminal(served: Served) -> None:
     for words in (["--clear"], ["--interview", soon, "--minutes-per-day", "60"]):
         assert "error" not in served.kata("plan", *words)
         agenda = json.loads(served.kata("today", "--json"))
-        shown = _words(served.client.get("/").text)
+        shown = text_of(served.client.get("/").text)
         names = [entry["name"] for entry in [*agenda["due"], *agenda["new"]]][:12]
         kinds = {entry["name"]: entry["kind"] for entry in [*agenda["due"], *agenda["new"]]}
         assert names
@@ -631,7 +480,7 @@ def test_a_change_made_elsewhere_is_never_overwritten(served: Served) -> None:
     assert data["base"] != tab.base
     compared = tab.post("compare", text="mine = 3\n").json()
     assert compared["base"] == data["base"]
-    assert "+theirs = 2" in _words(compared["html"])
+    assert "+theirs = 2" in text_of(compared["html"])
     refused = tab.save("mine = 3\n")
     assert (refused.status_code, refused.json()["base"]) == (409, data["base"])
     assert tab.post("run", text="mine = 3\n").status_code == 409
@@ -722,7 +571,7 @@ def test_what_cannot_be_edited_can_be_read(served: Served, there: bytes | None, 
         path.write_bytes(there)
     try:
         tab = served.tab("adalora")
-        assert why in _words(tab.html)
+        assert why in text_of(tab.html)
         assert "readonly" in tab.html
         assert 'name="text"' not in tab.html
         assert tab.post("save", text="x", base="").status_code == 409
@@ -759,7 +608,7 @@ def test_a_newer_run_puts_an_end_to_the_older(served: Served) -> None:
     with tab.events() as events:
         older = tab.begin(SLEEPS)
         (judge,) = served.children()
-        _until(lambda: len(_all_below(judge)) > 1, "it is not judged")
+        until(lambda: len(all_below(judge)) > 1, "it is not judged")
         newer = tab.begin(RIGHT)
         told = [next((n, d["run"]) for n, d in events if n != "file") for _ in range(2)]
     assert told == [("stopped", older), ("verdict", newer)]
@@ -779,15 +628,15 @@ def test_a_judge_that_died_is_started_again(served: Served) -> None:
     """Between two runs unnoticed, during one with a word; nothing of the old one is left."""
     tab = served.tab()
     (judge,) = served.children()
-    below = _all_below(judge)
+    below = all_below(judge)
     os.kill(judge, signal.SIGKILL)
-    _until(lambda: all(map(_gone, below)), "a process is left")
+    until(lambda: all(map(gone, below)), "a process is left")
     assert tab.run(RIGHT)[1]["passed"]
     (again,) = served.children()
     assert again != judge
-    idle = len(_all_below(again))
+    idle = len(all_below(again))
     number = tab.begin(SLEEPS)
-    _until(lambda: len(_all_below(again)) > idle, "it is not judged")
+    until(lambda: len(all_below(again)) > idle, "it is not judged")
     os.kill(again, signal.SIGKILL)
     name, data = tab.result(number)
     assert (name, data["text"].splitlines()[0]) == (
@@ -815,18 +664,18 @@ def test_it_ends_at_once_and_leaves_nothing(tmp_path: Path, number: signal.Signa
     """Though a stream is open and a file is judged that would last; and without a traceback."""
     served = Served(tmp_path)
     with served.running() as running:
-        _until(running.children, "there is no judge")
+        until(running.children, "there is no judge")
         tab = running.tab()
         with tab.events() as events:
             assert next(events)[0] == "file"
             if number is signal.SIGINT:
                 tab.begin(SLEEPS)
             (judge,) = running.children()
-            pids = [judge, *_all_below(judge)]
+            pids = [judge, *all_below(judge)]
             running.process.send_signal(number)
             assert [name for name, _ in events if name == "bye"] == ["bye"]
         status = running.process.wait(PATIENCE_S)
-        _until(lambda: all(map(_gone, pids)), "a process is left")
+        until(lambda: all(map(gone, pids)), "a process is left")
         assert running.process.stdout is not None
         assert running.process.stdout.read() == ""
     assert list(served.temporary.iterdir()) == []

@@ -137,13 +137,7 @@ class _Quiz:
         counts = self.sitting.counts(_now())
         if not sum(counts):
             return
-        if self.sitting.options.cram:
-            text = f"Cramming {sum(counts)}, weakest first; the schedule stays as it is."
-        else:
-            words = ("to go on with from last time", "due", "new")
-            text = f"{', '.join(f'{n} {w}' for n, w in zip(counts, words) if n)}."
-            if self.sitting.beyond_plan:
-                text = f"The plan has no more for today. Beside it: {text}"
+        text = pages.begun(counts, self.sitting.options.cram, self.sitting.beyond_plan)
         terminal.say(*self._wrapped(f"{text} Enter alone: said aloud. ?: the keys."))
 
     def _say_end(self) -> None:
@@ -178,13 +172,7 @@ class _Quiz:
         terminal.say(*pages.question(turn.question, self.place, standing, *self.look))
 
     def _say_resumed(self, turn: Turn) -> None:
-        text = "You answered this, and it is not rated yet. You said:"
-        if not turn.finished:
-            text = "You were answering this when the last quiz broke off. So far:"
-        if not turn.text.strip():
-            text = "You answered this aloud, and it is not rated yet."
-            if not turn.finished:
-                text = "You were answering this when the last quiz broke off."
+        text = pages.resumed(turn)
         terminal.say(*self._wrapped(text), *pages.so_far(turn.text, *self.look))
         self._say_verdict(turn)
 
@@ -245,14 +233,14 @@ class _Quiz:
         points = prompts.points(lambda prompt: self._line(prompt, turn), len(turn.question.points))
         _stored(lambda: self.sitting.tick(turn, points))
         if self.sitting.options.cram:
-            terminal.say(*pages.scored(turn, None))
+            terminal.say(pages.scored(turn, None))
 
     def _rate(self, turn: Turn) -> None:
         while True:
             now = _now()
             suggested = self.sitting.suggested(turn)
             terminal.say(
-                *pages.scored(turn, suggested),
+                pages.scored(turn, suggested),
                 *pages.offers(self.sitting.offers(turn, now), now, *self.look),
             )
             typed = self._line(
@@ -312,15 +300,19 @@ class _Quiz:
         self._rate(turn)
 
     def _follow_up(self, turn: Turn) -> None:
-        asked = self.sitting.follow_up(turn)
+        asked = self.sitting.follow_up(turn, _now())
         if asked is None:
             terminal.say("These were all its follow-ups.")
             return
         place = f"{turn.shown_followups} of {len(turn.question.followups)}"
         terminal.say(*pages.follow_up(asked, place, *self.look))
+        before = turn.followup_text  # of a front that went away
+        if before:
+            terminal.say(*pages.so_far(before, *self.look))
         began = clock.seconds()
         text = self._said(turn)
-        if text:
+        if before or text:
+            text = f"{before}\n{text}".strip()
             took = max(clock.seconds() - began, 0.001)
             _stored(lambda: self.sitting.give_follow_up(turn, text, _now(), took))
         terminal.say(*pages.follow_up_answer(asked, *self.look))

@@ -28,6 +28,7 @@ from grader.store.memory import Rating
 from grader.store.settings import Settings
 
 FARTHEST_DAYS = 366
+FEWEST_MINUTES, MOST_MINUTES = 5, 720  # for a day
 MOCK, HUNT = "mock", "hunt"
 
 _SETTING = "plan"

@@ -8,7 +8,7 @@ moment: the next one takes over what was answered and not yet rated (`Memory.tak
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import msgspec
@@ -42,7 +42,8 @@ class Turn:
 
     card: None for a question never rated; answer: what is stored, None before it is given;
     text: what it says, of a numeric question in its first line the number (empty: none given);
-    resumed: it was answered in an earlier sitting; points: indices of the rubric points ticked.
+    resumed: it was answered in an earlier sitting; points: indices of the rubric points ticked;
+    followup, followup_text: what is stored of the answer to the follow-up shown last.
     """
 
     question: Question
@@ -55,7 +56,9 @@ class Turn:
     resumed: bool = False
     judged: Judged | None = None
     points: tuple[int, ...] | None = None
-    shown_followups: int = field(default=0)
+    shown_followups: int = 0
+    followup: int | None = None
+    followup_text: str = ""
 
     @property
     def key(self) -> str:
@@ -100,12 +103,17 @@ def key(id: str) -> str:
     return f"question:{id}"
 
 
+def _followup_key(turn: Turn) -> str:
+    return f"followup:{turn.question.id}/{turn.shown_followups}"
+
+
 def _day_start(now: datetime) -> datetime:
     return schedule.day_end(now) - timedelta(days=1)
 
 
 class Sitting:
-    """A sitting over a deck. It counts as begun, and is stored, when it is made."""
+    """A sitting over a deck. It counts as begun, and is stored, when it is made. From one step to
+    the next `deck` may be opened anew: a front need not hold it open while it waits."""
 
     def __init__(
         self,
@@ -341,28 +349,53 @@ class Sitting:
                 self.deck.finish_answer(turn.answer, now, seconds)
         turn.text, turn.finished = text, True
 
-    def follow_up(self, turn: Turn) -> FollowUp | None:
-        """The interviewer's next question about it; None after the last."""
+    def follow_up(self, turn: Turn, now: datetime) -> FollowUp | None:
+        """The interviewer's next question about it; None after the last. An answer to it that was
+        begun today and broken off is gone on with."""
         if turn.shown_followups == len(turn.question.followups):
             return None
         turn.shown_followups += 1
+        turn.followup, turn.followup_text = None, ""
+        for answer in self.deck.answers(_followup_key(turn))[-1:]:
+            if not answer.finished and answer.at >= _day_start(now):
+                turn.followup, turn.followup_text = answer.id, answer.text
         return turn.question.followups[turn.shown_followups - 1]
+
+    def draft_follow_up(self, turn: Turn, text: str, now: datetime) -> None:
+        """Store what was typed so far to the follow-up shown last."""
+        if turn.followup is None:
+            turn.followup = self.deck.begin_answer(
+                _followup_key(turn), text, now, draw=0, quiz=self.id
+            )
+        else:
+            self.deck.continue_answer(turn.followup, text)
+        turn.followup_text = text
 
     def give_follow_up(self, turn: Turn, text: str, now: datetime, seconds: float) -> None:
         """Store what was typed to the follow-up shown last."""
-        self.deck.answer(
-            f"followup:{turn.question.id}/{turn.shown_followups}",
-            text,
-            now,
-            seconds=seconds,
-            quiz=self.id,
-        )
+        if turn.followup is None:
+            self.deck.answer(_followup_key(turn), text, now, seconds=seconds, quiz=self.id)
+        else:
+            with self.deck.transaction():
+                self.deck.continue_answer(turn.followup, text)
+                self.deck.finish_answer(turn.followup, now, seconds)
 
     def tick(self, turn: Turn, points: tuple[int, ...]) -> None:
         """Store the rubric points that the answer said."""
         assert turn.answer is not None
         self.deck.tick(turn.answer, points)
         turn.points = points
+
+    def stands(self, turn: Turn) -> bool:
+        """Whether nobody else has gone on with it since it was asked: rated its question, or taken
+        its answer over."""
+        for answer in self.deck.answers(turn.key):
+            if answer.id == turn.answer:
+                mine = answer.quiz == self.id and answer.rating is None
+                break
+        else:
+            mine = turn.answer is None
+        return mine and (self.options.cram or self.deck.card(turn.key) == turn.card)
 
     def suggested(self, turn: Turn) -> Rating:
         return schedule.suggested(turn.share, turn.judged.correct if turn.judged else None)

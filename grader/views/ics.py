@@ -12,20 +12,21 @@ from datetime import UTC, date, datetime, timedelta
 from icalendar import Alarm, Calendar, Event
 
 from grader import __version__
-from grader.views.today import STOPS, Shown, minutes, of_day
+from grader.recall.planning import Outlook
+from grader.views.today import STOPS, minutes, of_day
 
 _SINCE = 1_577_836_800  # 2020 began: SEQUENCE holds 31 bits, and seconds since then last to 2088
 _DAY = timedelta(days=1)
 _MORNING, _EVE = timedelta(hours=9), timedelta(hours=-6)  # from the midnight that begins the day
 
 
-def file(shown: Shown, now: datetime) -> bytes:
+def file(shown: Outlook, now: datetime) -> bytes:
     """The days of the plan that hold something, and the interview. now: with a time zone."""
     calendar = Calendar()
     calendar.add("prodid", f"-//lora-kata//kata plan {__version__}//EN")
     calendar.add("version", "2.0")
     calendar.add("method", "PUBLISH")
-    for day in shown.outlook.days:
+    for day in shown.forecast.days:
         if day.minutes and day.day != shown.plan.interview:
             dated = "".join(f", {STOPS[stop.kind]}" for stop, _ in day.stops)
             summary = f"Kata: {minutes(day.minutes)}{dated}"

@@ -20,12 +20,12 @@ _INK = {
     Rating.GOOD: "green",
     Rating.EASY: "green",
 }
+NO_SLIP = "No usual slip gives it; the model answer has the steps."
 
 
 def question(question: Question, place: str, standing: str, width: int, colour: bool) -> list[str]:
     """A question. `place` is as in "3 of 10", `standing` says how it comes to be asked."""
-    facts = [question.topic, question.kind, question.difficulty, question.id, standing]
-    text = " · ".join([place, *(fact for fact in facts if fact)])
+    text = " · ".join([place, *facts(question, standing)])
     head = textwrap.wrap(text, width, break_on_hyphens=False)  # an id stays whole
     return [
         "",
@@ -35,6 +35,32 @@ def question(question: Question, place: str, standing: str, width: int, colour: 
         *markdown(question.prompt, width, colour),
         "",
     ]
+
+
+def facts(question: Question, standing: str) -> list[str]:
+    """What kind of question it is."""
+    found = (question.topic, question.kind, question.difficulty, question.id, standing)
+    return [fact for fact in found if fact]
+
+
+def begun(counts: tuple[int, int, int], cram: bool, beyond_plan: bool) -> str:
+    """What a sitting is going to ask: so many to go on with, seen before, and new."""
+    if cram:
+        return f"Cramming {sum(counts)}, weakest first; the schedule stays as it is."
+    words = ("to go on with from last time", "due", "new")
+    text = f"{', '.join(f'{n} {w}' for n, w in zip(counts, words) if n)}."
+    return f"The plan has no more for today. Beside it: {text}" if beyond_plan else text
+
+
+def resumed(turn: Turn) -> str:
+    """How far an answer came that another sitting began."""
+    if not turn.text.strip():
+        if turn.finished:
+            return "You answered this aloud, and it is not rated yet."
+        return "You were answering this when the last quiz broke off."
+    if turn.finished:
+        return "You answered this, and it is not rated yet. You said:"
+    return "You were answering this when the last quiz broke off. So far:"
 
 
 def so_far(text: str, width: int, colour: bool) -> list[str]:
@@ -48,10 +74,8 @@ def so_far(text: str, width: int, colour: bool) -> list[str]:
 def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
     """The model answer, the rubric, and where it is from; first the number if none was given."""
     shown, lines = turn.question, [""]
-    if shown.numeric is not None and turn.judged is None:
-        value = numbers.value(shown.numeric.answer, turn.names)
-        right = numbers.quantity(value, shown.numeric.unit)
-        lines += [*wrapped(f"The number is {right}.", width), ""]
+    if right := right_number(turn):
+        lines += [*wrapped(right, width), ""]
     lines += [paint("Model answer", "bold", colour), *markdown(shown.answer, width, colour), ""]
     lines.append(paint("A good answer says", "bold", colour))
     for number, point in enumerate(shown.points, 1):
@@ -63,36 +87,57 @@ def reveal(turn: Turn, width: int, colour: bool) -> list[str]:
     return [*lines, ""]
 
 
-def verdict(judged: Judged, unit: str, width: int, colour: bool) -> list[str]:
-    """Whether a number was right, and if not, which slip gives it."""
+def right_number(turn: Turn) -> str:
+    """The number that was asked for and not given; nothing where there is none to tell."""
+    numeric = turn.question.numeric
+    if numeric is None or turn.judged is not None:
+        return ""
+    value = numbers.value(numeric.answer, turn.names)
+    return f"The number is {numbers.quantity(value, numeric.unit)}."
+
+
+def conclusion(judged: Judged, unit: str) -> str:
+    """Whether a number was right."""
     right = numbers.quantity(judged.expected, unit)
     if judged.correct:
-        return painted(f"✓ Right: {right}.", "bold green", width, colour)
-    text = f"✗ Not right: you gave {numbers.quantity(judged.typed, unit)}; it is {right}."
+        return f"✓ Right: {right}."
+    return f"✗ Not right: you gave {numbers.quantity(judged.typed, unit)}; it is {right}."
+
+
+def verdict(judged: Judged, unit: str, width: int, colour: bool) -> list[str]:
+    """Whether a number was right, and if not, which slip gives it."""
+    text = conclusion(judged, unit)
+    if judged.correct:
+        return painted(text, "bold green", width, colour)
     lines = painted(text, "bold red", width, colour, rest="  ")
     if judged.why is not None:
         lines += _indented(judged.why, "  why: ", width, colour)
     else:
-        lines += wrapped("No usual slip gives it; the model answer has the steps.", width, "  ")
+        lines += wrapped(NO_SLIP, width, "  ")
     return lines
 
 
 def rest(turn: Turn, width: int) -> list[str]:
     """What is asked for when the number is given."""
-    text = (
-        "Now the rest: how you get there, and what else was asked. An empty line ends it; Enter "
-        "alone: said aloud."
-    )
-    return ["", *wrapped(text if turn.judged else f"No number. {text}", width)]
+    return [
+        "",
+        *wrapped(f"{the_rest(turn)} An empty line ends it; Enter alone: said aloud.", width),
+    ]
 
 
-def scored(turn: Turn, suggested: Rating | None) -> list[str]:
+def the_rest(turn: Turn) -> str:
+    """What an answer to a numeric question says after its number."""
+    text = "Now the rest: how you get there, and what else was asked."
+    return text if turn.judged else f"No number. {text}"
+
+
+def scored(turn: Turn, suggested: Rating | None) -> str:
     """How many points were said, and the rating they speak for."""
     made, of = len(turn.points or ()), len(turn.question.points)
     text = f"{made} of {counted(of, 'point')}"
     if turn.judged is not None and not turn.judged.correct:
         text += ", but the number was not right"
-    return [f"{text}, which suggests: {suggested.name.lower()}." if suggested else f"{text}."]
+    return f"{text}, which suggests: {suggested.name.lower()}." if suggested else f"{text}."
 
 
 def offers(dues: Mapping[Rating, datetime], now: datetime, width: int, colour: bool) -> list[str]:
@@ -123,29 +168,42 @@ def follow_up_answer(asked: FollowUp, width: int, colour: bool) -> list[str]:
 def summary(found: Summary, now: datetime, width: int, colour: bool) -> list[str]:
     """What a sitting came to, and what comes next."""
     lines = [""]
-    if found.answered:
-        ratings = [f"{n} {r.name.lower()}" for r, n in sorted(found.ratings.items())]
-        text = f"{found.answered} answered in {clock(found.seconds)}"
-        text += f": {', '.join(ratings)}." if ratings else "."
-        lines += painted(text, "bold", width, colour)
-        facts = []
-        if found.points[1]:
-            facts.append(f"{found.points[0]} of {counted(found.points[1], 'point')} said")
-        if found.numeric[1]:
-            facts.append(f"{found.numeric[0]} of {counted(found.numeric[1], 'number')} right")
-        if found.weakest:
-            facts.append(f"weakest {found.weakest[0]} ({found.weakest[1]:.0%} of its points)")
-        lines += wrapped(f"{', '.join(facts)}.", width) if facts else []
-    if found.unrated:
-        one = found.unrated == 1
-        text = f"{counted(found.unrated, 'answer')} {'is' if one else 'are'} stored without a "
-        lines += wrapped(f"{text}rating: the next `kata quiz` goes on there.", width)
-    for text in _next(found, now):
+    if head := answered(found):
+        lines += painted(head, "bold", width, colour)
+    for text in [*results(found), *following(found, now)]:
         lines += wrapped(text, width)
     return lines
 
 
-def _next(found: Summary, now: datetime) -> list[str]:
+def answered(found: Summary) -> str:
+    """How many answers a sitting came to, and how they were rated; nothing if there are none."""
+    if not found.answered:
+        return ""
+    ratings = [f"{n} {r.name.lower()}" for r, n in sorted(found.ratings.items())]
+    text = f"{found.answered} answered in {clock(found.seconds)}"
+    return f"{text}: {', '.join(ratings)}." if ratings else f"{text}."
+
+
+def results(found: Summary) -> list[str]:
+    """What the answers were like, and what is still to be rated."""
+    told, facts = [], []
+    if found.answered and found.points[1]:
+        facts.append(f"{found.points[0]} of {counted(found.points[1], 'point')} said")
+    if found.answered and found.numeric[1]:
+        facts.append(f"{found.numeric[0]} of {counted(found.numeric[1], 'number')} right")
+    if found.answered and found.weakest:
+        facts.append(f"weakest {found.weakest[0]} ({found.weakest[1]:.0%} of its points)")
+    if facts:
+        told.append(f"{', '.join(facts)}.")
+    if found.unrated:
+        one = found.unrated == 1
+        text = f"{counted(found.unrated, 'answer')} {'is' if one else 'are'} stored without a "
+        told.append(f"{text}rating: the next `kata quiz` goes on there.")
+    return told
+
+
+def following(found: Summary, now: datetime) -> list[str]:
+    """What comes next."""
     if found.unrated:
         return ["Next: `kata quiz`."]
     if found.left:

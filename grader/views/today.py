@@ -2,34 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 
 from grader.practice.plan import HUNT, MOCK, Day, Forecast, Item, Plan, Stop
 from grader.recall.agenda import BUG, KATA, QUESTION, Agenda, Entry
 from grader.recall.bank import CORE
+from grader.recall.planning import Outlook
 from grader.views.plain import columns, counted, paint, wrapped
 
-_WEEK = 7
+WEEK = 7  # days of a plan that are shown unless all are wanted
 _NARROW = 60  # what a day holds stands beside it from here on
 _TITLES = 72  # what a kata or question is about has its column from here on
-_SHOWN, _SHOWN_NAMES = 12, 5
+_SHOWN, SHOWN_NAMES = 12, 5
 _SHOWN_BEYOND = 5
 THINGS = {QUESTION: "question", KATA: "kata", BUG: "bug hunt"}
 STOPS = {MOCK: "mock interview", HUNT: "bug hunt"}
 _COMMANDS = {MOCK: "kata mock --minutes {}", HUNT: "kata bug"}
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A plan, how it works out, how many things have been seen and of how many, and the days up to
-    yesterday that were missed."""
-
-    plan: Plan
-    outlook: Forecast
-    seen: tuple[int, int]
-    today: date
-    missed: tuple[date, ...] = ()
 
 
 def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
@@ -53,8 +41,8 @@ def page(agenda: Agenda, width: int, colour: bool) -> list[str]:
             lines += _rows(some, rows, _SHOWN, width)
     if agenda.stops or agenda.due or agenda.new:
         items = [e.item for e in (*agenda.due, *agenda.new)]
-        counts = [_counts(items)] * bool(items) + [STOPS[stop.kind] for stop, _ in agenda.stops]
-        lines += ["", *wrapped(f"{', '.join(counts)}: {minutes(agenda.minutes)}.", width)]
+        things = [counts(items)] * bool(items) + [STOPS[stop.kind] for stop, _ in agenda.stops]
+        lines += ["", *wrapped(f"{', '.join(things)}: {minutes(agenda.minutes)}.", width)]
         first, *rest = (f"`{command}`" for command in commands(agenda))
         lines += [f"Begin: {first}.", *(f"Then: {command}." for command in rest)]
     else:
@@ -104,46 +92,49 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     return (THINGS[entry.kind], entry.name, minutes(entry.item.minutes), entry.about)
 
 
-def planned(shown: Shown, all_: bool, width: int, colour: bool) -> list[str]:
+def heading(plan: Plan) -> str:
+    return f"Interview on {long_day(plan.interview)}"
+
+
+def in_short(shown: Outlook) -> list[str]:
+    """What a plan comes to: minutes, what was seen, what will be known, what was missed."""
+    plan, forecast = shown.plan, shown.forecast
+    told = [
+        f"{counted(_days(shown), 'day')} of {plan.minutes_per_day} minutes{_deck(plan)}. "
+        f"Seen so far: {shown.seen[0]} of {shown.seen[1]}. {_enough(forecast)}",
+        f"What you will know on the day, about: {forecast.recall_now:.0%} if you stop now, "
+        f"{forecast.recall_then:.0%} with the plan.",
+    ]
+    return [*told, missed(shown)] if shown.missed else told
+
+
+def planned(shown: Outlook, all_: bool, width: int, colour: bool) -> list[str]:
     """How the plan works out: the week by day, and in a line what is left out; with `all_` every
     day, and what is left out by name."""
-    plan, outlook = shown.plan, shown.outlook
-    left = max((plan.interview - shown.today).days, 1)
-    recalled = (
-        f"What you will know on the day, about: {outlook.recall_now:.0%} if you stop now, "
-        f"{outlook.recall_then:.0%} with the plan."
-    )
-    lines = [
-        paint(f"Interview on {long_day(plan.interview)}", "bold", colour),
-        *wrapped(
-            f"{counted(left, 'day')} of {plan.minutes_per_day} minutes{_deck(plan)}. "
-            f"Seen so far: {shown.seen[0]} of {shown.seen[1]}. {_enough(outlook)}",
-            width,
-        ),
-        *wrapped(recalled, width),
-    ]
-    if shown.missed:
-        lines += wrapped(missed(shown), width)
+    plan, outlook = shown.plan, shown.forecast
+    lines = [paint(heading(plan), "bold", colour)]
+    for text in in_short(shown):
+        lines += wrapped(text, width)
     if outlook.left_out and not all_:
-        lines += wrapped(f"Left out: {_counts(outlook.left_out)} (--all names them).", width)
-    days = outlook.days if all_ else outlook.days[:_WEEK]
+        lines += wrapped(f"Left out: {counts(outlook.left_out)} (--all names them).", width)
+    days = outlook.days if all_ else outlook.days[:WEEK]
     lines.append("")
     before = None
     for day in days:
         if before is not None and (day.day - before).days > 1:
             lines.append("  …")
         head = f"  {short_day(day.day):10}  {_number(day.minutes):>3} min  "
-        text = of_day(day, None if all_ else _SHOWN_NAMES, "\u00a0")
+        text = of_day(day, None if all_ else SHOWN_NAMES, "\u00a0")
         told = wrapped(text, width, head)
         if width < _NARROW:
             told = [head.rstrip(), *wrapped(text, width, "    ")]
         lines += [line.replace("\u00a0", " ") for line in told]
         before = day.day
-    if left > len(outlook.days) or len(days) < len(outlook.days):
-        lines += _later(outlook.days[len(days) :], left - len(days), width)
+    if text := later(shown, len(days)):
+        lines += wrapped(text, width, "  ", "    ")
     if outlook.left_out and all_:
         lines += ["", paint("Left out, least valuable first", "bold", colour)]
-        table = columns(_missing(plan, outlook.left_out), right=frozenset({2}))
+        table = columns(missing(plan, outlook.left_out), right=frozenset({2}))
         lines += [f"  {_cut(line, width - 2)}" for line in table]
         if any(item.minutes > plan.minutes_per_day for item in outlook.left_out):
             lines.append("  * longer than a day's minutes")
@@ -167,7 +158,7 @@ def of_day(day: Day, names: int | None = None, gap: str = " ") -> str:
     return "; ".join(parts) or "nothing that fits"
 
 
-def missed(shown: Shown) -> str:
+def missed(shown: Outlook) -> str:
     """That days went by without practice, and what became of what they held."""
     if len(shown.missed) == 1:
         return f"{short_day(shown.missed[0])} was missed: the plan has moved on."
@@ -175,13 +166,22 @@ def missed(shown: Shown) -> str:
     return f"Missed: {short_day(first)} to {short_day(last)}. The plan has moved on."
 
 
-def _later(days: Sequence[Day], number: int, width: int) -> list[str]:
-    """The days not shown, with what has its date on them."""
+def later(shown: Outlook, number: int) -> str:
+    """The days after the first so many, with what has its date on them; nothing if there are
+    none."""
+    more = _days(shown) - number
+    if more <= 0:
+        return ""
+    days = shown.forecast.days[number:]
     dated = [f"{STOPS[stop.kind]} {short_day(day.day)}" for day in days for stop, _ in day.stops]
-    more = f"… and {counted(number, 'more day')}"
+    text = f"… and {counted(more, 'more day')}"
     if dated:
-        more += f": {', '.join(dated[:_SHOWN_NAMES])}{', …' if dated[_SHOWN_NAMES:] else ''}"
-    return wrapped(more, width, "  ", "    ")
+        text += f": {', '.join(dated[:SHOWN_NAMES])}{', …' if dated[SHOWN_NAMES:] else ''}"
+    return text
+
+
+def _days(shown: Outlook) -> int:
+    return max((shown.plan.interview - shown.today).days, 1)
 
 
 def _stop(stop: Stop, takes: float) -> str:
@@ -207,14 +207,16 @@ def _enough(outlook: Forecast) -> str:
     return f"The minutes do not suffice; {f'{more} a day' if more else 'only more days'} would."
 
 
-def _missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
+def missing(plan: Plan, left_out: Sequence[Item]) -> Iterable[tuple[str, ...]]:
+    """What a thing is, its name, its minutes, and a mark if no day has so many."""
     for item in left_out:
         name = item.key.partition(":")[2]
         mark = "*" if item.minutes > plan.minutes_per_day else ""
         yield (THINGS[item.kind], name, minutes(item.minutes), mark)
 
 
-def _counts(items: Iterable[Item]) -> str:
+def counts(items: Iterable[Item]) -> str:
+    """1 question, 2 katas."""
     kinds = [item.kind for item in items]
     return ", ".join(
         counted(kinds.count(kind), thing) for kind, thing in THINGS.items() if kind in kinds

@@ -26,7 +26,7 @@ from grader.practice import grading, hints, rounds
 from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
-from grader.web import bundle, desk, pages
+from grader.web import bundle, desk, pages, plan, quiz
 from grader.web.asked import Asked, back, kata_of, sent, shown
 from grader.web.guard import Guard
 from grader.web.judge import Judge
@@ -70,6 +70,8 @@ class Web:
             get("/katas/{slug}/history", self.history),
             get("/katas/{slug}/history/{number:int}", self.version),
             post("/katas/{slug}/history/{number:int}/restore", self.restore),
+            *quiz.routes(self),
+            *plan.routes(self),
             get("/stats", self.stats),
             get("/events", self.events),
             get("/static/{name}", self.file),

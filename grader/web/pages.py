@@ -53,6 +53,7 @@ def today() -> str:
         week = _week(store, plan, now)
         stats = record.statistics_of(store, now)
         going = current.read(store)
+    commands = days.commands(found)
     return render(
         "today.html",
         agenda=found,
@@ -63,6 +64,9 @@ def today() -> str:
         stats=stats,
         words=charts,
         counted=counted,
+        code=html.code,
+        commands=commands,
+        elsewhere=[c for c in commands if not c.startswith(("kata start", "kata quiz"))],
         current=None if going is None else catalog.card(going.slug),
     )
 

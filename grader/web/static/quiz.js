@@ -1,0 +1,85 @@
+// A turn of a quiz: what is typed is stored as it is typed, and keys press what they name.
+"use strict";
+
+const form = document.getElementById("turn");
+const area = document.getElementById("text"); // null where nothing is written
+const state = document.getElementById("state");
+const PAUSE_MS = 400; // in typing, after which it is stored
+
+let stored = area?.value;
+let timer = 0;
+let storing = Promise.resolve();
+let left = false; // the quiz has gone on without this page
+
+async function keep() {
+  clearTimeout(timer);
+  await storing;
+  if (!area || left || area.value === stored) return;
+  const text = area.value;
+  const body = new URLSearchParams({ turn: form.elements.turn.value, text });
+  storing = fetch("/quiz/draft", { method: "POST", body, keepalive: text.length < 20000 })
+    .then(async response => {
+      const said = await response.json();
+      if (response.ok) {
+        form.elements.turn.value = said.turn;
+        stored = text;
+        state.textContent = area.value === text ? "kept" : "";
+      } else {
+        left = response.status === 409;
+        state.textContent = said.error;
+      }
+    })
+    .catch(() => { state.textContent = "Not stored: is kata web running?"; });
+  await storing;
+}
+
+area?.addEventListener("input", () => {
+  if (left) return;
+  state.textContent = "";
+  clearTimeout(timer);
+  timer = setTimeout(keep, PAUSE_MS);
+});
+document.addEventListener("visibilitychange", () => { if (document.hidden) keep(); });
+
+let ready = false;
+form.addEventListener("submit", async event => {
+  if (ready || !area) return;
+  event.preventDefault(); // a draft that is on its way makes this page's turn an older one
+  const { submitter } = event;
+  clearTimeout(timer);
+  await storing;
+  ready = true;
+  form.requestSubmit(submitter);
+});
+
+const all = document.querySelector("[data-all]");
+if (all) {
+  all.hidden = false;
+  all.addEventListener("click", () => {
+    for (const box of form.querySelectorAll("input[type=checkbox]")) box.checked = true;
+  });
+}
+
+document.addEventListener("keydown", event => {
+  const { target, key } = event;
+  if (event.isComposing || event.altKey || event.repeat) return;
+  const typing = target.matches("textarea, input:not([type=checkbox])");
+  if (event.ctrlKey || event.metaKey) {
+    if (key === "Enter" && area) press(event, "Submit");
+  } else if (typing) {
+    if (key === "Escape") {
+      target.blur();
+      document.getElementById("title").focus({ preventScroll: true });
+    }
+  } else if (key !== "Enter" || !target.matches("a, button, summary")) {
+    press(event, key);
+  }
+});
+
+function press(event, key) {
+  const found = document.querySelector(`[data-keys~="${CSS.escape(key)}"]`);
+  if (!found) return;
+  event.preventDefault();
+  found.click();
+  if (found.type === "checkbox") found.focus();
+}

@@ -1,0 +1,174 @@
+"""What tests of `kata web` share: the server in a process of its own, and a page that is open."""
+
+import contextlib
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+SLUG = "ia3_linear"
+PATIENCE_S = 60.0
+
+
+class Served:
+    """`kata web` in a folder and a home of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.work, self.root = root / "wo<i>rk", root
+        self.work.mkdir(parents=True)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("KATA_", "NO_COLOR"))}
+        mine = {"KATA_HOME": str(root / "home"), "KATA_WORKSPACE": str(self.work)}
+        self.temporary = root / "tmp"
+        self.temporary.mkdir()
+        self.environment = {**kept, **mine, "COLUMNS": "100", "TMPDIR": str(self.temporary)}
+
+    @contextlib.contextmanager
+    def running(self, *options: str) -> Iterator["Served"]:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "grader", "web", "--no-browser", *options],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        try:
+            line = self.process.stdout.readline()
+            assert line == "Open in a browser; Ctrl-C ends it:\n"
+            self.address = self.process.stdout.readline().strip()
+            assert self.address.startswith("http://127.0.0.1:")
+            self.origin = self.address.partition("/enter")[0]
+            self.port = int(self.origin.rpartition(":")[2])
+            self.client = httpx.Client(
+                base_url=self.origin, headers={"origin": self.origin}, timeout=PATIENCE_S
+            )
+            with self.client:
+                assert self.client.get(self.address).status_code == 200
+                yield self
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+
+    def kata(self, *arguments: str) -> str:
+        """What `kata` says in a terminal beside it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "grader", *arguments],
+            cwd=self.work,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    def history(self, slug: str = SLUG) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kata("history", slug, "--json"))
+        return found
+
+    def path(self, slug: str = SLUG) -> Path:
+        return self.work / f"{slug}.py"
+
+    def tab(self, slug: str = SLUG) -> "Tab":
+        return Tab(self, slug)
+
+    def children(self) -> list[int]:
+        return children(self.process.pid)
+
+
+class Tab:
+    """A page of a kata, open in a browser: what its script does."""
+
+    def __init__(self, served: Served, slug: str = SLUG) -> None:
+        self.served, self.slug = served, slug
+        answer = served.client.get(f"/katas/{slug}")
+        assert answer.status_code == 200
+        self.html: str = answer.text
+        self.page = self._data("page")
+        self.base = self._data("base")
+        found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", self.html, re.DOTALL)
+        assert found is not None
+        self.text = html.unescape(found[1])
+
+    def _data(self, name: str) -> str:
+        found = re.search(rf'data-{name}="(\w*)"', self.html)
+        assert found is not None
+        return found[1]
+
+    def post(self, what: str, **asked: Any) -> Any:
+        asked = {"page": self.page, "base": self.base, **asked}
+        return self.served.client.post(f"/katas/{self.slug}/{what}", json=asked)
+
+    def save(self, text: str) -> Any:
+        """A save, after which the tab goes out from what it wrote."""
+        answer = self.post("save", text=text)
+        if answer.status_code == 200:
+            self.base = answer.json()["base"]
+        return answer
+
+    def begin(self, text: str | None) -> int:
+        """Run; the number of the run."""
+        answer = self.post("run", text=text)
+        assert answer.status_code == 202, answer.text
+        self.base = answer.json()["base"]
+        return int(answer.json()["run"])
+
+    @contextlib.contextmanager
+    def events(self, seen: int = 0) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
+        address = f"/events?slug={self.slug}&page={self.page}&seen={seen}"
+        with self.served.client.stream("GET", address) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            yield self._events(answer.iter_lines())
+
+    @staticmethod
+    def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        name = ""
+        for line in lines:
+            if line.startswith("event: "):
+                name = line[7:]
+            elif line.startswith("data: "):
+                yield name, json.loads(line[6:])
+
+    def result(self, number: int) -> tuple[str, dict[str, Any]]:
+        """What the page is told of a run."""
+        with self.events(seen=number - 1) as events:
+            return next((n, d) for n, d in events if n != "file" and d["run"] == number)
+
+    def run(self, text: str | None) -> tuple[str, dict[str, Any]]:
+        return self.result(self.begin(text))
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for task in tasks for word in task.read_text().split()]
+
+
+def all_below(pid: int) -> list[int]:
+    return [one for child in children(pid) for one in (child, *all_below(child))]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def until(true: Any, what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def text_of(markup: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", markup)).split())
