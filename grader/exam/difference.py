@@ -1,0 +1,381 @@
+"""How an array differs from what is right, for a learner's own file: small maps, and in words.
+
+Words say what holds of every entry that differs, and nothing that could be an accident of the
+draw: a pattern has to explain a hundred times more than the tolerance leaves open.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from grader.exam.checks import Compared, counted
+from grader.exam.verdict import Difference, Maps
+from grader.harmless import harmless
+
+_SIDE = 16  # cells of a map, down and across
+_LEVELS, _SHADES = 8, 4
+_FEW = 4  # places that are named one by one
+_ENOUGH = 3  # entries that a factor or an offset must explain
+_MATCHED = 1 << 20  # differences that the search for another order may take
+_WORDS_CHARS = 200
+
+# What the axes are called, by the first word of what a check calls an array, and how many it has.
+_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "output": (("feature",), ("row", "feature"), ("batch", "token", "feature")),
+    "weight": (("out",), ("out", "in")),
+    "bias": (("out",),),
+    "prompt": (("feature",), ("token", "feature")),
+    "prefix_k": ((), (), ("head", "token", "feature")),
+    "lora_A": ((), ("rank", "in"), ("adapter", "rank", "in")),
+    "lora_B": ((), ("out", "rank"), ("adapter", "out", "rank")),
+    "lora_E": ((), ("rank", "column")),
+    "magnitude": (("out",), ("out", "column")),
+    "codes": (("value",),),
+    "absmax": (("block",),),
+}
+_ALIKE = {
+    **dict.fromkeys(("input", "x", "update", "content", "logits", "forward_delta"), "output"),
+    **dict.fromkeys(("delta", "delta_weight", "merged", "get_merged_delta", "base"), "weight"),
+    **{"prefix": "prompt", "prefix_v": "prefix_k", "A": "lora_A", "B": "lora_B"},
+    **{"dA": "lora_A", "dB": "lora_B", "down_proj": "weight", "up_proj": "weight"},
+}
+_NOUNS = {"in": "input", "out": "output"}
+_PLURALS = {"batch": "batches", "index": "indices"}
+_LEADING = re.compile(
+    r"^(?:(?:the|a|an)\s+)?(?:gradient\s+(?:of|to|that .* gives)\s+)?(?:(?:the|a|an)\s+)?"
+)
+
+
+def of(values: Compared) -> Difference | None:
+    """How `got` differs from `want`; None of single values, and where nothing differs."""
+    got, want = values.got.detach(), values.want.detach()
+    if not got.ndim and not want.ndim:
+        return None
+    axes = _axes(values, want.ndim)
+    words: list[str] = []
+    maps = None
+    if got.shape == want.shape:
+        wrong = _wrong(got.double(), want.double(), values.off)
+        if not bool(wrong.any()):
+            return None
+        words = [_extent(wrong, axes), *_how(got, want, wrong, values.off, axes)]
+        maps = _maps(got.double(), want.double(), wrong, axes)
+    else:
+        words = [
+            f"The shape is {tuple(got.shape)}, expected {tuple(want.shape)}.",
+            *_of_another_shape(got.double(), want.double(), values.off, axes),
+        ]
+    return Difference(
+        what=harmless(values.what)[:_WORDS_CHARS],
+        shape=tuple(got.shape),
+        expected_shape=tuple(want.shape),
+        words=tuple(words),
+        maps=maps,
+    )
+
+
+def _axes(values: Compared, ndim: int) -> tuple[str, ...]:
+    if len(values.axes) == ndim:
+        return values.axes
+    text = _LEADING.sub("", values.what)
+    first = re.match(r"`?([\w.]+)", text)
+    word = first[1].rpartition(".")[2] if first else ""
+    known = _NAMES.get(_ALIKE.get(word, word), ())
+    if 0 < ndim <= len(known) and known[ndim - 1]:
+        return known[ndim - 1]
+    if known is _NAMES["output"] and ndim:
+        return *(f"dim {at}" for at in range(ndim - 1)), "feature"
+    plain = {1: ("index",), 2: ("row", "column")}
+    return plain.get(ndim, tuple(f"dim {at}" for at in range(ndim)))
+
+
+def _wrong(got: Tensor, want: Tensor, off: float) -> Tensor:
+    return (got != want) & ~((got - want).abs() <= off)  # NaN is wrong
+
+
+# In words
+
+
+def _extent(wrong: Tensor, axes: Sequence[str]) -> str:
+    """How many entries differ, and where, if that is in a part of the array alone."""
+    total, number = wrong.numel(), int(wrong.sum())
+    if number == total:
+        return f"All {counted(total, 'value')} differ."
+    parts, size = [], 1
+    for axis, name in enumerate(axes):
+        others = [a for a in range(wrong.ndim) if a != axis]
+        here = wrong.any(dim=others) if others else wrong
+        places = here.nonzero().reshape(-1).tolist()
+        size *= len(places)
+        if len(places) < len(here) and (said := _places(places, len(here), name)):
+            parts.append(said)
+    said = f"{number} of {total} values differ"
+    if not parts:
+        return f"{said}."
+    which = ": just those of" if size == number else ", all of them in"
+    return f"{said}{which} {' and '.join(parts)}."
+
+
+def _places(places: list[int], of: int, axis: str) -> str:
+    """These of so many along an axis, or nothing where they follow no rule."""
+    noun, nouns = _noun(axis), _nouns(axis)
+    first, last = places[0], places[-1]
+    if len(places) == 1:
+        return f"{noun} {first} (of {of})"
+    if last - first == len(places) - 1:
+        return f"{nouns} {first} to {last} (of {of})"
+    if len(places) > 2 and {b - a for a, b in itertools.pairwise(places)} == {2}:
+        return f"every second {noun} from {first} to {last} (of {of})"
+    if len(places) <= _FEW:
+        return f"{nouns} {', '.join(map(str, places[:-1]))} and {last} (of {of})"
+    left = sorted(set(range(of)) - set(places))
+    if len(left) == 1:
+        return f"all but {noun} {left[0]} (of {of})"
+    return ""
+
+
+def _noun(axis: str) -> str:
+    return f"index of {axis}" if axis.startswith("dim ") else _NOUNS.get(axis, axis)
+
+
+def _nouns(axis: str) -> str:
+    if axis.startswith("dim "):
+        return f"indices of {axis}"
+    return _PLURALS.get(axis) or f"{_noun(axis)}s"
+
+
+def _how(got: Tensor, want: Tensor, wrong: Tensor, off: float, axes: Sequence[str]) -> list[str]:
+    """What relation what differs has to what is right, if it is one that we know."""
+    if got.dtype == torch.bool and want.dtype == torch.bool:
+        there = got[wrong]
+        return [f"There it is {bool(there[0])}."] if bool((there == there[0]).all()) else []
+    whole = not got.dtype.is_floating_point and not want.dtype.is_floating_point
+    got, want = got.double(), want.double()
+    finite = torch.isfinite(got)
+    if not bool(finite.all()):
+        return [_not_finite(got[wrong])]
+    if not bool(torch.isfinite(want).all()):
+        return []
+    sharp = _Sharp(got, want, wrong, off)
+    for said in (
+        _of_values(got[wrong], want[wrong], sharp, bool(wrong.all())),
+        _in_steps(got[wrong] - want[wrong]) if whole else "",
+        _swapped(got, want, sharp, axes),
+        _in_another_order(got, want, sharp, axes),
+        _alike_along(got - want, sharp, axes),
+        _factor_of_each(got, want, sharp, axes),
+    ):
+        if said:
+            return [said]
+    return []
+
+
+class _Sharp:
+    """When two arrays count as one: closer than is allowed, and than a hundredth of what is off."""
+
+    def __init__(self, got: Tensor, want: Tensor, wrong: Tensor, off: float) -> None:
+        self.largest = float((got - want)[wrong].abs().max())
+        self.off = min(max(off, 1e-6 * float(want.abs().max())), 0.01 * self.largest)
+
+    def __call__(self, one: Tensor, other: Tensor | float) -> bool:
+        return bool(((one - other).abs() <= self.off).all())
+
+
+def _not_finite(there: Tensor) -> str:
+    nan, infinite = int(there.isnan().sum()), int(there.isinf().sum())
+    kinds = "NaN" if not infinite else "infinite" if not nan else "NaN or infinite"
+    if nan + infinite == len(there):
+        return f"What differs is {kinds}."
+    return f"{nan + infinite} of them {'is' if nan + infinite == 1 else 'are'} {kinds}."
+
+
+def _of_values(got: Tensor, want: Tensor, sharp: _Sharp, everywhere: bool) -> str:
+    """What holds of each entry that differs alike."""
+    it = "It" if everywhere else "What differs"
+    if sharp(got, 0.0):
+        return f"{it} is 0."
+    if sharp(want, 0.0):
+        return f"{it} should be 0."
+    if len(got) < _ENOUGH:
+        return ""
+    factor = float(got @ want / (want @ want))
+    if factor and sharp(got, factor * want):
+        if abs(factor + 1) < 1e-3:
+            return f"{it} has the wrong sign and the right size."
+        times = _number(factor)
+        return f"{it} is {times} times what is expected: one factor for all of it."
+    shift = float((got - want).mean())
+    if sharp(got, want + shift):
+        more = "more" if shift > 0 else "less"
+        return f"{it} is {_number(abs(shift))} {more} than expected: one number for all of it."
+    return ""
+
+
+def _in_steps(off: Tensor) -> str:
+    """Of whole numbers: all of them hardly off."""
+    return "None is off by more than 1." if bool((off.abs() == 1).all()) else ""
+
+
+def _swapped(got: Tensor, want: Tensor, sharp: _Sharp, axes: Sequence[str]) -> str:
+    for one, other in itertools.combinations(range(want.ndim), 2):
+        turned = want.transpose(one, other)
+        if got.shape == turned.shape and sharp(got, turned):
+            if want.ndim == 2:
+                return "It is what is expected, transposed."
+            return f"It is what is expected with {axes[one]} and {axes[other]} swapped."
+    return ""
+
+
+def _in_another_order(got: Tensor, want: Tensor, sharp: _Sharp, axes: Sequence[str]) -> str:
+    """The right slices along an axis in wrong places; each of them is like one alone."""
+    for axis, name in enumerate(axes):
+        number = want.shape[axis]
+        if number < 2 or number * want.numel() > _MATCHED:
+            continue
+        came, right = (t.movedim(axis, 0).reshape(number, -1) for t in (got, want))
+        apart = (came[:, None] - right[None]).abs().amax(-1) <= sharp.off
+        if not bool((apart.sum(0) == 1).all() and (apart.sum(1) == 1).all()):
+            continue
+        order = apart.double().argmax(1).tolist()
+        return f"It is what is expected with its {_nouns(name)} in another order{_order(order)}."
+    return ""
+
+
+def _order(order: list[int]) -> str:
+    number = len(order)
+    if order == list(range(number))[::-1] and number > 2:
+        return ", the last first"
+    shift = order[0]
+    if number > 2 and order == [(at + shift) % number for at in range(number)]:
+        return f": {shift} comes first, and so on around"
+    if number <= _SIDE:
+        return f": {', '.join(map(str, order))}"
+    return ""
+
+
+def _alike_along(off: Tensor, sharp: _Sharp, axes: Sequence[str]) -> str:
+    """A difference that is the same all along some axes, as that of a vector left out is."""
+    along = [a for a in range(off.ndim) if off.shape[a] > 1 and sharp(off, off.narrow(a, 0, 1))]
+    depends = [axes[a] for a in range(off.ndim) if a not in along and off.shape[a] > 1]
+    if not along or not depends:
+        return ""
+    each = " and ".join(_noun(axes[a]) for a in along)
+    return (
+        f"The difference is the same for every {each}: it depends on {' and '.join(depends)} alone."
+    )
+
+
+def _factor_of_each(got: Tensor, want: Tensor, sharp: _Sharp, axes: Sequence[str]) -> str:
+    """Each slice along an axis is off by a factor of its own."""
+    for axis, name in enumerate(axes):
+        came, right = (t.movedim(axis, 0).flatten(1) if t.ndim > 1 else t for t in (got, want))
+        if came.ndim < 2 or came.shape[0] < 2 or came.shape[1] < _ENOUGH:
+            continue
+        squares = (right * right).sum(1)
+        if bool((squares == 0).any()):
+            continue
+        factors = (came * right).sum(1) / squares
+        if sharp(came, factors[:, None] * right):
+            low, high = _number(float(factors.min())), _number(float(factors.max()))
+            return f"Each {_noun(name)} is off by a factor of its own, {low} to {high}."
+    return ""
+
+
+def _of_another_shape(got: Tensor, want: Tensor, off: float, axes: Sequence[str]) -> Iterator[str]:
+    """What an array of another shape has in common with the right one."""
+    if got.numel() != want.numel() or not bool(torch.isfinite(got).all()):
+        return
+    if not got.numel() or float(want.std(correction=0)) <= 100 * off:  # all alike: fits anything
+        return
+    for one, other in itertools.combinations(range(want.ndim), 2):
+        turned = want.transpose(one, other)
+        if got.shape == turned.shape and not bool(_wrong(got, turned, off).any()):
+            swap = "transposed" if want.ndim == 2 else f"with {axes[one]} and {axes[other]} swapped"
+            yield f"It is what is expected, {swap}."
+            return
+    if not bool(_wrong(got.reshape(-1), want.reshape(-1), off).any()):
+        yield "Its values are right and in the right order."
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+# As maps
+
+
+def _maps(got: Tensor, want: Tensor, wrong: Tensor, axes: tuple[str, ...]) -> Maps:
+    off = torch.where(wrong, (got - want).abs(), 0.0)
+    off = torch.where(torch.isfinite(off), off, math.inf)
+    worst = [int(index) for index in torch.unravel_index(off.argmax(), off.shape)]
+    plane = [t[tuple(worst[:-2])] for t in (off, got, want, wrong.double())]
+    vector = got.ndim == 1
+    if vector:
+        plane = [t[None] for t in plane]
+        cell = 1, math.ceil(got.shape[0] / _SIDE**2)
+    else:
+        cell = math.ceil(got.shape[-2] / _SIDE), math.ceil(got.shape[-1] / _SIDE)
+    off, came, right, amiss = _folded(_pooled(plane, cell)) if vector else _pooled(plane, cell)
+    there = off >= 0
+    shown = torch.cat([came[there], right[there]])
+    shown = shown[torch.isfinite(shown)]
+    low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
+    largest = float(off[torch.isfinite(off)].max().clamp(min=0.0))
+    return Maps(
+        expected=_signs(_levels(right, low, high), there),
+        got=_signs(_levels(came, low, high), there),
+        off=_signs(_shades(off, amiss, largest), there),
+        low=low,
+        high=high,
+        largest=largest,
+        worst=tuple(zip(axes, worst)),
+        cell=cell,
+    )
+
+
+def _pooled(plane: Sequence[Tensor], cell: tuple[int, int]) -> list[Tensor]:
+    """Of each cell's entries the one that is furthest off; the first of these arrays is how far."""
+    down, across = cell
+    rows, columns = (math.ceil(n / c) for n, c in zip(plane[0].shape, cell))
+    pad = (0, columns * across - plane[0].shape[1], 0, rows * down - plane[0].shape[0])
+    cells = [
+        F.pad(t, pad, value=-1.0)
+        .view(rows, down, columns, across)
+        .transpose(1, 2)
+        .reshape(rows, columns, -1)
+        for t in plane
+    ]
+    chosen = cells[0].argmax(-1, keepdim=True)
+    return [t.gather(-1, chosen)[..., 0] for t in cells]
+
+
+def _folded(cells: Sequence[Tensor]) -> list[Tensor]:
+    """One row as rows of so many cells; in the last there may be none (-1)."""
+    if cells[0].shape[1] <= _SIDE:
+        return list(cells)
+    return [F.pad(t, (0, -t.shape[1] % _SIDE), value=-1.0).view(-1, _SIDE) for t in cells]
+
+
+def _levels(values: Tensor, low: float, high: float) -> Tensor:
+    """0 for low to 7 for high; -1 for what is not finite."""
+    top = max(abs(low), abs(high)) or 1.0  # what is divided by may be tiny, or its double too large
+    low, high = low / top, high / top
+    share = (values / top - low) / (high - low) if high > low else torch.full_like(values, 0.5)
+    level = (share * _LEVELS).nan_to_num(nan=0.0).floor().clamp(0, _LEVELS - 1)
+    return torch.where(torch.isfinite(values), level, -1.0)
+
+
+def _shades(off: Tensor, amiss: Tensor, largest: float) -> Tensor:
+    """0 for what is right, 1 to 4 for how far off; -1 for what is not finite."""
+    shade = (off / (largest or 1.0) * _SHADES).nan_to_num(posinf=0.0).ceil().clamp(1, _SHADES)
+    return torch.where(torch.isfinite(off), torch.where(amiss > 0, shade, 0.0), -1.0)
+
+
+def _signs(levels: Tensor, there: Tensor) -> tuple[str, ...]:
+    rows = torch.where(there, levels, -2.0).int().tolist()
+    return tuple("".join({-1: "x", -2: " "}.get(v, str(v)) for v in row) for row in rows)
