@@ -35,6 +35,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "lora_B": ((), ("out", "rank"), ("adapter", "out", "rank")),
     "lora_E": ((), ("rank", "column")),
     "magnitude": (("out",), ("out", "column")),
+    "scale": (("out",),),
     "codes": (("value",),),
     "absmax": (("block",),),
 }
@@ -253,6 +254,8 @@ def _order(order: list[int]) -> str:
     shift = order[0]
     if number > 2 and order == [(at + shift) % number for at in range(number)]:
         return f": {shift} comes first, and so on around"
+    if number > 3 and order == [at ^ 1 for at in range(number)]:
+        return ", each two neighbours swapped"
     if number <= _SIDE:
         return f": {', '.join(map(str, order))}"
     return ""
@@ -281,7 +284,7 @@ def _factor_of_each(got: Tensor, want: Tensor, sharp: _Sharp, axes: Sequence[str
             continue
         factors = (came * right).sum(1) / squares
         if sharp(came, factors[:, None] * right):
-            low, high = _number(float(factors.min())), _number(float(factors.max()))
+            low, high = (_number(round(float(f), 4) + 0.0) for f in factors.aminmax())
             return f"Each {_noun(name)} is off by a factor of its own, {low} to {high}."
     return ""
 
