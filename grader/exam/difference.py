@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grader.exam.checks import Compared, counted
+from grader.exam.checks import Compared
 from grader.exam.verdict import Difference, Maps
 from grader.harmless import harmless
 
@@ -55,7 +55,7 @@ _LEADING = re.compile(
 def of(values: Compared) -> Difference | None:
     """How `got` differs from `want`; None of single values, and where nothing differs."""
     got, want = values.got.detach(), values.want.detach()
-    if not got.ndim and not want.ndim:
+    if got.numel() == want.numel() == 1:
         return None
     axes = _axes(values, want.ndim)
     words: list[str] = []
@@ -106,15 +106,15 @@ def _extent(wrong: Tensor, axes: Sequence[str]) -> str:
     """How many entries differ, and where, if that is in a part of the array alone."""
     total, number = wrong.numel(), int(wrong.sum())
     if number == total:
-        return f"All {counted(total, 'value')} differ."
+        return f"All {total} values differ."
     parts, size = [], 1
     for axis, name in enumerate(axes):
         others = [a for a in range(wrong.ndim) if a != axis]
         here = wrong.any(dim=others) if others else wrong
         places = here.nonzero().reshape(-1).tolist()
-        size *= len(places)
-        if len(places) < len(here) and (said := _places(places, len(here), name)):
-            parts.append(said)
+        said = "" if len(places) == len(here) else _places(places, len(here), name)
+        parts += [said] if said else []
+        size *= len(places) if said else len(here)
     said = f"{number} of {total} values differ"
     if not parts:
         return f"{said}."
@@ -122,22 +122,22 @@ def _extent(wrong: Tensor, axes: Sequence[str]) -> str:
     return f"{said}{which} {' and '.join(parts)}."
 
 
-def _places(places: list[int], of: int, axis: str) -> str:
+def _places(places: list[int], size: int, axis: str) -> str:
     """These of so many along an axis, or nothing where they follow no rule."""
-    noun, nouns = _noun(axis), _nouns(axis)
+    noun, nouns, of = _noun(axis), _nouns(axis), f"(of {size})"
+    if axis.startswith("dim "):
+        noun, nouns, of = "index", "indices", f"(of {size}) in {axis}"
     first, last = places[0], places[-1]
     if len(places) == 1:
-        return f"{noun} {first} (of {of})"
+        return f"{noun} {first} {of}"
     if last - first == len(places) - 1:
-        return f"{nouns} {first} to {last} (of {of})"
+        return f"{nouns} {first} to {last} {of}"
     if len(places) > 2 and {b - a for a, b in itertools.pairwise(places)} == {2}:
-        return f"every second {noun} from {first} to {last} (of {of})"
+        return f"every second {noun} from {first} to {last} {of}"
     if len(places) <= _FEW:
-        return f"{nouns} {', '.join(map(str, places[:-1]))} and {last} (of {of})"
-    left = sorted(set(range(of)) - set(places))
-    if len(left) == 1:
-        return f"all but {noun} {left[0]} (of {of})"
-    return ""
+        return f"{nouns} {', '.join(map(str, places[:-1]))} and {last} {of}"
+    left = sorted(set(range(size)) - set(places))
+    return f"all but {noun} {left[0]} {of}" if len(left) == 1 else ""
 
 
 def _noun(axis: str) -> str:
@@ -328,7 +328,7 @@ def _maps(got: Tensor, want: Tensor, wrong: Tensor, axes: tuple[str, ...]) -> Ma
     shown = torch.cat([came[there], right[there]])
     shown = shown[torch.isfinite(shown)]
     low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
-    largest = float(off[torch.isfinite(off)].max().clamp(min=0.0))
+    largest = float(torch.where(torch.isfinite(off), off, 0.0).max().clamp(min=0.0))
     return Maps(
         expected=_signs(_levels(right, low, high), there),
         got=_signs(_levels(came, low, high), there),

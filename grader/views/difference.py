@@ -35,9 +35,13 @@ def where(difference: Difference) -> str:
     names = [name for name, _ in maps.worst]
     places = [f"{name} {index}" for name, index in maps.worst]
     ways = f"{names[-2]} down, {names[-1]} across" if len(names) > 1 else f"{names[0]}, in lines"
-    largest = f"; largest difference {number(maps.largest)} at {', '.join(places[-2:])}"
     pooled = f"; a cell is the worst of {maps.cell[0]} x {maps.cell[1]}" * (max(maps.cell) > 1)
-    return f"{', '.join([words, *places[:-2]])}: {ways}{pooled}{largest}"
+    row, column = maps.peak
+    most = f"largest difference {number(maps.largest)}"
+    if maps.off[row][column] == "x":
+        most = "the first that is not finite"
+    at = ", ".join(places[-2:])
+    return f"{', '.join([words, *places[:-2]])}: {ways}{pooled}; {most} at {at}"
 
 
 def number(value: float) -> str:
@@ -48,8 +52,8 @@ def _legend(maps: Maps) -> str:
     odd = any("x" in row for row in (*maps.got, *maps.expected))
     low, high, none, most = _VALUES[0], _VALUES[-1], _OFF[0], _OFF[-1]
     return (
-        f"{low} {number(maps.low)} to {high} {number(maps.high)}; difference: {none} none, "
-        f"{most} {number(maps.largest)}{f'; {_ODD} not finite' * odd}"
+        f"{low} is {number(maps.low)}, {high} is {number(maps.high)}; difference: {none} none, "
+        f"{most} is {number(maps.largest)}{f'; {_ODD} not finite' * odd}"
     )
 
 
