@@ -507,16 +507,14 @@ def file(tmp_path: Path) -> Callable[[str, str], str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("columns", "terminal"), [("60", "xterm"), ("80", "xterm"), ("80", "dumb")]
-)
+@pytest.mark.parametrize(("columns", "terminal"), [("60", "xterm"), ("80", "dumb")])
 def test_more_shows_maps(
     kata: Kata, file: Callable[[str, str], str], columns: str, terminal: str
 ) -> None:
-    """With --more alone, in 60 columns as in 80, without a terminal, colours or Unicode."""
+    """In 60 columns as in 80, without a terminal, colours or Unicode."""
     path = file("nf4_quantize", "sign-lost")
-    asked = ("run", "nf4_quantize", "--file", path, "--seed", "7", "--check", "any_shape")
-    done = kata(*asked, "--more", COLUMNS=columns, TERM=terminal, NO_COLOR="1")
+    asked = ("run", "nf4_quantize", "--file", path, "--seed", "7", "--check", "any_shape", "--more")
+    done = kata(*asked, COLUMNS=columns, TERM=terminal, NO_COLOR="1")
     assert done.returncode == 1
     page = done.stdout
     assert "\x1b" not in page
@@ -530,6 +528,3 @@ def test_more_shows_maps(
     )
     assert len(rows) == 16
     assert all((a == b) == (c in "·-") for row in rows for a, b, c in zip(*row))
-    if columns == "60":
-        plain = kata(*asked, COLUMNS=columns).stdout
-        assert "differs:" not in plain
