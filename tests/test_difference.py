@@ -191,7 +191,7 @@ def _holds(sentence: str, got: Tensor, want: Tensor, axes: tuple[str, ...]) -> b
 
     if said := re.fullmatch(r"All (\d+) values? differ\.", sentence):
         return int(said[1]) == want.numel() == int(wrong.sum())
-    if said := re.fullmatch(r"(\d+) of (\d+) values differ(.*)\.", sentence):
+    if said := re.fullmatch(r"(\d+) of (\d+) values differs?(.*)\.", sentence):
         if (int(said[1]), int(said[2])) != (int(wrong.sum()), want.numel()):
             return False
         return not said[3] or _places(said[3], wrong, axes)
@@ -233,7 +233,7 @@ def _holds(sentence: str, got: Tensor, want: Tensor, axes: tuple[str, ...]) -> b
         return alike(got, want.index_select(axis, _order(said[2], got, want, axis)))
     if said := re.fullmatch(r"(\d+) of them (?:is|are) (NaN|infinite|NaN or infinite)\.", sentence):
         return int(said[1]) == int((~torch.isfinite(there)).sum()) < len(there)
-    if re.fullmatch(r"What differs is (NaN|infinite|NaN or infinite)\.", sentence):
+    if re.fullmatch(r"(?:It|What differs) is (NaN|infinite|NaN or infinite)\.", sentence):
         return not bool(torch.isfinite(there).any())
     raise AssertionError(f"a sentence that no test knows: {sentence}")
 

@@ -29,6 +29,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "output": (("feature",), ("row", "feature"), ("batch", "token", "feature")),
     "weight": (("out",), ("out", "in")),
     "bias": (("out",),),
+    "mask": (("token",), ("batch", "token")),
     "prompt": (("feature",), ("token", "feature")),
     "prefix_k": ((), (), ("head", "token", "feature")),
     "lora_A": ((), ("rank", "in"), ("adapter", "rank", "in")),
@@ -40,7 +41,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "absmax": (("block",),),
 }
 _ALIKE = {
-    **dict.fromkeys(("input", "x", "update", "content", "logits", "forward_delta"), "output"),
+    **dict.fromkeys(("input", "x", "update", "content", "embeds", "forward_delta"), "output"),
     **dict.fromkeys(("delta", "delta_weight", "merged", "get_merged_delta", "base"), "weight"),
     **{"prefix": "prompt", "prefix_v": "prefix_k", "A": "lora_A", "B": "lora_B"},
     **{"dA": "lora_A", "dB": "lora_B", "down_proj": "weight", "up_proj": "weight"},
@@ -49,6 +50,7 @@ _NOUNS = {"in": "input", "out": "output"}
 _PLURALS = {"batch": "batches", "index": "indices"}
 _LEADING = re.compile(
     r"^(?:(?:the|a|an)\s+)?(?:gradient\s+(?:of|to|that .* gives)\s+)?(?:(?:the|a|an)\s+)?"
+    r"(?:(?:\w+ )?layer's\s+)?"
 )
 
 
@@ -115,7 +117,7 @@ def _extent(wrong: Tensor, axes: Sequence[str]) -> str:
         said = "" if len(places) == len(here) else _places(places, len(here), name)
         parts += [said] if said else []
         size *= len(places) if said else len(here)
-    said = f"{number} of {total} values differ"
+    said = f"{number} of {total} values {'differs' if number == 1 else 'differ'}"
     if not parts:
         return f"{said}."
     which = ": just those of" if size == number else ", all of them in"
@@ -159,7 +161,7 @@ def _how(got: Tensor, want: Tensor, wrong: Tensor, off: float, axes: Sequence[st
     got, want = got.double(), want.double()
     finite = torch.isfinite(got)
     if not bool(finite.all()):
-        return [_not_finite(got[wrong])]
+        return [_not_finite(got[wrong], "It" if bool(wrong.all()) else "What differs")]
     if not bool(torch.isfinite(want).all()):
         return []
     sharp = _Sharp(got, want, wrong, off)
@@ -187,11 +189,11 @@ class _Sharp:
         return bool(((one - other).abs() <= self.off).all())
 
 
-def _not_finite(there: Tensor) -> str:
+def _not_finite(there: Tensor, it: str) -> str:
     nan, infinite = int(there.isnan().sum()), int(there.isinf().sum())
     kinds = "NaN" if not infinite else "infinite" if not nan else "NaN or infinite"
     if nan + infinite == len(there):
-        return f"What differs is {kinds}."
+        return f"{it} is {kinds}."
     return f"{nan + infinite} of them {'is' if nan + infinite == 1 else 'are'} {kinds}."
 
 
