@@ -456,7 +456,7 @@ def _is_drawn(verdict: Verdict) -> None:
     assert not page.open
     assert not any("style" in attributes for _, attributes in page.tags)
     shown = [check.difference for check in verdict.checks if check.difference is not None]
-    figures = re.findall(r"<figure>.*?</figure>", html, re.DOTALL)
+    figures = re.findall(r"<figure .*?</figure>", html, re.DOTALL)
     assert len(figures) == len(shown)
     for figure in figures:
         root = ElementTree.fromstring(figure)

@@ -1,25 +1,22 @@
-"""How an array differs from what is right, for a learner's own file: small maps, and in words.
+"""How an array differs from what is right, for a learner's own file: in words, and as maps.
 
-Words say what holds of every entry that differs, and nothing that could be an accident of the
-draw: a pattern has to explain a hundred times more than the tolerance leaves open.
+Words say what holds of all that differs and could be no accident of the draw: a pattern may leave
+open a hundredth of the largest difference, and no more than the check allows.
 """
 
 import itertools
-import math
 import re
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from grader.exam import maps
 from grader.exam.checks import Compared
-from grader.exam.verdict import Difference, Maps
+from grader.exam.verdict import Difference
 from grader.harmless import harmless
 
-_SIDE = 16  # cells of a map, down and across
-_LEVELS, _SHADES = 8, 4
-_FEW = 4  # places that are named one by one
+_FEW, _SOME = 4, 16  # places that are named one by one: where it differs, in what order it came
 _ENOUGH = 3  # entries that a factor or an offset must explain
 _MATCHED = 1 << 20  # differences that the search for another order may take
 _WORDS_CHARS = 200
@@ -41,8 +38,10 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "absmax": (("block",),),
 }
 _ALIKE = {
-    **dict.fromkeys(("input", "x", "update", "content", "embeds", "forward_delta"), "output"),
-    **dict.fromkeys(("delta", "delta_weight", "merged", "get_merged_delta", "base"), "weight"),
+    **dict.fromkeys(
+        ("input", "x", "update", "content", "embeds", "delta", "forward_delta"), "output"
+    ),
+    **dict.fromkeys(("delta_weight", "merged", "get_merged_delta", "base"), "weight"),
     **{"prefix": "prompt", "prefix_v": "prefix_k", "A": "lora_A", "B": "lora_B"},
     **{"dA": "lora_A", "dB": "lora_B", "down_proj": "weight", "up_proj": "weight"},
 }
@@ -55,30 +54,27 @@ _LEADING = re.compile(
 
 
 def of(values: Compared) -> Difference | None:
-    """How `got` differs from `want`; None of single values, and where nothing differs."""
+    """How `got` differs from `want`; None of single values and complex ones, and where nothing
+    differs."""
     got, want = values.got.detach(), values.want.detach()
-    if got.numel() == want.numel() == 1:
+    if got.numel() == want.numel() == 1 or got.is_complex() or want.is_complex():
         return None
-    axes = _axes(values, want.ndim)
-    words: list[str] = []
-    maps = None
+    axes, drawn = _axes(values, want.ndim), None
     if got.shape == want.shape:
         wrong = _wrong(got.double(), want.double(), values.off)
         if not bool(wrong.any()):
             return None
         words = [_extent(wrong, axes), *_how(got, want, wrong, values.off, axes)]
-        maps = _maps(got.double(), want.double(), wrong, axes)
+        drawn = maps.of(got.double(), want.double(), wrong, axes)
     else:
-        words = [
-            f"The shape is {tuple(got.shape)}, expected {tuple(want.shape)}.",
-            *_of_another_shape(got.double(), want.double(), values.off, axes),
-        ]
+        words = [f"The shape is {tuple(got.shape)}, expected {tuple(want.shape)}."]
+        words += _of_another_shape(got.double(), want.double(), values.off, axes)
     return Difference(
         what=harmless(values.what)[:_WORDS_CHARS],
         shape=tuple(got.shape),
         expected_shape=tuple(want.shape),
         words=tuple(words),
-        maps=maps,
+        maps=drawn,
     )
 
 
@@ -99,9 +95,6 @@ def _axes(values: Compared, ndim: int) -> tuple[str, ...]:
 
 def _wrong(got: Tensor, want: Tensor, off: float) -> Tensor:
     return (got != want) & ~((got - want).abs() <= off)  # NaN is wrong
-
-
-# In words
 
 
 def _extent(wrong: Tensor, axes: Sequence[str]) -> str:
@@ -258,7 +251,7 @@ def _order(order: list[int]) -> str:
         return f": {shift} comes first, and so on around"
     if number > 3 and order == [at ^ 1 for at in range(number)]:
         return ", each two neighbours swapped"
-    if number <= _SIDE:
+    if number <= _SOME:
         return f": {', '.join(map(str, order))}"
     return ""
 
@@ -309,78 +302,3 @@ def _of_another_shape(got: Tensor, want: Tensor, off: float, axes: Sequence[str]
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
-
-
-# As maps
-
-
-def _maps(got: Tensor, want: Tensor, wrong: Tensor, axes: tuple[str, ...]) -> Maps:
-    off = torch.where(wrong, (got - want).abs(), 0.0)
-    off = torch.where(torch.isfinite(off), off, math.inf)
-    worst = [int(index) for index in torch.unravel_index(off.argmax(), off.shape)]
-    plane = [t[tuple(worst[:-2])] for t in (off, got, want, wrong.double())]
-    vector = got.ndim == 1
-    if vector:
-        plane = [t[None] for t in plane]
-        cell = 1, math.ceil(got.shape[0] / _SIDE**2)
-    else:
-        cell = math.ceil(got.shape[-2] / _SIDE), math.ceil(got.shape[-1] / _SIDE)
-    off, came, right, amiss = _folded(_pooled(plane, cell)) if vector else _pooled(plane, cell)
-    there = off >= 0
-    shown = torch.cat([came[there], right[there]])
-    shown = shown[torch.isfinite(shown)]
-    low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
-    largest = float(torch.where(torch.isfinite(off), off, 0.0).max().clamp(min=0.0))
-    return Maps(
-        expected=_signs(_levels(right, low, high), there),
-        got=_signs(_levels(came, low, high), there),
-        off=_signs(_shades(off, amiss, largest), there),
-        low=low,
-        high=high,
-        largest=largest,
-        worst=tuple(zip(axes, worst)),
-        cell=cell,
-    )
-
-
-def _pooled(plane: Sequence[Tensor], cell: tuple[int, int]) -> list[Tensor]:
-    """Of each cell's entries the one that is furthest off; the first of these arrays is how far."""
-    down, across = cell
-    rows, columns = (math.ceil(n / c) for n, c in zip(plane[0].shape, cell))
-    pad = (0, columns * across - plane[0].shape[1], 0, rows * down - plane[0].shape[0])
-    cells = [
-        F.pad(t, pad, value=-1.0)
-        .view(rows, down, columns, across)
-        .transpose(1, 2)
-        .reshape(rows, columns, -1)
-        for t in plane
-    ]
-    chosen = cells[0].argmax(-1, keepdim=True)
-    return [t.gather(-1, chosen)[..., 0] for t in cells]
-
-
-def _folded(cells: Sequence[Tensor]) -> list[Tensor]:
-    """One row as rows of so many cells; in the last there may be none (-1)."""
-    if cells[0].shape[1] <= _SIDE:
-        return list(cells)
-    return [F.pad(t, (0, -t.shape[1] % _SIDE), value=-1.0).view(-1, _SIDE) for t in cells]
-
-
-def _levels(values: Tensor, low: float, high: float) -> Tensor:
-    """0 for low to 7 for high; -1 for what is not finite."""
-    top = max(abs(low), abs(high)) or 1.0  # what is divided by may be tiny, or its double too large
-    low, high = low / top, high / top
-    share = (values / top - low) / (high - low) if high > low else torch.full_like(values, 0.5)
-    level = (share * _LEVELS).nan_to_num(nan=0.0).floor().clamp(0, _LEVELS - 1)
-    return torch.where(torch.isfinite(values), level, -1.0)
-
-
-def _shades(off: Tensor, amiss: Tensor, largest: float) -> Tensor:
-    """0 for what is right, 1 to 4 for how far off; -1 for what is not finite."""
-    shade = (off / (largest or 1.0) * _SHADES).nan_to_num(posinf=0.0).ceil().clamp(1, _SHADES)
-    return torch.where(torch.isfinite(off), torch.where(amiss > 0, shade, 0.0), -1.0)
-
-
-def _signs(levels: Tensor, there: Tensor) -> tuple[str, ...]:
-    rows = torch.where(there, levels, -2.0).int().tolist()
-    return tuple("".join({-1: "x", -2: " "}.get(v, str(v)) for v in row) for row in rows)
