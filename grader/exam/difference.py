@@ -31,10 +31,12 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "prefix_k": ((), (), ("head", "token", "feature")),
     "lora_A": ((), ("rank", "in"), ("adapter", "rank", "in")),
     "lora_B": ((), ("out", "rank"), ("adapter", "out", "rank")),
-    "lora_E": ((), ("rank", "column")),
+    "lora_E": (("rank",), ("rank", "column")),
     "magnitude": (("out",), ("out", "column")),
     "scale": (("out",),),
+    "changes": ((), (), ("step", "out", "in")),
     "codes": (("value",),),
+    "nf4_codebook": (("level",),),
     "absmax": (("block",),),
 }
 _ALIKE = {
@@ -42,6 +44,8 @@ _ALIKE = {
         ("input", "x", "update", "content", "embeds", "delta", "forward_delta"), "output"
     ),
     **dict.fromkeys(("delta_weight", "merged", "get_merged_delta", "base"), "weight"),
+    **{"shared_A": "lora_A", "shared_B": "lora_B", "vera_d": "lora_E", "vera_b": "bias"},
+    **{"lora_P": "lora_B", "lora_Q": "lora_A"},
     **{"prefix": "prompt", "prefix_v": "prefix_k", "A": "lora_A", "B": "lora_B"},
     **{"dA": "lora_A", "dB": "lora_B", "down_proj": "weight", "up_proj": "weight"},
 }
@@ -49,7 +53,7 @@ _NOUNS = {"in": "input", "out": "output"}
 _PLURALS = {"batch": "batches", "index": "indices"}
 _LEADING = re.compile(
     r"^(?:(?:the|a|an)\s+)?(?:gradient\s+(?:of|to|that .* gives)\s+)?(?:(?:the|a|an)\s+)?"
-    r"(?:(?:\w+ )?layer's\s+)?"
+    r"(?:(?:\w+ )?layer's\s+|decoded\s+)?"
 )
 
 
