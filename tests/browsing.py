@@ -209,13 +209,12 @@ class Inside:
 
 
 def sound(page: Page, *scripts: str) -> None:
-    """Well-formed, with these scripts, nothing in it that the policy forbids, landmarks, a name
-    for every field."""
+    """Well-formed, nothing in it that the policy forbids, landmarks, a name for every field."""
     assert page.open == []
     assert [tag for tag, _ in page.tags].count("h1") == 1
     assert {"header", "nav", "main"} <= page.names
     assert not page.names & {"style", "iframe", "img"}
-    assert [attributes["src"] for tag, attributes in page.tags if tag == "script"] == [*scripts]
+    assert [a.get("src") for tag, a in page.tags if tag == "script"] == list(scripts)
     named = {name for _, attributes in page.tags for name in attributes}
     assert not [name for name in named if name == "style" or name.startswith("on")]
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]

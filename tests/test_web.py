@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
@@ -60,12 +59,6 @@ PAGES = (
     "/stats",
 )
 POSTS = ("save", "run", "stop", "compare", "take", "start", "reset", "hint", "solution")
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("web")).running() as running:
-        yield running
 
 
 # Who is let in

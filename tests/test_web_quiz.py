@@ -513,7 +513,7 @@ def test_pages_are_sound_and_work_without_script(browser: Browser) -> None:
     """Each step of a turn is a button of a form; the fields have labels, the keys are said."""
     for source in _stages(browser):
         page, turn = Page(source), 'id="turn"' in source
-        sound(page, *(["/static/quiz.js"] if turn else []))
+        sound(page, *["/static/quiz.js"] * turn)
         forms = [attributes for tag, attributes in page.tags if tag == "form"]
         assert forms
         assert {form["method"] for form in forms} == {"post"}
@@ -591,7 +591,7 @@ def test_every_point_of_the_bank_is_a_line() -> None:
     """What stands beside a box is no paragraph, and its formulas are set."""
     for question in bank.load():
         for point in question.points:
-            shown = str(mathml.inline(point))
+            shown = str(mathml.line(point))
             assert not re.search(r"<(p|ul|pre|div)\b", shown), question.id
             assert "<code>\\" not in shown, question.id
 

@@ -18,6 +18,8 @@ from grader.store import Store
 from grader.store.attempts import Attempt, Snapshot
 from grader.views import html, listing, mathml, result, stats_html
 from grader.views import today as days
+from grader.views.difference import where
+from grader.views.difference_html import maps
 from grader.views.plain import clock as duration
 from grader.views.plain import counted, when
 from grader.web import bundle, desk
@@ -227,6 +229,8 @@ def verdict(graded: Graded, onward: bool = True) -> str:
         verdict=found,
         conclusion=result.conclusion(found),
         code=html.code,
+        maps=maps,
+        where=where,
         facts=[fact for fact in result.facts(found, around) if not fact.startswith("--seed")],
         parts=parts(found),
         failures=[_Failure(check, known.known(check.bug)) for check in told],
