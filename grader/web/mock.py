@@ -204,7 +204,8 @@ class Mocks:
         given, seat = await fields(request), self._seat(request)
         if seat is None:
             interview = await run_in_threadpool(_numbered, request)
-            await run_in_threadpool(sittings.abandon, interview)
+            async with self._seating:  # which the same lock would not keep out
+                await run_in_threadpool(sittings.abandon, interview)
             return _to(request)
         refused = await self._saved(seat, given)
         if refused is None:

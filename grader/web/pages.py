@@ -9,7 +9,8 @@ from pathlib import Path
 from grader import catalog
 from grader.catalog import Bug
 from grader.exam.verdict import CORE, Check, Outcome, Part, Verdict
-from grader.practice import clock, contract, current, hints, schedule, stubs, work
+from grader.interview import held
+from grader.practice import clock, contract, current, hints, hunt, schedule, stubs, work
 from grader.practice import plan as plans
 from grader.practice.grading import Graded
 from grader.practice.workspace import Workspace, shown
@@ -55,6 +56,7 @@ def today() -> str:
         week = _week(store, plan, now)
         stats = record.statistics_of(store, now)
         going = current.read(store)
+    mocks, hunts = held.unfinished(), hunt.opened()
     commands = days.commands(found)
     return render(
         "today.html",
@@ -68,6 +70,8 @@ def today() -> str:
         code=html.code,
         commands=commands,
         current=None if going is None else catalog.card(going.slug),
+        mocks=[mock.number for mock in mocks],
+        hunts=sorted(hunts),
     )
 
 

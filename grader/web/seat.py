@@ -50,7 +50,6 @@ class Seat:
         self._open = True
         self._verdict = ""  # the last one, as a piece of a page
         self._base: str | None = None  # of the file as this server knows it
-        self._warned: int | None = None
         self._heard = time.monotonic()
 
     @property
@@ -97,7 +96,7 @@ class Seat:
         while isinstance(step := sitting.step(), (Begin, End)):
             if isinstance(step, Begin):
                 sitting.enter()
-                self._verdict, self._base, self._warned = "", None, None
+                self._verdict, self._base = "", None
             else:
                 sitting.end()
         if isinstance(step, Work) and self._base is None:
@@ -124,9 +123,7 @@ class Seat:
         with self._lock:
             if not self._open:
                 return ""
-            mark = self.sitting.beat()
-            if mark is not None:
-                self._warned = mark
+            self.sitting.beat()
             step = self.sitting.step()
             if not isinstance(step, Work):
                 return ""
@@ -164,8 +161,9 @@ class Seat:
 
     @property
     def warning(self) -> str:
-        """The last one given in this round."""
-        return "" if self._warned is None else words.warning(60.0 * self._warned)
+        """For whoever is working: the last one given in this round."""
+        marks = self.sitting.round.warned
+        return words.warning(60.0 * min(marks)) if marks else ""
 
     def turn(self) -> str:
         """For whoever is working: names what is asked now. A form of another turn is stale."""
