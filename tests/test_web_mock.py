@@ -8,7 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("latex2mathml")
 
 from breaking import NOW, PAPER  # noqa: E402
-from browsing import Served, Tab, sound, text_of, until  # noqa: E402
+from browsing import PATIENCE_S, Served, Tab, sound, text_of, until  # noqa: E402
 from html_page import HOSTILE, Page  # noqa: E402
 from msgspec.structs import replace  # noqa: E402
 
 from grader import catalog, content  # noqa: E402
 from grader.interview import sitting as sittings  # noqa: E402
 from grader.interview.paper import Ask, Kind, Paper, Round  # noqa: E402
+from grader.interview.sitting import Sitting  # noqa: E402
 from grader.practice import stubs  # noqa: E402
 from grader.practice.workspace import Workspace  # noqa: E402
+from grader.store import StoreError  # noqa: E402
 from grader.web import bundle, seat  # noqa: E402
 from grader.web import mock as mock_pages  # noqa: E402
 from grader.web.app import Web  # noqa: E402
@@ -532,27 +534,65 @@ def test_another_site_changes_nothing(served: Served) -> None:
     mock.post("abandon", 303)
 
 
+def inside(work: Path, sit: Callable[[Any], Awaitable[None]]) -> None:
+    """A server in this process, and a browser that sits."""
+
+    async def lived() -> None:
+        web = Web(Workspace(work, "from a test"), 1, "token")
+        web.runs = Runs(web.judge, web.streams)
+        transport = httpx.ASGITransport(app=web.inner, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://kata") as client:
+            await sit(client)
+        web.mocks.end()
+        await web.runs.close()
+        await web.mocks.leave()
+
+    asyncio.run(asyncio.wait_for(lived(), PATIENCE_S))
+
+
 def test_who_has_gone_is_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that nobody looks at, in no page, does not run on for ever; a page keeps it going."""
     monkeypatch.setenv("KATA_HOME", str(tmp_path))
     monkeypatch.setattr(mock_pages, "_TICK_S", 0.02)
     interview = sittings.begin(SHORT, NOW)
 
-    async def lived() -> None:
-        web = Web(Workspace(tmp_path, "from a test"), 1, "token")
-        web.runs = Runs(web.judge, web.streams)
-        transport = httpx.ASGITransport(app=web.inner)
-        async with httpx.AsyncClient(transport=transport, base_url="http://kata") as client:
-            await client.post("/mock/1/resume")
-            monkeypatch.setattr(seat, "GONE_S", 1.0)
-            for _ in range(15):
-                assert "Prompt 0" in (await client.get("/mock/1")).text
-                await asyncio.sleep(0.1)
-            while "Paused: no page was open." not in (await client.get("/mock/1")).text:
-                await asyncio.sleep(1.1)
-        web.mocks.end()
-        await web.runs.close()
+    async def sit(client: Any) -> None:
+        await client.post("/mock/1/resume")
+        monkeypatch.setattr(seat, "GONE_S", 1.0)
+        for _ in range(15):
+            assert "Prompt 0" in (await client.get("/mock/1")).text
+            await asyncio.sleep(0.1)
+        while "Paused: no page was open." not in (await client.get("/mock/1")).text:
+            await asyncio.sleep(1.1)
 
-    asyncio.run(asyncio.wait_for(lived(), 60))
+    inside(tmp_path, sit)
     with sittings.alone(interview):
         assert sittings.state_of(interview, SHORT).paused
+
+
+def test_what_cannot_be_stored_stays_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, say: nothing has happened, and nothing that was typed is gone."""
+    monkeypatch.setenv("KATA_HOME", str(tmp_path))
+    interview = sittings.begin(SHORT, NOW)
+
+    def full(*_: object) -> None:
+        raise StoreError("The disk is full.")
+
+    async def sit(client: Any) -> None:
+        await client.post("/mock/1/resume")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Sitting, "answer", full)
+            form = {"turn": "0-question-0-0", "text": "all of <it>"}
+            answer = await client.post("/mock/1/answer", data=form)
+            assert answer.status_code == 500
+            assert "The disk is full." in answer.text
+            assert "all of &lt;it&gt;" in answer.text
+            patch.setattr(Sitting, "answer", lambda *_: 1 / 0)
+            answer = await client.post("/mock/1/answer", data=form)
+            assert (answer.status_code, "all of &lt;it&gt;" in answer.text) == (500, True)
+        assert "Prompt 0" in (await client.get("/mock/1")).text
+
+    inside(tmp_path, sit)
+    assert sittings.state_of(interview, SHORT).rounds[0].answers == {}

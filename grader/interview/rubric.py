@@ -58,7 +58,7 @@ _BARS = {
     Grade.SENIOR: (0.85, 0.70, 0.58, 0.42),
     Grade.STAFF: (0.90, 0.78, 0.65, 0.50),
 }
-_HINT, _HINTS_AT_MOST, _HUNT_HINT = 0.05, 0.2, 0.1
+HINT, _HINTS_AT_MOST, HUNT_HINT = 0.05, 0.2, 0.1
 _SLOW = 0.15
 _OVER = 0.15
 _FOLLOWED = 0.6  # of the follow-ups, for a strong hire
@@ -106,13 +106,13 @@ def coding(
     score = weight * _share(core)
     if core[0] == core[1]:
         score += (1 - weight) * _share(beyond)
-    return _less(score, min(_HINTS_AT_MOST, _HINT * hints) + _late(used_s, par_s))
+    return _less(score, min(_HINTS_AT_MOST, HINT * hints) + _late(used_s, par_s))
 
 
 def hunting(*, mended: bool, right: bool, hints: int, used_s: float, par_s: float) -> float:
     """The score of a bug hunt."""
     score = 0.6 * mended + 0.4 * right
-    return _less(score, _HUNT_HINT * hints + _late(used_s, par_s))
+    return _less(score, HUNT_HINT * hints + _late(used_s, par_s))
 
 
 def question(share: float, correct: bool | None) -> float:

@@ -212,4 +212,5 @@ def _failed(request: Request, error: Exception) -> Response:
 def _said(request: Request, status: int, title: str, text: str) -> Response:
     if "application/json" in request.headers.get("content-type", ""):
         return JSONResponse({"error": text}, status)
-    return HTMLResponse(pages.trouble(title, text), status)
+    sent = getattr(request.state, "sent", {})
+    return HTMLResponse(pages.trouble(title, text, sent), status)

@@ -38,7 +38,9 @@ async def sent(request: Request) -> Asked:
 async def fields(request: Request) -> dict[str, str]:
     """The fields of a form; of those with one name the last. Files are refused."""
     async with request.form(max_files=0) as form:
-        return {name: value for name, value in form.items() if isinstance(value, str)}
+        found = {name: value for name, value in form.items() if isinstance(value, str)}
+    request.state.sent = found  # for the page that says what went wrong
+    return found
 
 
 def kata_of(request: Request) -> str:

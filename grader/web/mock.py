@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from grader import catalog
 from grader.errors import KataError, UsageFault
-from grader.interview import anew, held
+from grader.interview import anew, held, rubric
 from grader.interview import paper as papers
 from grader.interview import sitting as sittings
 from grader.interview.choice import Grade as Level
@@ -548,6 +548,7 @@ def _at_work(seat: Seat, step: Work) -> dict[str, Any]:
         "history": "",
         "hints": ladder[: state.hints],
         "most": len(ladder),
+        "cost": f"{100 * (rubric.HINT if coding else rubric.HUNT_HINT):.0f}",
         "diagnosis": state.diagnosis or "",
         "hidden": {"turn": seat.turn()},
         "above": "" if coding else "_diagnosis.html",
