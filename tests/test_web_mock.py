@@ -593,6 +593,16 @@ def test_what_cannot_be_stored_stays_on_the_page(
             answer = await client.post("/mock/1/answer", data=form)
             assert (answer.status_code, "all of &lt;it&gt;" in answer.text) == (500, True)
         assert "Prompt 0" in (await client.get("/mock/1")).text
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Sitting, "pause", full)
+            form = {"turn": "0-question-0-0", "text": "a <draft>"}
+            answer = await client.post("/mock/1/pause", data=form)
+            assert (answer.status_code, "The disk is full." in answer.text) == (409, True)
+        assert "Go on" in (await client.get("/mock/1")).text
+        await client.post("/mock/1/resume")
+        assert "a &lt;draft&gt;</textarea>" in (await client.get("/mock/1")).text
 
     inside(tmp_path, sit)
-    assert sittings.state_of(interview, SHORT).rounds[0].answers == {}
+    state = sittings.state_of(interview, SHORT)
+    assert state.rounds[0].answers == {}
+    assert [stop.reason for stop in state.breaks] == ["broken off", "kata web ended"]

@@ -190,14 +190,22 @@ class Mocks:
         """At once, from whatever turn; what stands in the page is kept."""
         given, seat = await fields(request), self._seat(request)
         if seat is not None:
-            turn, text = given.get("turn", ""), given.get("text", "")
-            await run_in_threadpool(seat.halt, turn, text)
-            file = await run_in_threadpool(seat.file, turn)
-            if file is not None and await saved_first(self._web, file, given) is not None:
-                await run_in_threadpool(file.keep, text)  # the file stays as it was changed
-            reason = " ".join(given.get("reason", "").split())
-            await self._close(seat, lambda sitting: sitting.pause(reason))
+            with contextlib.suppress(Left):  # it has paused already
+                try:
+                    await self._paused(seat, given)
+                except KataError:
+                    await run_in_threadpool(seat.leave, "broken off")  # its clock stands
+                    raise
         return _to(request)
+
+    async def _paused(self, seat: Seat, given: Given) -> None:
+        turn, text = given.get("turn", ""), given.get("text", "")
+        await run_in_threadpool(seat.halt, turn, text)
+        file = await run_in_threadpool(seat.file, turn)
+        if file is not None and await saved_first(self._web, file, given) is not None:
+            await run_in_threadpool(file.keep, text)  # the file stays as it was changed
+        reason = " ".join(given.get("reason", "").split())
+        await self._close(seat, lambda sitting: sitting.pause(reason))
 
     async def abandon(self, request: Request) -> Response:
         """End it early."""
@@ -272,9 +280,12 @@ class Mocks:
         """On to the next round, or past the rest of the debrief. What stands in the file counts."""
         given, seat = await fields(request), self._seat(request)
         turn = given.get("turn", "")
-        if seat is None or turn != await run_in_threadpool(seat.turn_now):
+        try:
+            if seat is None or turn != await run_in_threadpool(seat.turn_now):
+                raise _Stale
+            refused = await self._saved(seat, given)
+        except (_Stale, Left):
             return await self._now(request, 409, given)
-        refused = await self._saved(seat, given)
         if refused is None:
             page = given.get("page") or seat.key
             await self._in_turn(seat, page, partial(seat.finish, turn=turn))
