@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Served
+from browsing import Served, until
 from chromium import NARROW, WIDE, Visit, in_chromium, see
 
 from grader import content
@@ -78,10 +78,18 @@ def test_a_hunt(visit: Visit, served: Served) -> None:
     page.keyboard.press("Control+Enter")  # not before the diagnosis
     assert page.evaluate("document.activeElement.id") == "diagnosis"
     page.keyboard.type("the vector does not scale the output")
+    page.keyboard.press("Enter")
+    see(page, "Say it otherwise", "#work")
     page.keyboard.press("Control+Enter")
-    page.get_by_role("button", name="I named it").click()
-    see(page, "found", "main")
-    assert "hunt" in served.kata("stats")
+    see(page, "mended")
+    page.get_by_role("link", name="What the mistake was").click()
+    see(page, "The mistake", "main")
+    page.get_by_role("button", name="Yes").click()
+    see(page, "the next hunt on it is due", "main")
+    reviews = json.loads(served.kata("export", "json"))["reviews"]
+    assert [review["key"] for review in reviews if "ia3_linear" in review["key"]] == [
+        "bug:ia3_linear"
+    ]
 
 
 def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
@@ -117,7 +125,8 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
         assert page.locator("#whole").inner_text() != before
         visit.write("import torch.nn\n")
         page.keyboard.press("Control+s")
-        see(page, "", "#state")
+        file = served.root / "home/interviews/1" / f"{slug}.py"
+        until(lambda: file.read_text() == "import torch.nn\n", "it is saved")
         served.process.kill()
         visit.close(broken=True)
     with served.running():
@@ -148,9 +157,8 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
         page.wait_for_url("**/report")
         see(page, "Both see the input.", "main")
         visit.close()
-        report = served.kata("mock", "--report", "1")
-        assert "Both see the input." in report
-        assert "complete" in report
+        assert "Interrupted, as the program was killed" in served.kata("mock", "--report", "1")
+        assert served.kata("mock", "--list").count("senior") == 1
 
 
 # What every page must be
