@@ -24,6 +24,7 @@ pytestmark = [
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 PATIENCE_MS = 60_000
 SLUG = "lora_linear"
+QUESTION, NUMBER = "lora-reparameterisation", "lora-scaling-alpha-rank"
 RIGHT = content.solution(SLUG).read_text()
 WRONG = RIGHT.replace("self.scale * ", "", 1)
 AXE = Path(__file__).parent.parent / "frontend/node_modules/axe-core/axe.min.js"
@@ -107,6 +108,66 @@ def test_newcomer_solves_a_kata_from_wrong_to_right(visit: Visit, served: Served
     assert [attempt["passed"] for attempt in attempts] == [False, True]
 
 
+def test_a_question_is_answered_by_the_keyboard(visit: Visit, served: Served) -> None:
+    """From the link of the day to its rating; what is typed is kept through a reload."""
+    page, keys = visit.page, visit.page.keyboard
+    link = page.get_by_role("link", name=QUESTION, exact=True)
+    link.focus()
+    keys.press("Enter")
+    page.wait_for_url("**/quiz?ask=*")
+    keys.press("Enter")
+    page.wait_for_url("**/quiz")
+    assert page.locator("#prompt").inner_text()
+    assert "Model answer" not in page.locator("main").inner_text()
+    keys.insert_text("W and BA, 1 q n")
+    see(page, "kept", "#state")
+    page.reload()
+    field = page.get_by_role("textbox", name="Your answer")
+    api.expect(field).to_have_value("W and BA, 1 q n")
+    api.expect(field).to_be_focused()
+    keys.press("End")
+    keys.insert_text(" more")
+    keys.press("Control+Enter")
+    see(page, "W and BA, 1 q n more", "pre.said")
+    assert page.locator("#points math").count() > 0
+    keys.press("1")
+    keys.press("3")
+    keys.press("1")
+    assert page.get_by_role("checkbox", checked=True).count() == 1
+    keys.press("f")
+    see(page, "Follow-up 1", "#asked")
+    keys.insert_text("because")
+    keys.press("Control+Enter")
+    see(page, "because", "#told")
+    assert page.get_by_role("checkbox", checked=True).count() == 1
+    keys.press("Enter")
+    see(page, "1 of ", "#turn")
+    keys.press("g")
+    see(page, "1 good", "main")
+    assert f"Taken back: good for {QUESTION}" in served.kata("quiz", "--undo")
+
+
+def turns(visit: Visit) -> Iterator[str]:
+    """Walks through a numeric question; the name of each page of it."""
+    page, keys = visit.go(f"/quiz?ask={NUMBER}"), visit.page.keyboard
+    steps = (
+        *(("asked", ""), ("number", "Enter"), ("wrong", "many"), ("rest", "12")),
+        *(("points", "Control+Enter"), ("follow-up", "f"), ("told", "Control+Enter")),
+        *(("rating", "Enter"), ("again", "t"), ("rated", "Enter"), ("sum", "Enter")),
+    )
+    for name, typed in steps:
+        if typed.isalnum() and name in ("wrong", "rest"):
+            page.get_by_role("textbox").fill(typed)
+            typed = "Enter"
+        if typed:
+            with page.expect_navigation():
+                keys.press(typed)
+        page.wait_for_load_state()
+        yield name
+    # The console tells of every answer that is no page.
+    visit.said = [text for text in visit.said if " 422 " not in text]
+
+
 # What every page must be
 
 
@@ -116,6 +177,8 @@ PAGES = (
     f"/katas/{SLUG}",
     f"/katas/{SLUG}/history",
     f"/katas/{SLUG}/solution",
+    "/quiz",
+    "/plan",
     "/stats",
 )
 
@@ -137,18 +200,23 @@ def test_pages_are_accessible(chromium: Any, practised: Served, scheme: str) -> 
     for viewport in (NARROW, WIDE):
         visit = Visit(chromium, practised, viewport=viewport, color_scheme=scheme)
         for path in PAGES:
-            page = visit.go(path)
-            page.evaluate(AXE.read_text())  # the policy lets no page load it
-            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            assert result["passes"] or result["violations"]
-            found += [
-                (path, viewport["width"], violation["id"], node["target"], node["failureSummary"])
-                for violation in result["violations"]
-                if violation["impact"] in ("serious", "critical")
-                for node in violation["nodes"]
-            ]
+            found += serious(visit.go(path), path)
+        found += [fault for turn in turns(visit) for fault in serious(visit.page, turn)]
         visit.close()
     assert found == []
+
+
+def serious(page: Any, name: str) -> list[tuple[Any, ...]]:
+    """What axe-core finds that is serious or critical."""
+    page.evaluate(AXE.read_text())  # the policy lets no page load it
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert result["passes"] or result["violations"]
+    return [
+        (name, page.viewport_size["width"], violation["id"], node["target"], node["failureSummary"])
+        for violation in result["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1600])
@@ -158,4 +226,6 @@ def test_pages_fit_the_window(chromium: Any, practised: Served, width: int) -> N
     for path in PAGES:
         page = visit.go(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    for turn in turns(visit):
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, turn
     visit.close()

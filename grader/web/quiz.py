@@ -48,7 +48,6 @@ _STEPS = {  # with the stages of a turn that each goes with
     "said": (FOLLOW_UP,),
     **dict.fromkeys(("draft", "keep", "skip", "undo", "end"), _ANY),
 }
-_PLACES = {"give": "#model", "said": "#told"}  # where a page is looked at first after a step
 _OLD = "The quiz had gone on when that came. Here it is as it is now."
 
 
@@ -94,6 +93,7 @@ class Quiz:
         self._day: date | None = None  # on which it began
         self._said: list[str] = []  # what came of it, once it is over
         self._notice = ""
+        self._last = ""  # the last step: what came of it is looked at first
         self._kept = ""  # what was typed and is stored nowhere
         self._mark, self._steps = secrets.token_hex(4), 0
         self._does: dict[str, Callable[[Sitting, _Open, dict[str, str], datetime], None]] = {
@@ -138,7 +138,7 @@ class Quiz:
             self._sitting, self._held, self._asked, self._kept = sitting, (), 0, ""
             self._day = plan.study_day(now)
             counts = sitting.counts(now)
-            self._notice = ""
+            self._notice = self._last = ""
             if sum(counts):
                 self._notice = words.begun(counts, options.cram, sitting.beyond_plan)
             self._go_on(sitting, now)
@@ -192,7 +192,7 @@ class Quiz:
                     self._overtaken(sitting, now)
                 raise
         if what != "draft":
-            self._kept = ""
+            self._kept, self._last = "", what
 
     def _overtaken(self, sitting: Sitting, now: datetime) -> None:
         """The open turn was gone on with elsewhere: on to what follows."""
@@ -357,6 +357,8 @@ class Quiz:
             "quiz.html",
             state=self.state,
             stage=stage,
+            last=self._last,
+            again=again and stage == TICK,
             turn=turn,
             question=turn.question,
             open=open_,
@@ -514,7 +516,7 @@ def routes(web: "Web") -> list[Route]:
             typed = given.get("number", "")
             page = await run_in_threadpool(quiz.turn_page, False, typed, str(error))
             return HTMLResponse(page or "", 422) if page else back("/quiz")
-        return back(f"/quiz{_PLACES.get(what, '')}")
+        return back("/quiz")
 
     return [
         Route("/quiz", look),
