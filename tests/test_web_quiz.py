@@ -282,6 +282,30 @@ def test_an_older_page_changes_nothing(browser: Browser, rows: Rows) -> None:
     assert rows("SELECT rating FROM reviews") == [(3,)]
 
 
+def test_a_form_that_is_sent_twice(browser: Browser, rows: Rows) -> None:
+    """Once is stored, and nothing is said to have been lost."""
+    page = browser.begin(topic="lora").press("give", text="one").press("followup")
+    for what, given in (
+        ("said", {"text": "three"}),
+        ("tick", {"point-0": ""}),
+        ("rate", {"rating": "3"}),
+        ("skip", {"text": "four"}),
+        ("end", {"text": "five"}),
+    ):
+        twice = Browser(page.client)
+        twice.html = page.html
+        page.press(what, **given)
+        assert twice.press(what, **given).text == page.text
+        assert "What you had typed" not in page.text
+    assert rows("SELECT key, text FROM answers ORDER BY uid") == [
+        ("question:a", "one"),
+        ("followup:a/1", "three"),
+        ("question:b", "four"),
+        ("question:c", "five"),
+    ]
+    assert rows("SELECT rating FROM reviews") == [(3,)]
+
+
 def test_two_tabs_that_write_to_one_question(browser: Browser, rows: Rows) -> None:
     """The later one does not take the place of what the first has stored."""
     one = browser.begin()
@@ -397,11 +421,11 @@ def test_a_store_that_refuses_loses_nothing(
 ) -> None:
     """What was typed is shown again, and can be given once there is room."""
     page = browser.begin()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StoreError("No space is left for the progress file.")
+
     with monkeypatch.context() as full:
-
-        def refuse(*_: Any, **__: Any) -> None:
-            raise StoreError("No space is left for the progress file.")
-
         full.setattr("grader.store.memory.Memory.answer", refuse)
         asked = {"turn": page.turn, "text": "not yet"}
         answer = browser.client.post("/quiz/give", data=asked)
@@ -413,6 +437,15 @@ def test_a_store_that_refuses_loses_nothing(
     assert rows("SELECT * FROM answers") == []
     assert "Model answer" in page.press("give", text="not yet").text
     assert rows("SELECT text FROM answers") == [("not yet",)]
+    page.press("tick")
+    with monkeypatch.context() as full:
+        full.setattr("grader.store.memory.Memory.add_review", refuse)
+        asked = {"turn": page.turn, "rating": "2"}
+        assert browser.client.post("/quiz/rate", data=asked).status_code == 500
+    assert "in a?" in page.go().text
+    assert "in b?" in page.press("rate", rating="2").text
+    assert "Question 2 of 4" in page.text
+    assert rows("SELECT rating FROM reviews") == [(2,)]
 
 
 def test_what_cannot_be_begun(browser: Browser, home: Path) -> None:

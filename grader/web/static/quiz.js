@@ -54,8 +54,8 @@ form.addEventListener("submit", async event => {
   if (ready || !area) return;
   event.preventDefault(); // a draft that is on its way makes this page's turn an older one
   const { submitter } = event;
-  clearTimeout(timer);
-  await storing;
+  await keep();
+  if (failed && !left) return; // here the text is still to be seen
   ready = true;
   form.requestSubmit(submitter);
 });
