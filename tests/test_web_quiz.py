@@ -211,6 +211,9 @@ def test_a_number_is_judged_at_once(browser: Browser, rows: Rows) -> None:
     assert '`ma"ny` holds no number. Wanted is a number of parameters' in text_of(answer.text)
     assert 'value="ma&#34;ny"' in answer.text
     assert rows("SELECT * FROM answers") == []
+    given = {"turn": page.turn, "number": "16."}
+    assert browser.client.post("/quiz/draft", data=given).status_code == 200
+    assert 'value="16."' in page.go().html
     page.press("number", number=" 16.4k ")
     assert "✓ Right: 16,384 parameters." in page.text
     assert "Model answer" not in page.text

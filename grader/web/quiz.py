@@ -58,8 +58,9 @@ class Stale(Exception):
 @dataclass
 class _Open:
     """A turn that is not done with. `began` is when it was first shown, `asked` the follow-up
-    that waits for an answer, `told` those answered with what was said; `ticks` are points ticked
-    on a page and not given yet; `again`: its rating was taken back just now."""
+    that waits for an answer, `told` those answered with what was said; `ticks` and `typed` are
+    points ticked and a number typed on a page and not given yet; `again`: its rating was taken
+    back just now."""
 
     turn: Turn
     number: int
@@ -68,6 +69,7 @@ class _Open:
     asked_at: float = 0.0
     told: tuple[tuple[FollowUp, str], ...] = ()
     ticks: tuple[int, ...] = ()
+    typed: str = ""
     again: bool = False
 
     @property
@@ -261,6 +263,8 @@ class Quiz:
             sitting.draft_follow_up(turn, text, now)
         elif open_.stage == TICK:
             open_.ticks = _ticks(given, turn)
+        elif open_.stage == NUMBER:
+            open_.typed = given.get("number", "")
         return False
 
     def _number(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
@@ -381,7 +385,7 @@ class Quiz:
             resumed=words.resumed(turn) if turn.resumed and not open_.again else "",
             text=turn.followup_text if stage == FOLLOW_UP else _rest(turn),
             ticks=open_.ticks if turn.points is None else turn.points,
-            typed=typed,
+            typed=typed or open_.typed,
             wrong=wrong,
             wanted="" if numeric is None else numbers.wanted(numeric.unit),
             rest=words.the_rest(turn),

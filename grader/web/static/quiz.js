@@ -2,7 +2,7 @@
 "use strict";
 
 const form = document.getElementById("turn");
-const area = document.getElementById("text"); // null where nothing is written
+const area = form.elements.text ?? form.elements.number; // none where nothing is written
 const state = document.getElementById("state");
 const PAUSE_MS = 400; // in typing, after which it is stored
 const MOST_ALIVE = 60000; // bytes that a browser sends for a page that is left
@@ -22,7 +22,7 @@ async function keep() {
     failed = false;
     return;
   }
-  const body = new URLSearchParams({ turn: form.elements.turn.value, text });
+  const body = new URLSearchParams({ turn: form.elements.turn.value, [area.name]: text });
   const keepalive = body.toString().length < MOST_ALIVE;
   storing = fetch("/quiz/draft", { method: "POST", body, keepalive })
     .then(async response => {
