@@ -84,23 +84,23 @@ class Served:
         return self.work / f"{slug}.py"
 
     def tab(self, slug: str = SLUG) -> "Tab":
-        return Tab(self, slug)
+        return Tab(self, f"/katas/{slug}")
 
     def children(self) -> list[int]:
         return children(self.process.pid)
 
 
 class Tab:
-    """A page of a kata, open in a browser: what its script does."""
+    """A page with an editor at an address, open in a browser: what its script does."""
 
-    def __init__(self, served: Served, slug: str = SLUG) -> None:
-        self.served, self.slug = served, slug
-        answer = served.client.get(f"/katas/{slug}")
+    def __init__(self, served: Served, at: str) -> None:
+        self.served, self.at = served, at
+        answer = served.client.get(at)
         assert answer.status_code == 200
         self.html: str = answer.text
         self.page = self._data("page")
         self.base = self._data("base")
-        found = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", self.html, re.DOTALL)
+        found = re.search(r"<textarea id=\"source\"[^>]*>\n(.*?)</textarea>", self.html, re.DOTALL)
         assert found is not None
         self.text = html.unescape(found[1])
 
@@ -111,12 +111,12 @@ class Tab:
 
     def post(self, what: str, **asked: Any) -> Any:
         asked = {"page": self.page, "base": self.base, **asked}
-        return self.served.client.post(f"/katas/{self.slug}/{what}", json=asked)
+        return self.served.client.post(f"{self.at}/{what}", json=asked)
 
     def save(self, text: str) -> Any:
         """A save, after which the tab goes out from what it wrote."""
         answer = self.post("save", text=text)
-        if answer.status_code == 200:
+        if answer.status_code in (200, 202):
             self.base = answer.json()["base"]
         return answer
 
@@ -129,7 +129,7 @@ class Tab:
 
     @contextlib.contextmanager
     def events(self, seen: int = 0) -> Iterator[Iterator[tuple[str, dict[str, Any]]]]:
-        address = f"/events?slug={self.slug}&page={self.page}&seen={seen}"
+        address = f"{self.at}/events?page={self.page}&seen={seen}"
         with self.served.client.stream("GET", address) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             yield self._events(answer.iter_lines())
@@ -146,7 +146,7 @@ class Tab:
     def result(self, number: int) -> tuple[str, dict[str, Any]]:
         """What the page is told of a run."""
         with self.events(seen=number - 1) as events:
-            return next((n, d) for n, d in events if n != "file" and d["run"] == number)
+            return next((n, d) for n, d in events if d.get("run") == number)
 
     def run(self, text: str | None) -> tuple[str, dict[str, Any]]:
         return self.result(self.begin(text))

@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import grader.exam.examiner  # noqa: F401 – before torch, whose import it times
+
+if TYPE_CHECKING:
+    from browsing import Served
+    from chromium import Visit
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -44,3 +49,33 @@ def kata(tmp_path: Path, environment: dict[str, str]) -> Kata:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Served"]:
+    """`kata web`, one server for all tests of a file."""
+    from browsing import Served
+
+    with Served(tmp_path_factory.mktemp("web")).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A real browser."""
+    from chromium import CHROMIUM, SWITCHES, api
+
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, served: "Served") -> Iterator["Visit"]:
+    """A window of it that has let itself in."""
+    from chromium import Visit
+
+    visit = Visit(chromium, served)
+    yield visit
+    visit.close()

@@ -1,94 +1,24 @@
 """The practice in a real browser: what someone does there with keyboard and eyes."""
 
-import shutil
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsing import Served
+from chromium import NARROW, WIDE, Visit, in_chromium, see
 
 from grader import content
+from grader.web import bundle
 
-api = pytest.importorskip("playwright.sync_api")
-pytest.importorskip("uvicorn")
+pytestmark = in_chromium
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.xdist_group("browser"),  # one browser, one server
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
-]
-
-SWITCHES = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-PATIENCE_MS = 60_000
 SLUG = "lora_linear"
-QUESTION, NUMBER = "lora-reparameterisation", "lora-scaling-alpha-rank"
+NUMBER = "lora-scaling-alpha-rank"
 RIGHT = content.solution(SLUG).read_text()
 WRONG = RIGHT.replace("self.scale * ", "", 1)
 AXE = Path(__file__).parent.parent / "frontend/node_modules/axe-core/axe.min.js"
-NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1600, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("browser")).running() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A browser window that has let itself in. What its console says, and where it asks, is held
-    against it when it is closed."""
-
-    def __init__(self, chromium: Any, served: Served, **options: Any) -> None:
-        self.served = served
-        self.context = chromium.new_context(**{"viewport": WIDE, **options})
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.said: list[str] = []
-        self.asked: set[str] = set()
-        self.context.on("console", lambda message: self.said.append(message.text))
-        self.context.on("weberror", lambda error: self.said.append(str(error.error)))
-        self.context.on("request", lambda request: self.asked.add(request.url))
-        self.page = self.context.new_page()
-        self.page.goto(served.address)
-        self.page.wait_for_url(f"{served.origin}/")
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.said == []
-        assert [url for url in self.asked if not url.startswith(self.served.origin)] == []
-
-    def go(self, path: str) -> Any:
-        assert self.page.goto(self.served.origin + path).status == 200
-        return self.page
-
-    def write(self, text: str) -> None:
-        """Put this into the editor by the keyboard, in place of all that is there."""
-        self.page.wait_for_load_state()  # the script has put the editor over the textarea
-        self.page.get_by_role("textbox", name="Your code").click()
-        self.page.keyboard.press("Control+a")
-        self.page.keyboard.press("Delete")
-        self.page.keyboard.insert_text(text)
-
-
-@pytest.fixture
-def visit(chromium: Any, served: Served) -> Iterator[Visit]:
-    visit = Visit(chromium, served)
-    yield visit
-    visit.close()
-
-
-def see(page: Any, text: str, place: str = "#verdict") -> None:
-    api.expect(page.locator(place)).to_contain_text(text, timeout=PATIENCE_MS)
 
 
 def test_newcomer_solves_a_kata_from_wrong_to_right(visit: Visit, served: Served) -> None:
@@ -108,43 +38,35 @@ def test_newcomer_solves_a_kata_from_wrong_to_right(visit: Visit, served: Served
     assert [attempt["passed"] for attempt in attempts] == [False, True]
 
 
-def test_a_question_is_answered_by_the_keyboard(visit: Visit, served: Served) -> None:
-    """From the link of the day to its rating; what is typed is kept through a reload."""
-    page, keys = visit.page, visit.page.keyboard
-    link = page.get_by_role("link", name=QUESTION, exact=True)
-    link.focus()
-    keys.press("Enter")
-    page.wait_for_url("**/quiz?ask=*")
-    keys.press("Enter")
-    page.wait_for_url("**/quiz")
-    assert page.locator("#prompt").inner_text()
-    assert "Model answer" not in page.locator("main").inner_text()
-    keys.insert_text("W and BA, 1 q n")
+def test_question_with_formulas_by_the_keyboard(visit: Visit, served: Served) -> None:
+    """Answer, points by their numbers, a follow-up, the suggested rating; it is in the store."""
+    page = visit.page
+    page.get_by_role("link", name="lora-reparameterisation").click()
+    page.get_by_role("button", name="Ask it").press("Enter")
+    see(page, "write down LoRA", "#prompt")
+    page.keyboard.type("W x + alpha / r B A x")
     see(page, "kept", "#state")
-    page.reload()
-    field = page.get_by_role("textbox", name="Your answer")
-    api.expect(field).to_have_value("W and BA, 1 q n")
-    api.expect(field).to_be_focused()
-    keys.press("End")
-    keys.insert_text(" more")
-    keys.press("Control+Enter")
-    see(page, "W and BA, 1 q n more", "pre.said")
-    assert page.locator("#points math").count() > 0
-    keys.press("1")
-    keys.press("3")
-    keys.press("1")
-    assert page.get_by_role("checkbox", checked=True).count() == 1
-    keys.press("f")
+    page.reload()  # what was typed is there, and the field is where one goes on
+    page.locator("textarea:focus").wait_for()
+    page.keyboard.press("Control+Enter")
+    see(page, "W x + alpha / r B A x", "section:has(#said)")
+    assert page.locator("#model ~ p math").count() > 5
+    page.evaluate("document.fonts.ready")
+    if bundle.editor():  # the font comes with it
+        assert page.evaluate("document.fonts.check('16px \"STIX Two Math\"', 'α')")
+    page.keyboard.press("1")
+    page.keyboard.press("4")
+    page.keyboard.press("f")
     see(page, "Follow-up 1", "#asked")
-    keys.insert_text("because")
-    keys.press("Control+Enter")
-    see(page, "because", "#told")
-    assert page.get_by_role("checkbox", checked=True).count() == 1
-    keys.press("Enter")
-    see(page, "1 of ", "#turn")
-    keys.press("g")
-    see(page, "1 good", "main")
-    assert f"Taken back: good for {QUESTION}" in served.kata("quiz", "--undo")
+    page.keyboard.press("Control+Enter")
+    see(page, "Answer", "#told")
+    page.keyboard.press("Enter")
+    see(page, "2 of 6 points", "main")
+    page.keyboard.press("Enter")
+    see(page, "1 hard", "main")
+    reviews = json.loads(served.kata("export", "json"))["reviews"]
+    rated = {review["key"]: review["rating"] for review in reviews}
+    assert rated["question:lora-reparameterisation"] == "hard"
 
 
 def turns(visit: Visit) -> Iterator[str]:
@@ -177,9 +99,9 @@ PAGES = (
     f"/katas/{SLUG}",
     f"/katas/{SLUG}/history",
     f"/katas/{SLUG}/solution",
+    "/stats",
     "/quiz",
     "/plan",
-    "/stats",
 )
 
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import Kata
 
 from grader import catalog
+from grader.exam.verdict import Trouble, Verdict
 from grader.practice import clock, hunt
 from grader.practice.grading import Bench
 from grader.store import Store
@@ -203,3 +204,30 @@ def test_a_bad_clock_is_a_plain_error(kata: Kata) -> None:
     assert done.returncode == 2
     assert "KATA_CLOCK cannot be read" in done.stderr
     assert json.loads(kata("list", "--json").stdout)["katas"]
+
+
+def test_what_is_done_while_it_is_judged_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hint asked for in another window counts, and a hunt that was given up stays so."""
+    monkeypatch.setenv("KATA_HOME", str(tmp_path))
+    now = clock.now()
+    found = hunt.plant("lora_linear", hunt.chosen_bug("lora_linear", 1), now)
+    found = hunt.diagnose(found, "the scale", now)
+    found.path.write_text(hunt.reference("lora_linear"))
+    with Bench() as bench:
+
+        def hinted(slug: str, source: bytes | Trouble, name: str) -> Verdict:
+            hunt.next_hint(hunt.opened()[slug], now)
+            return bench.judge(slug, source, name)
+
+        def given_up(slug: str, source: bytes | Trouble, name: str) -> Verdict:
+            hunt.close(hunt.opened()[slug], False, now, gave_up=True)
+            return bench.judge(slug, source, name)
+
+        hunt.grade(found, hinted, now)
+        there = hunt.opened()["lora_linear"]
+        assert there.hints == 1
+        assert there.mended is not None
+        hunt.grade(found, given_up, now)
+        assert hunt.opened() == {}

@@ -1,18 +1,18 @@
 """The editor of the pages, as it is used in a browser: CodeMirror, and the textarea without it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import Served
+from chromium import PATIENCE_MS, Visit, api, in_chromium
 
-api = pytest.importorskip("playwright.sync_api")
+from grader.web import bundle
 
-from browsing import Served  # noqa: E402
-from test_browser import PATIENCE_MS, SLUG, Visit, chromium, pytestmark, served  # noqa: E402, F401
+pytestmark = in_chromium
 
-from grader.web import bundle  # noqa: E402
+SLUG = "lora_linear"
 
 BUILT = bundle.editor() is not None
 needs_bundle = pytest.mark.skipif(not BUILT, reason="needs npm when the package is installed")
@@ -51,14 +51,6 @@ class Desk:
 
     def says(self, state: str) -> None:
         api.expect(self.page.locator("#state")).to_have_text(state, timeout=PATIENCE_MS)
-
-
-@pytest.fixture
-def visit(chromium: Any, served: Served) -> Iterator[Visit]:  # noqa: F811
-    """The policy of the pages refuses nothing of what the editor does: the console is empty."""
-    visit = Visit(chromium, served)
-    yield visit
-    visit.close()
 
 
 def test_the_keys_of_the_editor(visit: Visit) -> None:
@@ -169,7 +161,7 @@ def test_a_form_without_script_sends_the_text(visit: Visit) -> None:
 
 
 def test_without_a_bundle_there_is_a_plain_editor(
-    chromium: Any,  # noqa: F811
+    chromium: Any,
     tmp_path: Path,
 ) -> None:
     """The page says so, asks for nothing that is not there, and Tab indents there, too."""

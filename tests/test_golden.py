@@ -41,8 +41,8 @@ def test_screen(kata: Kata, tmp_path: Path, kind: str, request: pytest.FixtureRe
 
 
 @pytest.mark.parametrize("kind", ["exits", "one_mistake", "right", "stub", "syntax_error"])
-def test_json_says_the_same(kata: Kata, kind: str) -> None:
-    """The JSON of each kind agrees with its screen."""
+def test_json_says_the_same(kata: Kata, kind: str, request: pytest.FixtureRequest) -> None:
+    """The JSON of each kind agrees with its screen, and holds where arrays differ."""
     path = GOLDEN / kind / "lora_linear.py"
     done = kata("run", "lora_linear", "--file", str(path), "--json", "--seed", "7")
     verdict = json.loads(done.stdout)
@@ -56,3 +56,12 @@ def test_json_says_the_same(kata: Kata, kind: str) -> None:
         assert f" {part:8} {score:>5} " in screen
     if verdict["error"] is not None:
         assert verdict["error"]["kind"].upper() in screen
+    differences = [check["difference"] for check in verdict["checks"] if "difference" in check]
+    if kind != "one_mistake":
+        assert not differences
+        return
+    golden = GOLDEN / kind / "difference.json"
+    made = _normal(json.dumps(differences[0], indent=1)) + "\n"
+    if request.config.getoption("--update-goldens"):
+        golden.write_text(made)
+    assert made == golden.read_text()

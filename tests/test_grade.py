@@ -87,9 +87,12 @@ def test_every_form_is_graded(kata: Kata, tmp_path: Path) -> None:
     assert "expected" in json.dumps(verdict)
     alone = kata("run", SLUG, "--file", str(folder / "ben__numpy_lora.py"), "--json",
                  "--seed", str(ben["gradings"][0]["seed"]))  # fmt: skip
-    assert [(c["name"], c["outcome"]) for c in json.loads(alone.stdout)["checks"]] == [
+    own = json.loads(alone.stdout)["checks"]
+    assert [(c["name"], c["outcome"]) for c in own] == [
         (c["name"], c["outcome"]) for c in verdict["checks"]
     ]
+    assert any("difference" in check for check in own)  # for one's own eyes alone
+    assert not any("difference" in check for check in verdict["checks"])
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:
         lines = {line["who"]: line for line in csv.DictReader(file)}
     assert lines["'=jo"]["outcome"] == "failed"  # no formula in a spreadsheet

@@ -2,9 +2,9 @@
 
 `formulas.txt` holds the structure of each below its LaTeX; `pytest tests/test_mathml.py
 --update-goldens` writes it anew: read what has changed, against the LaTeX, before it is committed.
-An element stands as `name{part}{part}`, a group as its parts in braces, a thin space as `~`. What
-is not as usual (`usually`) has it behind a colon: `prefix` is the sign of a number, `mi` a letter
-that looks like a sign, `?` the lack of all that is usual.
+An element stands as `name{part}{part}`, a group as its parts in braces, a thin space as `~`, and
+`⏎` where a line may end. What is not as usual (`usually`) has it behind a colon: `prefix` is the
+sign of a number, `mi` a letter that looks like a sign, `?` the lack of all that is usual.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ FILE = Path(__file__).with_name("formulas.txt")
 SHORT = {"mfrac": "frac", "mroot": "root", "msqrt": "sqrt", "mtr": "row", "mtd": "cell"}
 UPRIGHT, FIXED = ("mathvariant", "normal"), ("stretchy", "false")
 TIGHT = {("lspace", "0"), ("rspace", "0")}
-PREFIX = {("form", "prefix"), *TIGHT}
+PREFIX, INFIX = {("form", "prefix"), *TIGHT}, {("form", "infix")}
 
 
 SHOULD_BE = {
@@ -84,7 +84,8 @@ def used() -> list[str]:
 
 def structure(tex: str) -> str:
     """How the formula is set, in a line."""
-    return " ".join(map(piece, ElementTree.fromstring(mathml.mathml(tex))))
+    parts = ElementTree.fromstring(f"<p>{mathml.mathml(tex)}</p>")
+    return " ⏎ ".join(piece(row) for part in parts for row in part)
 
 
 def piece(element: Element) -> str:
@@ -108,6 +109,8 @@ def piece(element: Element) -> str:
         return shown
     if kind == "mo" and asked == PREFIX:
         return f"{shown}:prefix"
+    if kind == "mo" and asked == INFIX:  # said where it stands first, in a new line
+        return shown
     return ":".join(
         (shown, *(f"{name}={value}" for name, value in sorted(asked)), *"?" * (not asked))
     )

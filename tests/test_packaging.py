@@ -121,6 +121,14 @@ def test_changed_sources_are_built_anew(project: Project, change: str) -> None:
     assert project.editor == ("two" if change == "content" else "one")
 
 
+def test_a_package_of_the_program_alone_needs_no_sources(project: Project) -> None:
+    """As the Dockerfile's, which copies what `kata grade` needs."""
+    project.npm(BUILDS)
+    shutil.rmtree(project.source)
+    project.build()
+    assert (project.calls, project.editor, len(project.warnings)) == ([], None, 1)
+
+
 @pytest.mark.parametrize("script", [None, FAILS], ids=["no npm", "npm fails"])
 def test_without_npm_the_package_is_built_all_the_same(
     project: Project, script: str | None

@@ -60,7 +60,9 @@ def test_watch_grades_saves_and_follows_keys(
     assert "The scale is added, not multiplied" in page
     assert "mend:" not in page
     watch.type("m")
-    assert "mend:     Multiply base(x) by scale." in watch.until("mend:", "q quit")
+    page = watch.until("mend:", "q quit")
+    assert "mend:     Multiply base(x) by scale." in page
+    assert "expected" in page.partition("differs:")[2]
     watch.type("h")
     assert "Your last run: The scale is added, not multiplied." in watch.until("Hint 1", "q quit")
     watch.type("\x1b[A?")  # an arrow and a key that means nothing

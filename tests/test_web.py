@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
@@ -62,18 +61,12 @@ PAGES = (
 POSTS = ("save", "run", "stop", "compare", "take", "start", "reset", "hint", "solution")
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("web")).running() as running:
-        yield running
-
-
 # Who is let in
 
 
 def test_nobody_is_let_in_without_the_cookie(served: Served) -> None:
     """No page, no script, no stream, no way to ask for one that is not there."""
-    for path in (*PAGES, "/events?slug=bitfit&page=x", "/static/kata.js", "/nothing"):
+    for path in (*PAGES, "/katas/bitfit/events?page=x", "/static/kata.js", "/nothing"):
         answer = httpx.get(served.origin + path)
         assert (answer.status_code, "kata-" in str(answer.headers)) == (403, False), path
     port = f"kata-{served.port}"
@@ -228,8 +221,8 @@ def test_it_listens_on_this_machine_alone(served: Served) -> None:
         *("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/web.css"),
         *("/static/%2fetc%2fpasswd", "/katas/..%2f..%2fetc%2fpasswd", "/katas/%2e%2e", "/katas/é"),
         *("/katas/bitfit%00", "/katas/bitfit.py", "/katas/bitfit/history/0"),
-        *("/katas/bitfit/history/-1", "/events?slug=..%2fx&page=1", "/events?slug=bitfit"),
-        f"/events?slug=bitfit&page={'x' * 65}",
+        *("/katas/bitfit/history/-1", "/katas/..%2fx/events?page=1", "/katas/bitfit/events"),
+        f"/katas/bitfit/events?page={'x' * 65}",
     ],
 )
 def test_a_path_leads_to_what_is_meant_alone(served: Served, path: str) -> None:
@@ -296,7 +289,7 @@ def test_200_event_streams_leave_the_server_at_work(served: Served) -> None:
             sock = socket.create_connection(("127.0.0.1", served.port), PATIENCE_S)
             socks.append(sock)
             sock.sendall(
-                f"GET /events?slug=bitfit&page=many-{number} HTTP/1.1\r\n"
+                f"GET /katas/bitfit/events?page=many-{number} HTTP/1.1\r\n"
                 f"Host: 127.0.0.1:{served.port}\r\nCookie: {cookie}\r\n\r\n".encode()
             )
             assert b" 200 " in sock.recv(1 << 12)

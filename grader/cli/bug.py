@@ -42,7 +42,7 @@ def bug_command(
             "No hunt is open" + (f" on {slug}." if slug else ". `kata bug` plants one.")
         )
     if found is None:
-        return _plant(slug, _seed(seed))
+        return _plant(slug, seed)
     if hint:
         found, text = hunt.next_hint(found, clock.now())
         terminal.tell(f"Hint {found.hints} of {hunt.HINTS}: {text}")
@@ -66,16 +66,12 @@ def _found(slug: str | None, *, new: bool) -> Hunt | None:
     return max(opened.values(), key=lambda found: found.planted_at, default=None)
 
 
-def _seed(seed: int | None) -> int:
-    import random
-
-    return random.SystemRandom().randrange(10**6) if seed is None else seed
-
-
-def _plant(slug: str | None, seed: int) -> int:
+def _plant(slug: str | None, seed: int | None) -> int:
+    from grader.interview import anew
     from grader.views import hunting
 
-    card = catalog.card(slug) if slug else _pick(seed)
+    seed = anew.seed() if seed is None else seed
+    card = catalog.card(slug) if slug else anew.hunted(seed)
     found = hunt.plant(card.slug, hunt.chosen_bug(card.slug, seed), clock.now())
     page = hunting.begun(card, found.file, hunt.minutes(card), terminal.width(), terminal.colour())
     terminal.say(*page)
@@ -83,24 +79,6 @@ def _plant(slug: str | None, seed: int) -> int:
         f"Next: `kata bug {card.slug}` when it is mended; `--hint` helps, `--give-up` ends it."
     )
     return 0
-
-
-def _pick(seed: int) -> catalog.Card:
-    """Due and weak hunts first, those on solved katas before unseen ones."""
-    from grader.interview import choice, record
-
-    known = record.read(clock.now().astimezone())
-    opened = hunt.opened()
-    free = [card for card in catalog.cards() if card.slug not in opened]
-    order = choice.shuffled(
-        free,
-        seed,
-        lambda card: f"bug:{card.slug}",
-        lambda card: choice.hunt_weight(card, known, choice.Grade.SENIOR),
-    )
-    if not order and not free:
-        raise UsageFault("A hunt is open on every kata. `kata bug SLUG` goes on with one.")
-    return (order or free)[0]
 
 
 def _grade(found: Hunt, diagnosis: str | None, check: bool) -> Hunt | None:

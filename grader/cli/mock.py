@@ -1,6 +1,5 @@
 """mock: timed mock interviews and their reports."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,30 +75,13 @@ def mock_command(
         return 0
     if offered is not None:
         return _sit(offered)
-    deck = deck or ("all" if level in ("senior", "staff") else "core")
-    paper = _paper(minutes, seed, focus, level or "senior", deck)
+    from grader.interview import anew
+
+    chosen = anew.seed() if seed is None else seed
+    paper = anew.paper(minutes, chosen, level=level, focus=focus, deck=deck)
     if plan:
         return _plan(paper, json_)
     return _begin(paper)
-
-
-def _paper(minutes: int, seed: int | None, focus: str | None, level: str, deck: str) -> "Paper":
-    import random
-
-    from grader.interview import record, setter
-    from grader.interview.choice import Grade
-    from grader.recall import bank
-
-    return setter.paper(
-        record.read(clock.now().astimezone()),
-        catalog.cards(),
-        bank.load(),
-        seed=random.SystemRandom().randrange(10**6) if seed is None else seed,
-        minutes=minutes,
-        level=Grade(level),
-        focus=focus,
-        deck=deck,
-    )
 
 
 def _plan(paper: "Paper", json_: bool) -> int:
@@ -143,29 +125,17 @@ def _sit(interview: "Interview") -> int:
     return _report(_numbered(interview.number), json_=False)
 
 
-def _all() -> "list[Interview]":
-    from grader.store import Store
-
-    with Store.open(create=False) as store:
-        return store.interviews.all()
-
-
 def _numbered(number: int) -> "Interview":
-    known = {interview.number: interview for interview in _all()}
-    if number not in known:
-        there = "`kata mock --list` shows them" if known else "there is none yet"
-        raise UsageFault(f"There is no mock {number}: {there}.")
-    return known[number]
+    from grader.interview import held
 
-
-def _open() -> "list[Interview]":
-    """Those that can be gone on with, oldest first."""
-    return [interview for interview in _all() if interview.ended is None]
+    return held.numbered(number)
 
 
 def _unfinished() -> "Interview":
     """The last one that can be gone on with."""
-    found = _open()
+    from grader.interview import held
+
+    found = held.unfinished()
     if not found:
         raise UsageFault("No mock is unfinished. `kata mock` begins one.")
     return found[-1]
@@ -174,10 +144,10 @@ def _unfinished() -> "Interview":
 def _offered() -> "Interview | None":
     """The unfinished mock that is to be gone on with; None for a new one. Without a terminal a
     note tells of it. Raises prompts.Left."""
-    from grader.interview import paper, sitting
+    from grader.interview import held, paper, sitting
     from grader.views import interview
 
-    found = _open()
+    found = held.unfinished()
     if found and not prompts.interactive():
         text = f"note: mock {found[-1].number} is unfinished; `kata mock --resume` goes on with it."
         terminal.note(text)
@@ -201,19 +171,20 @@ def _offered() -> "Interview | None":
 
 
 def _abandon(interview: "Interview") -> None:
-    from grader.interview import sitting
+    from grader.interview import held, sitting
 
     sitting.abandon(interview)
-    report = _reported(interview)
+    report = held.report_of(interview)
     terminal.tell(f"Mock {interview.number} is abandoned; what you gave in it stays stored.")
     _write(report, interview.folder)
     terminal.say("")
 
 
 def _list(json_: bool) -> int:
+    from grader.interview import held
     from grader.views import interview_report
 
-    reports = _reports(_all())
+    reports = held.reports(held.every())
     if json_:
         terminal.say_json({"mocks": [json.mock(report) for report in reports]})
     else:
@@ -221,29 +192,11 @@ def _list(json_: bool) -> int:
     return 0
 
 
-def _reports(interviews: "Sequence[Interview]") -> "list[Report]":
-    """Their reports, each compared with the finished ones before it; the last one with texts."""
-    from grader.interview import paper, report, sitting, texts
-
-    reports: list[Report] = []
-    for interview in interviews:
-        theirs = paper.decode(interview.plan)
-        state = sitting.state_of(interview, theirs)
-        last = texts.read(theirs, state) if interview is interviews[-1] else report.Texts()
-        earlier = [past for r in reports if (past := report.past(r)) is not None]
-        found = report.of(interview.number, interview.at, theirs, state, last, earlier)
-        reports.append(found)
-    return reports
-
-
-def _reported(interview: "Interview") -> "Report":
-    return _reports([other for other in _all() if other.number <= interview.number])[-1]
-
-
 def _report(interview: "Interview", json_: bool) -> int:
+    from grader.interview import held
     from grader.views import interview_report
 
-    report = _reported(interview)
+    report = held.report_of(interview)
     if json_:
         terminal.say_json(json.mock_report(report))
         return 0

@@ -24,9 +24,22 @@ TOLERANCE = {
 }
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Two arrays that were held against each other: what messages call them, what came, what is
+    right, how far off an entry may be, and what the axes of the right one are, where its name and
+    shape do not tell (`exam/difference.py`)."""
+
+    what: str
+    got: Tensor
+    want: Tensor
+    off: float = 0.0
+    axes: tuple[str, ...] = ()
+
+
 class CheckFailed(Exception):
     """A rule of the contract is broken; `bug` is the catalogue id of the mistake, if known.
-    `got` and `want` are the values that differ, where values were compared."""
+    `compared` are the values that differ, where values were compared."""
 
     def __init__(
         self,
@@ -34,11 +47,10 @@ class CheckFailed(Exception):
         bug: str | None = None,
         *,
         started: bool = True,
-        got: Any = None,
-        want: Any = None,
+        compared: Compared | None = None,
     ) -> None:
         super().__init__(message)
-        self.bug, self.started, self.got, self.want = bug, started, got, want
+        self.bug, self.started, self.compared = bug, started, compared
 
 
 class LearnerRaised(CheckFailed):
@@ -98,8 +110,8 @@ class Draw:
         return q if rows >= columns else q.T.contiguous()
 
 
-def fail(message: str, bug: str | None = None) -> None:
-    raise CheckFailed(message, bug)
+def fail(message: str, bug: str | None = None, compared: Compared | None = None) -> None:
+    raise CheckFailed(message, bug, compared=compared)
 
 
 def require(condition: Any, message: str, bug: str | None = None) -> None:
@@ -182,7 +194,12 @@ def close(got: Tensor, want: Tensor, rtol: float, atol: float) -> bool:
         return True
     got, want = got.double(), want.double()
     off = (got - want).abs()
-    return bool((off <= atol + rtol * want.abs().max()).all())  # NaN compares false
+    return bool((off <= _allowed(want, rtol, atol)).all())  # NaN compares false
+
+
+def _allowed(want: Tensor, rtol: float, atol: float) -> float:
+    """How far off an entry may be."""
+    return atol + rtol * float(want.double().abs().max()) if want.numel() else atol
 
 
 def near(
@@ -195,6 +212,7 @@ def near(
     atol: float | None = None,
     unless: Mapping[str, Value] | Callable[[], Mapping[str, Value]] | None = None,
     bug: str | None = None,
+    axes: tuple[str, ...] = (),
 ) -> None:
     """Fail unless `got` is `want`, naming the known mistake whose value it is.
 
@@ -202,7 +220,8 @@ def near(
     dtype: what `got`'s dtype must be; sets the tolerance, whatever came. None: any real one, held
     to the tolerance of float32. unless: bug id -> the value that mistake gives, or what tells that
     if the value is wrong; not asked in half precisions, whose tolerance takes one mistake for
-    another. bug: the mistake to name when the value is wrong and none of them matches.
+    another. bug: the mistake to name when the value is wrong and none of them matches. axes: see
+    `Compared`.
     """
     expected = torch.as_tensor(want)
     if isinstance(got, (int, float)) and expected.ndim == 0:
@@ -236,7 +255,8 @@ def near(
     if matching:
         off = {n: float((got.double() - v.double()).abs().sum()) for n, v in matching.items()}
         bug = min(off, key=lambda n: off[n])
-    raise CheckFailed(_difference(got, expected, what), bug, got=got, want=expected)
+    compared = Compared(what, got, expected, _allowed(expected, rtol, atol), axes)
+    raise CheckFailed(_difference(got, expected, what), bug, compared=compared)
 
 
 _HALF = (torch.bfloat16, torch.float16)
@@ -317,12 +337,15 @@ def described(value: Any) -> str:
 def same(got: Any, want: Tensor, what: str, bug: str | None = None) -> None:
     """Fail unless bit-equal (same shape, dtype and values)."""
     value = tensor(got, what)
-    if value.dtype != want.dtype or not torch.equal(value, want):
-        if value.shape == want.shape and value.dtype == want.dtype:
-            off = float((value.double() - want.double()).abs().max())
-            raise CheckFailed(f"{what} has changed (by up to {off:.3g})", bug)
+    if value.dtype == want.dtype and torch.equal(value, want):
+        return
+    compared = Compared(what, value, want)
+    if value.shape != want.shape or value.dtype != want.dtype:
         raise CheckFailed(
             f"{what} has changed: {tuple(value.shape)} {_name(value.dtype)}, "
             f"was {tuple(want.shape)} {_name(want.dtype)}",
             bug,
+            compared=None if value.shape == want.shape else compared,
         )
+    off = float((value.double() - want.double()).abs().max())
+    raise CheckFailed(f"{what} has changed (by up to {off:.3g})", bug, compared=compared)

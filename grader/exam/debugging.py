@@ -87,14 +87,15 @@ class Debugger:
         run = _Run(self, slug, source, filename, seed)
         found = suite.collect(content.suite(slug))
         run.run([one for one in found if one.__name__ == f"test_{check}"])
-        failed, line = run.failed, run.line
+        line = run.line
+        compared = run.failed.compared if run.failed else None
         return Debugged(
             run.checks[0] if run.checks else None,
             run.error,
             line.call,
             line.evidence,
-            failed.got if failed else None,
-            failed.want if failed else None,
+            compared.got if compared else None,
+            compared.want if compared else None,
         )
 
 

@@ -33,10 +33,13 @@ _TORCH_S = time.process_time() - _began
 gc.freeze()
 gc.enable()
 
+from msgspec.structs import replace
+
 from grader import catalog, content
 from grader.errors import GraderError
-from grader.exam import checks, kit, protocol, suite
+from grader.exam import checks, difference, kit, protocol, suite
 from grader.exam.channel import KEPT_OUTPUT_BYTES, Allowance, Channel, StageDied
+from grader.exam.checks import Compared
 from grader.exam.nursery import Nursery, NurseryGone, undumpable
 from grader.exam.stage import PROBE_FILE, QUIT
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
@@ -48,6 +51,7 @@ CPU_S, _WALL_S = max(3.0, 2.5 * _TORCH_S), 20.0
 _GPU_FACTOR = 10
 _MAX_DEATHS = 3
 _PRINTED_CHARS = 4000
+_DIFFERENCES = 4  # failures of which arrays are shown
 _AT_A_BREAKPOINT = (
     "It stops at a breakpoint, where nobody can answer: `kata debug` makes one check again in your "
     "terminal. This is no attempt."
@@ -223,6 +227,7 @@ class Run:
         self.printed = ""  # and by the check that is made
         self.faults: dict[str, str] = {}
         self.failed: checks.CheckFailed | None = None  # by the check that was made last
+        self.compared: dict[str, Compared] = {}  # by check
         self.deaths = 0
         self.out_of_time = False
         self.on_gpu = False
@@ -383,6 +388,8 @@ class Run:
             check(**{name: words[name] for name in inspect.signature(check).parameters})
         except checks.CheckFailed as failed:
             self.failed = failed
+            if failed.compared is not None:
+                self.compared[_name(check)] = failed.compared
             if failed.bug is not None and self.known(failed.bug) is None:
                 self.faults[check.__name__] = f"the catalogue has no bug '{failed.bug}'"
             self._record(check, Outcome.FAILED, str(failed), failed.bug, started=failed.started)
@@ -497,6 +504,7 @@ class _Made:
     faults: dict[str, str]
     asked: Asked
     tampered: frozenset[str]
+    compared: dict[str, Compared]
 
     @property
     def good(self) -> bool:
@@ -522,13 +530,21 @@ class Examiner:
     accelerator: the torch device type for gpu checks; None asks the machine.
     lanes: how many stages the checks of one submission are made on side by side. Which check goes
     to which is fixed, so that a verdict does not hang on who is faster.
+    differences: verdicts show where arrays differ, expected values with it: for a learner's own
+    file alone.
     boxed: for files that nobody has read: stages run in the box (exam/box.py), and flags are asked
     in two ways (exam/asking.py). Raises Unavailable where this machine lacks what the box needs.
     """
 
-    def __init__(self, accelerator: str | None = None, lanes: int = 1, boxed: bool = False) -> None:
+    def __init__(
+        self,
+        accelerator: str | None = None,
+        lanes: int = 1,
+        boxed: bool = False,
+        differences: bool = False,
+    ) -> None:
         torch.set_num_threads(1)
-        self.boxed = boxed
+        self.boxed, self.differences = boxed, differences
         self._nurseries: list[Nursery] = []
         for _ in range(lanes):
             self._nurseries.append(self._new() if boxed else Nursery.fork(self._nurseries))
@@ -591,7 +607,7 @@ class Examiner:
         made = self._pass(slug, source, name, seed, wanted, until_named, asking)
         if made.faults and isinstance(source, bytes):
             self._blame_suite(slug, seed, made.faults)
-        return Verdict(
+        verdict = Verdict(
             slug=slug,
             seed=seed,
             seconds=time.monotonic() - started,
@@ -605,6 +621,15 @@ class Examiner:
             tampered=tuple(sorted(map(harmless, made.tampered))),
             marks=self._marks(source),
         )
+        return self._with_differences(verdict, made.compared) if self.differences else verdict
+
+    def _with_differences(self, verdict: Verdict, compared: dict[str, Compared]) -> Verdict:
+        """The verdict, and of its first failures how arrays differ."""
+        found = list(verdict.checks)
+        for at in verdict.distinct[:_DIFFERENCES]:
+            if (values := compared.get(found[at].name)) is not None:
+                found[at] = replace(found[at], difference=difference.of(values))
+        return replace(verdict, checks=tuple(found))
 
     def _asked_of(self, slug: str, seed: int) -> Asked:
         """The probes of each check, which are to be made before a submission is loaded: those that
@@ -682,6 +707,7 @@ class Examiner:
             {name: text for run in runs for name, text in run.faults.items()},
             {name: probes for run in runs for name, probes in run.asked.items()},
             frozenset().union(*(run.tampered for run in runs)),
+            {name: values for run in runs for name, values in run.compared.items()},
         )
 
     def _suite(self, slug: str) -> list[Callable[..., Any]]:

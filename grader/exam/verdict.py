@@ -57,11 +57,63 @@ class Kind(StrEnum):
     BREAKPOINT = "breakpoint"
 
 
+class Maps(msgspec.Struct, frozen=True, kw_only=True):
+    """The last two axes of an array as three small maps of the same cells, each a row a string.
+
+    expected, got: "0" for `low` to "7" for `high`, "x" for what is not finite. off: "0" for what is
+    right, "1" to "4" for a difference of up to `largest`, "x" as before. A blank is no entry.
+    worst: name and index of each axis where the largest difference is; of the leading ones that
+    index is what the maps show. cell: how many entries down and across share a cell, which is that
+    of them that is furthest off. An array of one axis goes line by line, as text does.
+    """
+
+    expected: tuple[str, ...]
+    got: tuple[str, ...]
+    off: tuple[str, ...]
+    low: float
+    high: float
+    largest: float
+    worst: tuple[tuple[str, int], ...]
+    cell: tuple[int, int]
+
+    @property
+    def starts(self) -> tuple[list[int], list[int]]:
+        """The index at which each row and each column of cells begins; of an array of one axis the
+        rows say where in it they begin, and the columns how far they are from there."""
+        down, across = self.cell
+        wide = len(self.off[0])
+        if len(self.worst) == 1:
+            down = wide * across
+        return [at * down for at in range(len(self.off))], [at * across for at in range(wide)]
+
+    @property
+    def peak(self) -> tuple[int, int]:
+        """Row and column of the cell with the largest difference."""
+        down, across = self.cell
+        column = self.worst[-1][1] // across
+        if len(self.worst) == 1:
+            return divmod(column, len(self.off[0]))
+        return self.worst[-2][1] // down, column
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """How an array differs from what is right: in words, a sentence each, and as maps, where both
+    have one shape. what: which array it is; shape, expected_shape: of what came and what is right.
+    """
+
+    what: str
+    shape: tuple[int, ...]
+    expected_shape: tuple[int, ...]
+    words: tuple[str, ...]
+    maps: Maps | None = None
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One rule of the contract, judged. `bug` is the catalogue id of the mistake found.
 
     `started` is False where the submission is the stub still: it answered NotImplementedError.
     `printed` is what it wrote while the check was made (bounded, made harmless for display).
+    `difference` is there for the first failures of a learner's own file, where arrays differ.
     """
 
     name: str
@@ -71,6 +123,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     bug: str | None = None
     started: bool = True
     printed: str = ""
+    difference: Difference | None = None
 
     @property
     def cause(self) -> str:
@@ -175,6 +228,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return [first, *named]
 
     @property
+    def distinct(self) -> list[int]:
+        """Indices of the failures to show, the first for each mistake or cause."""
+        alike: dict[str, int] = {}
+        for at in self.failures:
+            alike.setdefault(self.checks[at].bug or self.checks[at].cause, at)
+        return list(alike.values())
+
+    @property
     def headline(self) -> int | None:
         """The index of the check that a page leads with, if one failed."""
         return next(iter(self.failures), None)
@@ -189,6 +250,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
                 "message": check.message,
                 "bug": check.bug,
                 "printed": check.printed,
+                **({"difference": check.difference} if check.difference else {}),
             }
             for check in self.checks
         ]

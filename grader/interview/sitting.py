@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from grader import catalog
 from grader.errors import UsageFault
 from grader.exam import submission
@@ -46,6 +48,18 @@ _BEAT_S = 5.0
 S = TypeVar("S", bound=Step)
 
 
+class _Draft(msgspec.Struct, frozen=True):
+    """What stands in a page as the answer to a question."""
+
+    round: int
+    ask: int
+    text: str
+
+    @property
+    def at(self) -> tuple[int, int]:
+        return self.round, self.ask
+
+
 class Sitting:
     """One interview, from where its events stand to its end. `start` lets its clock run."""
 
@@ -57,6 +71,7 @@ class Sitting:
         self._entered: int | None = None
         self._asked: tuple[int, int, float] | None = None  # round, place, since when
         self._seen: set[int] = set()  # coding rounds whose mistakes were shown
+        self._draft = _drafted(interview)
 
     @property
     def number(self) -> int:
@@ -131,7 +146,7 @@ class Sitting:
     def abandon(self) -> None:
         """End it here: nothing more is asked, and what was given stays as it is stored."""
         assert not self.state.over
-        self._note(events.Abandoned(), *self._solved(), *self._closing())
+        self._note(events.Abandoned(), *self._solved(), *self._closing(), *self._undrafted())
 
     # What is asked now
 
@@ -198,7 +213,8 @@ class Sitting:
         typed, ask = self.round.typed.get(place, []), asks[place]
         judged = _judged_before(ask, typed)
         number = not typed and _numeric(ask) is not None
-        return Question(ask, place, typed, number, judged.correct if judged else None)
+        draft = self._draft.text if self._draft and self._draft.at == (self.number, place) else ""
+        return Question(ask, place, typed, number, judged.correct if judged else None, draft)
 
     def write(self, text: str) -> None:
         """A line of the answer. Raises BadNumber if a number is wanted and this is none."""
@@ -207,11 +223,34 @@ class Sitting:
             _judged(step.ask, text)
         self._note(events.Typed(round=self.number, ask=step.place, text=text))
 
-    def answer(self) -> None:
-        """What was typed is the answer; nothing is one that was said aloud."""
+    def draft(self, text: str) -> None:
+        """What stands in a page as the answer, or the rest of it, and may still change."""
+        step = self._at(Question)
+        if text != step.draft:
+            draft = _Draft(round=self.number, ask=step.place, text=text)
+            with Store.open(create=True) as store:
+                store.settings.set(_draft_key(self.interview), msgspec.json.encode(draft).decode())
+            self._draft = draft
+
+    def adopt(self) -> None:
+        """A draft is part of the answer: where lines are given one by one, it cannot change."""
+        step = self._at(Question)
+        self._note(
+            events.Typed(round=self.number, ask=step.place, text=step.draft), *self._undrafted()
+        )
+        self._draft = None
+
+    def _undrafted(self) -> list[Write]:
+        if self._draft is None:
+            return []
+        return [lambda store: store.settings.set(_draft_key(self.interview), "")]
+
+    def answer(self, rest: str = "") -> None:
+        """What was typed, and the `rest`, is the answer; nothing is one that was said aloud."""
         step = self._at(Question)
         judged = _judged_before(step.ask, step.typed)
-        self._answered(step, text="\n".join(step.typed).rstrip(), judged=judged)
+        text = "\n".join([*step.typed, *([rest] if rest else [])])
+        self._answered(step, text=text.rstrip(), judged=judged)
 
     def skip(self) -> None:
         """Go on to the next question; what was typed so far is its answer all the same."""
@@ -242,7 +281,8 @@ class Sitting:
         given = None
         if not skipped and step.ask.followup is None:
             given = Given(step.ask.key, text, event.seconds, step.ask.draw, event.correct)
-        self._note(event, given=given)
+        self._note(event, *self._undrafted(), given=given)
+        self._draft = None
 
     # Code
 
@@ -469,6 +509,16 @@ def _stored(interview: Interview, paper: Paper) -> tuple[State, datetime | None]
         last = store.interviews.last(interview.number)
     happened = [(clock_s, events.decode(kind, data)) for clock_s, kind, data in rows]
     return State.of(paper, happened), last
+
+
+def _drafted(interview: Interview) -> _Draft | None:
+    with Store.open(create=False) as store:
+        text = store.settings.get(_draft_key(interview))
+    return msgspec.json.decode(text, type=_Draft) if text else None
+
+
+def _draft_key(interview: Interview) -> str:
+    return f"mock:{interview.number}"
 
 
 def abandon(interview: Interview) -> None:

@@ -20,13 +20,15 @@ class Begin:
 class Question:
     """To be answered: lines with `write`, then `answer` or `skip`. `typed` are the lines so far;
     `number`: the first is to be a number, or empty where none is given; `right`: whether the
-    number typed is the right one, None where none was."""
+    number typed is the right one, None where none was; `draft`: what stands in a page beside
+    `typed`, and can be changed with `draft` or become lines with `adopt`."""
 
     ask: Ask
     place: int
     typed: Sequence[str]
     number: bool
     right: bool | None = None
+    draft: str = ""
 
 
 @dataclass(frozen=True)

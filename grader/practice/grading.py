@@ -46,7 +46,7 @@ class Bench:
             from grader.exam.examiner import Examiner
             from grader.exam.nursery import cores
 
-            self._examiner = Examiner(lanes=min(2, cores())).__enter__()
+            self._examiner = Examiner(lanes=min(2, cores()), differences=True).__enter__()
         return self._examiner
 
     def judge(

@@ -185,9 +185,15 @@ class Closed:
 def opened() -> dict[str, Hunt]:
     """The open hunts by kata, but for those whose bug has left the catalogue."""
     with Store.open(create=False) as store:
-        texts = [store.settings.get(_key(slug)) for slug in catalog.slugs()]
-    hunts = [Hunt(**json.loads(text)) for text in texts if text]
-    return {hunt.slug: hunt for hunt in hunts if catalog.entry(hunt.slug).known(hunt.bug_id)}
+        hunts = [_stored(store, slug) for slug in catalog.slugs()]
+    return {
+        hunt.slug: hunt for hunt in hunts if hunt and catalog.entry(hunt.slug).known(hunt.bug_id)
+    }
+
+
+def _stored(store: Store, slug: str) -> Hunt | None:
+    text = store.settings.get(_key(slug))
+    return Hunt(**json.loads(text)) if text else None
 
 
 def plant(slug: str, bug: Bug, now: datetime) -> Hunt:
@@ -243,13 +249,15 @@ def grade(hunt: Hunt, judge: Judge, now: datetime) -> tuple[Hunt, Graded]:
     """Judge the file: the hunt is mended if it passes. Raises Undiagnosed."""
     if hunt.answer is None:
         raise Undiagnosed
-    mended = replace(hunt, mended=now.isoformat())
 
     def then(verdict: Verdict, *_: object) -> grading.Write:
         def write(store: Store) -> None:
-            _worked(store, hunt, now)
+            there = _stored(store, hunt.slug)
+            if there is None or there.planted_at != hunt.planted_at:
+                return  # it was ended while this was judged
+            _worked(store, there, now)
             if verdict.passed:
-                _remember(store, mended)
+                _remember(store, replace(there, mended=now.isoformat()))
 
         return write
 
@@ -261,7 +269,7 @@ def grade(hunt: Hunt, judge: Judge, now: datetime) -> tuple[Hunt, Graded]:
         now=now,
         then=then,
     )
-    return mended if graded.verdict.passed else hunt, graded
+    return replace(hunt, mended=now.isoformat()) if graded.verdict.passed else hunt, graded
 
 
 def close(hunt: Hunt, right: bool, now: datetime, *, gave_up: bool = False) -> Closed:

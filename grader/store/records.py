@@ -30,7 +30,7 @@ Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
 # Settings that mean nothing elsewhere: they name folders and rows of this machine.
-_HERE = ("workspace", "current", "hunt:")
+_HERE = ("workspace", "current", "hunt:", "mock:")
 
 
 class _Table(msgspec.Struct, frozen=True):

@@ -128,12 +128,15 @@ def _judge(codes, scales, mean, absmax, size, what):
     with naming(mistake):
         require(off(absmax.mean()) <= 1e-4 * most, text)
     far = (scales.double() - right).abs()
-    at = quantizers.worst(far - 1e-4 * right)
-    require(
-        float(far[at] - 1e-4 * right[at]) <= 2e-6 / 127 * most,
-        f"{what}: scales are not the largest |x| of each block over 127: "
-        f"block {at} has {float(scales[at]):.6g}, expected {float(right[at]):.6g}",
-    )
+    excess = far - 1e-4 * right - 2e-6 / 127 * most
+    at = quantizers.worst(excess)
+    if not float(excess[at]) <= 0:
+        given = scales.double(), right, excess <= 0, 1
+        fail(
+            f"{what}: scales are not the largest |x| of each block over 127: "
+            f"block {at} has {float(scales[at]):.6g}, expected {float(right[at]):.6g}",
+            compared=quantizers.compared("scales", *given),
+        )
     within(values(codes, scales, mean, size), absmax, right, size, what)
 
 
@@ -143,11 +146,14 @@ def within(decoded, absmax, scales, size, what):
     off = (decoded.double() - absmax.double()).abs()
     excess = off - half - 2e-6 * float(absmax.abs().max())
     at = quantizers.worst(excess)
-    require(
-        float(excess[at]) <= 0,
-        f"{what}: value {at} is {float(absmax[at]):.6g}, its code stands for "
-        f"{float(decoded[at]):.6g}; half a step is {float(half[at]):.3g}",
-    )
+    if not float(excess[at]) <= 0:
+        words = "what the codes stand for"
+        given = decoded.double(), absmax.double(), excess <= 0, size
+        fail(
+            f"{what}: value {at} is {float(absmax[at]):.6g}, its code stands for "
+            f"{float(decoded[at]):.6g}; half a step is {float(half[at]):.3g}",
+            compared=quantizers.compared(words, *given),
+        )
 
 
 def restored(stage, got, stored, size, what):

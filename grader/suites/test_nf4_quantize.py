@@ -10,6 +10,7 @@ from grader.exam.checks import (
     LearnerRaised,
     Raised,
     blame,
+    fail,
     near,
     part,
     rejects,
@@ -198,7 +199,10 @@ def _judge(codes, absmax, flat, size, what):
         "zero-block-absmax" if alike and _ratio(absmax[~zeros], top[~zeros]) < 1e-4 else None,
     )
     off = _ratio(absmax, top)
-    require(off < 1e-4, f"{what}: absmax is off by up to {off:.2g} of its value")
+    if not off < 1e-4:
+        fine = ((absmax.double() - top).abs() < 1e-4 * top) | (absmax.double() == top)
+        seen = quantizers.compared("absmax", absmax.double(), top, fine, 1)
+        fail(f"{what}: absmax is off by up to {off:.2g} of its value", compared=seen)
     whole = bool(((codes.double() >= 0) & (codes.double() <= 255)).all())
     require(whole, f"{what}: codes must be bytes, 0 to 255")
     chosen, scale = LEVELS[unpack(codes, n)], quantizers.per_value(top, size, n)
@@ -206,11 +210,14 @@ def _judge(codes, absmax, flat, size, what):
     excess = (v - chosen).abs() - (v[:, None] - LEVELS).abs().amin(1)
     excess = torch.where(scale > 0, excess, 0.0)
     at = quantizers.worst(excess)
-    require(
-        float(excess[at]) <= 1e-5,
-        f"{what}: value {at} is {float(v[at]):.6f} of its block's absolute maximum and was given "
-        f"level {float(chosen[at]):.6f}; {float(LEVELS[nearest(v[at])]):.6f} is nearer",
-    )
+    if not float(excess[at]) <= 1e-5:
+        fine = excess <= 1e-5
+        seen = quantizers.compared("the codes", unpack(codes, n), nearest(v), fine, size)
+        fail(
+            f"{what}: value {at} is {float(v[at]):.6f} of its block's absolute maximum and was "
+            f"given level {float(chosen[at]):.6f}; {float(LEVELS[nearest(v[at])]):.6f} is nearer",
+            compared=seen,
+        )
     if n % 2 and bool(scale[-1] > 0):
         last = int(codes[-1].item()) & 15
         require(last == 7, f"{what}: the odd tail is padded with code {last}, expected 7 (0.0)")

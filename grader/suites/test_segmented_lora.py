@@ -8,6 +8,7 @@ import torch
 from grader.exam.checks import (
     TOLERANCE,
     CheckFailed,
+    Compared,
     blame,
     close,
     fail,
@@ -147,16 +148,15 @@ def judge_order(order, adapter_ids, what):
     require(shape == (T,), f"{what}: order has shape {shape}, expected ({T},)", bug)
     permutes = torch.equal(order.sort().values, torch.arange(T).double())
     require(permutes, f"{what}: order does not hold each of 0..{T - 1} once: {_few(order)}", bug)
-    ascends = torch.equal(adapter_ids[order.long()], adapter_ids.sort().values)
-    require(
-        ascends,
-        f"{what}: adapter_ids[order] does not ascend: {_few(adapter_ids[order.long()])}",
-        bug,
-    )
+    seen = Compared("order", order, want, axes=("token",))
+    if not torch.equal(adapter_ids[order.long()], adapter_ids.sort().values):
+        came = _few(adapter_ids[order.long()])
+        fail(f"{what}: adapter_ids[order] does not ascend: {came}", bug, seen)
     fail(
         f"{what}: tokens of one adapter change places: order is {_few(order)}, "
         f"expected {_few(want)}",
         "sort-not-stable",
+        seen,
     )
 
 
@@ -212,6 +212,7 @@ def judge_segments(starts, ids, adapter_ids, what):
             f"{what}: sorted token {at} lies in a segment of adapter {adapters[at]:g}, "
             f"expected {int(right[at])}",
             bug,
+            Compared("the adapter of each sorted token", adapters, right, axes=("token",)),
         )
     full, there = int((lengths > 0).sum()), len(right.unique())
     require(

@@ -96,13 +96,14 @@ def outline(paper: Paper, width: int, colour: bool) -> list[str]:
     rows = [(f"{n}", r.kind, f"{r.minutes} min") for n, r in enumerate(paper.rounds, 1)]
     lines = [*painted(f"Mock interview · {head}", "bold", width, colour), ""]
     for round, line in zip(paper.rounds, columns(rows, right=frozenset({0, 2}))):
-        lines += wrapped(_about(round, hunted), width, f"  {line}  ")
+        lines += wrapped(about(round, hunted), width, f"  {line}  ")
     for text in paper.notes:
         lines += ["", *wrapped(text, width)]
     return lines
 
 
-def _about(round: Round, hunted: bool) -> str:
+def about(round: Round, hunted: bool) -> str:
+    """What a round asks of one; `hunted`: there is a hunt in the interview."""
     if round.on_code:
         return f"{round.slug}, par {round.par}"
     if round.kind is Kind.DEBRIEF:
@@ -156,7 +157,8 @@ def question(
     lines = ["", paint(head, "bold", colour), *markdown(ask.prompt, width, colour), ""]
     if not typed:
         return [*lines, *wrapped(ways, width)]
-    so_far = [line for text in typed if text for line in wrapped(text, width, "  ")]
+    given = [piece for text in typed for piece in text.split("\n") if piece]
+    so_far = [line for text in given for line in wrapped(text, width, "  ")]
     return [*lines, "So far:", *so_far] if so_far else lines
 
 
@@ -173,7 +175,8 @@ def heard(right: bool | None, width: int, colour: bool) -> list[str]:
     return [paint(verdict, style, colour), *wrapped(rest, width)]
 
 
-def _kind(ask: Ask) -> str:
+def kind(ask: Ask) -> str:
+    """What an ask is called."""
     return "Question" if ask.followup is None else "Follow-up"
 
 
@@ -245,7 +248,7 @@ def revealed(
 
 def answer(ask: Ask, given: Answered, width: int, colour: bool) -> list[str]:
     """A question again, what was answered, a good answer, and the points of the rubric."""
-    lines = ["", paint(_kind(ask), "bold", colour), *markdown(ask.prompt, width, colour), ""]
+    lines = ["", paint(kind(ask), "bold", colour), *markdown(ask.prompt, width, colour), ""]
     said = reports.said(given, ask.without_number(given.text)).split("\n")
     for number, text in enumerate(said):
         lines += wrapped(text, width, "     " if number else "You: ", "     ")

@@ -23,18 +23,22 @@ _SHOWN_MOCKS = 12
 
 def page(report: Report) -> str:
     """The whole page."""
-    return html.render(
-        "interview.html",
-        report=report,
-        words=words,
-        charts=_charts(report),
-        grade=_grade,
-        clock=clock,
-        prose=mathml.markdown,
-        line=mathml.line,
-        earlier=report.earlier[-_SHOWN_MOCKS:],
-        rubric=(rubric.__doc__ or "").strip(),
-    )
+    return html.render("interview.html", layout="page.html", **values(report))
+
+
+def values(report: Report) -> dict[str, object]:
+    """What the template `interview.html` is filled with, beside its layout."""
+    return {
+        "report": report,
+        "words": words,
+        "charts": _charts(report),
+        "grade": _grade,
+        "clock": clock,
+        "prose": mathml.markdown,
+        "line": mathml.line,
+        "earlier": report.earlier[-_SHOWN_MOCKS:],
+        "rubric": (rubric.__doc__ or "").strip(),
+    }
 
 
 def _grade(score: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from html import escape
 from typing import Any
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, SubElement
 
 from latex2mathml.converter import convert
 from markupsafe import Markup
@@ -18,17 +18,21 @@ _ROWS = {"mrow", "msqrt", "mtd"}
 _SLANTED = re.compile("[A-Za-zα-ωϵϑϕϖϱ]")  # TeX sets all other letters and signs upright
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")  # as in 16,777,216; `{,}` for LaTeX
 _LETTER = re.compile(r"\\mathrm\{([A-Za-z])\}")  # which latex2mathml slants
-_OPERATORS = {"~": "∼", **{sign: sign for sign in "±∓:;′″‴…⌊⌋⌈⌉⟨⟩"}}  # read as letters
+_LETTERS = "∂∇∞∅%#$&_"  # which are none, and no operators either
 _FIXED = {*"⌊⌋⌈⌉⟨⟩/|‖"}  # no higher than a letter, but with \left and \right
 _TIGHT = {*"/|‖"}  # not apart from what is beside
 _BARS = {*"|‖"}
 _SIGNS = {*"−-+±∓"}
 _ENDS = {*")]}!⌋⌉⟩"}  # a sign behind one of these adds or subtracts
 _THIN = "0.167em"  # beside the name of a function
+_OPENS, _CLOSES = {*"([{⌊⌈⟨"}, {*")]}⌋⌉⟩"}
+_BREAKS = {*"=≠≈<>≤≥≪≫∼∈←→⇒+−×·"}  # before these a long formula goes on in the next line
+_PIECE = 12  # characters that stay together
 
 
 def mathml(tex: str, *, display: bool = False) -> str:
-    """The formula as a `math` element, with the typography that TeX would give it.
+    """The formula as a `math` element, with the typography that TeX would give it; a long one in
+    a line of text as several, since browsers break lines between them alone.
 
     Raises what latex2mathml does where it cannot read the formula, ValueError where that, or a
     browser, would set it wrongly.
@@ -47,7 +51,34 @@ def mathml(tex: str, *, display: bool = False) -> str:
             _join_numbers(parent)
             _set_signs(parent)
             parent[:] = list(_spaced(parent))
-    return ElementTree.tostring(tree, encoding="unicode")
+    pieces = [list(tree)] if display else list(_pieces(tree[0]))
+    return "".join(_math(piece, tree.attrib) for piece in pieces)
+
+
+def _math(content: list[Element], attributes: dict[str, str]) -> str:
+    made = Element("math", attributes)
+    row = made if len(content) == 1 and content[0].tag == "mrow" else SubElement(made, "mrow")
+    row.extend(content)
+    return ElementTree.tostring(made, encoding="unicode")
+
+
+def _pieces(row: Element) -> Iterator[list[Element]]:
+    """Parts of a formula that each keep to a line."""
+    piece: list[Element] = []
+    length = depth = bars = 0
+    for element in row:
+        core = _core(element)
+        mark = (core.text or "") if core.tag == "mo" else ""
+        outside = depth == 0 and bars % 2 == 0 and element.get("form") != "prefix"
+        if outside and length >= _PIECE and element.tag == "mo" and mark in _BREAKS:
+            yield piece
+            piece, length = [], 0
+            element.set("form", "infix")  # at the beginning it would be taken for a prefix
+        depth += (mark in _OPENS) - (mark in _CLOSES)
+        bars += mark in _BARS
+        piece.append(element)
+        length += len("".join(element.itertext()))
+    yield piece
 
 
 def _turn(element: Element, kind: str, text: str, **attributes: str) -> None:
@@ -62,13 +93,11 @@ def _set(element: Element) -> None:
         raise ValueError(f"{text} cannot be set.")
     if kind == "mtext":
         element.text = text.replace(" ", "\u00a0")  # browsers drop it at the ends
-    elif kind == "mi" and text in _OPERATORS:
-        _turn(element, "mo", _OPERATORS[text])
-    elif kind in ("mi", "mo") and (text in "∂∇∞" or (text.isalpha() and text != "mod")):
+    elif kind in ("mi", "mo") and (text in _LETTERS or (text.isalpha() and text != "mod")):
         slanted = _SLANTED.fullmatch(text) and element.get("mathvariant") != "normal"
         _turn(element, "mi", text, **({} if slanted else {"mathvariant": "normal"}))
     elif kind == "mi":
-        element.set("mathvariant", "normal")
+        _turn(element, "mo", "∼" if text == "~" else text)
     if element.tag == "mo" and element.text in _FIXED and not element.attrib:
         element.set("stretchy", "false")
     if element.tag == "mo" and element.text in _TIGHT:

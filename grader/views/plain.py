@@ -17,6 +17,7 @@ _ASCII = {
     **{"∼": "~", "′": "'", "⊤": "T", "⊙": "o", "±": "+-", "⌊": "floor(", "⌋": ")"},
     **{"⌈": "ceil(", "⌉": ")", "µ": "u", "↪": "\\"},
 }
+_ASCII |= {block: str(1 + at) for at, block in enumerate("▁▂▃▄▅▆▇")}
 _ASCII |= {"░": ".", "▒": "o", "▓": "O", "█": "#", "│": "|", "◂": "<"}
 
 ENCODING_ERRORS = "kata-ascii"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from grader.catalog import Bug, Card
 from grader.exam.verdict import CORE, Check, Kind, Level, Outcome, Part, Verdict
-from grader.views import mistake
+from grader.views import difference, mistake
 from grader.views.plain import clock, counted, paint, paragraphs, wrapped
 
 _SHOWN_FAILURES = 2
@@ -22,7 +22,7 @@ _TWO_COLUMNS, _COLUMN = 76, 36
 class Around:
     """What the screen says beside the verdict. Times in seconds. elapsed_s: the time on task;
     best_s: the shortest before this one; questions: ids of some on what was written; more: how to
-    mend it, too; rows: what the screen has room for, if it is one."""
+    mend it, and where arrays differ; rows: what the screen has room for, if it is one."""
 
     card: Card
     bugs: dict[str, Bug]
@@ -168,10 +168,7 @@ def scores(verdict: Verdict, parts: Sequence[Part]) -> list[Score]:
 
 def failures(verdict: Verdict) -> list[Check]:
     """The failed checks to speak of, what says most first, one for each mistake or cause."""
-    alike: dict[str, Check] = {}
-    for check in (verdict.checks[at] for at in verdict.failures):
-        alike.setdefault(check.bug or check.cause, check)
-    return list(alike.values())
+    return [verdict.checks[at] for at in verdict.distinct]
 
 
 def _failures(verdict: Verdict, around: Around, ink: _Ink, most: int, named: bool) -> list[str]:
@@ -186,6 +183,8 @@ def _failures(verdict: Verdict, around: Around, ink: _Ink, most: int, named: boo
             drill = not drilled and bug.question is not None  # one at a time, the first
             lines += mistake.lines(bug, ink.width, ink.colour, mend=around.more, drill=drill)
             drilled = drilled or drill
+        if around.more and check.difference is not None:
+            lines += difference.lines(check.difference, ink.width, ink.colour)
     rest = [check for check in failed if check not in shown]
     if rest:
         what = names(rest) if named else counted(len(rest), "check")

@@ -12,12 +12,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import (
-    HTMLResponse,
-    JSONResponse,
-    Response,
-    StreamingResponse,
-)
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from grader import catalog
@@ -27,15 +22,17 @@ from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
 from grader.web import bundle, desk, pages, plan, quiz
-from grader.web.asked import Asked, back, kata_of, sent, shown
+from grader.web.asked import back, kata_of, shown
+from grader.web.editor import Edited, Editor, follow
 from grader.web.guard import Guard
+from grader.web.hunt import Hunts
 from grader.web.judge import Judge
 from grader.web.live import Runs, Streams
+from grader.web.mock import Mocks
 
 _T = TypeVar("_T")
 _STATIC = Path(__file__).parent / "static"
 _KINDS = {".js": "text/javascript", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
-_PAGE_CHARACTERS = 64  # of the name that a page gives itself
 
 
 class Web:
@@ -53,16 +50,14 @@ class Web:
             if Path(name).suffix in _KINDS
         }
         self.static["kata.css"] = pages.style(), "text/css"
+        self.mocks = Mocks(self)
         get, post = (partial(Route, methods=[method]) for method in ("GET", "POST"))
         routes = [
             get("/", self.today),
             get("/katas", self.katas),
             get("/katas/{slug}", self.kata),
-            post("/katas/{slug}/save", self.save),
-            post("/katas/{slug}/run", self.run),
-            post("/katas/{slug}/stop", self.stop),
-            post("/katas/{slug}/compare", self.compare),
-            post("/katas/{slug}/take", self.take),
+            get("/katas/{slug}/events", self.events),
+            *Editor(self, self._edited).routes("/katas/{slug}"),
             post("/katas/{slug}/start", self.start),
             post("/katas/{slug}/reset", self.reset),
             post("/katas/{slug}/hint", self.hint),
@@ -72,8 +67,9 @@ class Web:
             post("/katas/{slug}/history/{number:int}/restore", self.restore),
             *quiz.routes(self),
             *plan.routes(self),
+            *Hunts(self).routes(),
+            *self.mocks.routes(),
             get("/stats", self.stats),
-            get("/events", self.events),
             get("/static/{name}", self.file),
         ]
         handlers: Any = {KataError: _fault, HTTPException: _refused, Exception: _failed}
@@ -86,7 +82,9 @@ class Web:
         self.runs.warm()
         yield
         self.streams.end()
+        self.mocks.end()
         await self.runs.close()
+        await self.mocks.leave()
 
     async def write(self, change: Callable[..., _T], *arguments: object) -> _T:
         """Change a file: one after another, since temporary files are named after the process."""
@@ -126,59 +124,30 @@ class Web:
 
     # The file
 
-    async def save(self, request: Request) -> Response:
-        slug, asked = kata_of(request), await sent(request)
-        try:
-            base = await self.write(self._save, slug, asked)
-        except desk.Changed as changed:
-            return await _conflict(slug, asked, changed.there)
-        return _kata(slug) if asked.plain else JSONResponse({"base": base})
+    def _edited(self, request: Request) -> Edited:
+        slug = kata_of(request)
+        path = self.space.path(slug)
 
-    async def run(self, request: Request) -> Response:
-        """Save, and grade the file as it is then; a form waits for the verdict."""
-        slug, asked = kata_of(request), await sent(request)
-        try:
-            base = await self.write(self._save, slug, asked)
-        except desk.Changed as changed:
-            return await _conflict(slug, asked, changed.there)
-        number, told = self.runs.ask(asked.page, partial(self._grade, slug))
-        if asked.plain:
-            await told
-            return _kata(slug, "verdict")
-        return JSONResponse({"base": base, "run": number}, 202)
+        def keep(text: str | None) -> None:
+            if text is not None:  # the file's own is kept when it is written over
+                desk.keep(slug, text, path)
 
-    def _save(self, slug: str, asked: Asked) -> str:
-        if asked.text is None:
-            return desk.base(self.space.path(slug))
-        return desk.save(self.space, slug, asked.text, asked.base)
+        return Edited(
+            at=f"/katas/{slug}",
+            path=path,
+            save=partial(desk.save, self.space, slug),
+            keep=keep,
+            run=partial(self._grade, slug),
+            history=f"/katas/{slug}/history",
+        )
 
     def _grade(self, slug: str, judge: grading.Judge) -> dict[str, Any]:
         path = self.space.existing(slug)
         graded = grading.attempt(slug, path, judge, Reason.WEB, current_in=self.space)
         return {"slug": slug, "passed": graded.verdict.passed, "html": pages.verdict(graded)}
 
-    async def stop(self, request: Request) -> Response:
-        asked = await sent(request)
-        self.runs.stop(asked.page)
-        return Response(status_code=204)
-
-    async def compare(self, request: Request) -> Response:
-        """What the file has otherwise than the page's text."""
-        slug, asked = kata_of(request), await sent(request)
-        there = await run_in_threadpool(desk.opened, self.space.path(slug))
-        return JSONResponse(_there(asked.text or "", there))
-
-    async def take(self, request: Request) -> Response:
-        """The file's text for the page, whose own is kept as a version."""
-        slug, asked = kata_of(request), await sent(request)
-        path = self.space.path(slug)
-        if asked.text:
-            await run_in_threadpool(desk.keep, slug, asked.text, path)
-        if asked.plain:
-            return _kata(slug)
-        there = await run_in_threadpool(desk.opened, path)
-        answer = {"text": there.text, "base": there.base, "trouble": there.trouble}
-        return JSONResponse(answer)
+    async def events(self, request: Request) -> Response:
+        return follow(self, request, self.space.path(kata_of(request)))
 
     # Rounds, hints, versions
 
@@ -209,37 +178,9 @@ class Web:
         await run_in_threadpool(_saw_solution, slug)
         return await shown(pages.solution, slug, self.space)
 
-    # Live
-
-    async def events(self, request: Request) -> Response:
-        page = request.query_params.get("page", "")
-        slug = request.query_params.get("slug", "")
-        seen = request.query_params.get("seen", "0")
-        if slug not in catalog.slugs() or not 0 < len(page) <= _PAGE_CHARACTERS:
-            raise HTTPException(404)
-        number = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 10 else 0
-        told = self.streams.follow(page, self.space.path(slug), number)
-        return StreamingResponse(told, media_type="text/event-stream")
-
 
 def _kata(slug: str, place: str = "") -> Response:
     return back(f"/katas/{slug}{'#' if place else ''}{place}")
-
-
-async def _conflict(slug: str, asked: Asked, there: desk.Opened) -> Response:
-    mine = asked.text or ""
-    if asked.plain:
-        content = await run_in_threadpool(pages.conflict, slug, mine, there)
-        return HTMLResponse(content, 409)
-    return JSONResponse(_there(mine, there), 409)
-
-
-def _there(mine: str, there: desk.Opened) -> dict[str, str]:
-    """The file's side of a conflict, for a page with script."""
-    difference = pages.render(
-        "_diff.html", lines=pages.theirs(mine, there), same="No line differs."
-    )
-    return {"base": there.base, "trouble": there.trouble, "html": difference}
 
 
 def _saw_solution(slug: str) -> None:

@@ -31,7 +31,8 @@ async def sent(request: Request) -> Asked:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise HTTPException(400, "This is no request of a page of ours.") from None
     found = await fields(request)
-    return Asked(found.get("text"), found.get("base", ""), secrets.token_hex(8), True)
+    page = found.get("page") or secrets.token_hex(8)
+    return Asked(found.get("text"), found.get("base", ""), page, True)
 
 
 async def fields(request: Request) -> dict[str, str]:

@@ -24,13 +24,15 @@ def editor() -> str | None:
 
 
 def style() -> str:
-    """The rules that bring the font of formulas, whose letters need no slanting; "" without it."""
+    """The rules that bring the font of formulas, whose letters are small, and need no slanting;
+    "" without it."""
     address = _address(_FONT)
     if address is None:
         return ""
     return (
         '@font-face { font-family: "STIX Two Math"; font-display: swap;'
         f' src: url("{address}") format("woff2"); }}\n'
+        "math { font-size: 1.1em; }\n"
         "mi { text-transform: math-auto; font-style: normal; }\n"
         "mi[mathvariant=normal] { text-transform: none; }\n"
     )

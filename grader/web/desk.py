@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
 
+KEPT = "kept"  # the folder beside a file of which the store keeps no versions
 _MARK = b"\xef\xbb\xbf"
 _END = re.compile(r"\r\n|\r|\n")
 _COMPARABLE_LINES = 5000  # a longer file of mixed line ends gets the commonest of them
@@ -65,28 +67,64 @@ def save(space: Workspace, slug: str, text: str, out_from: str) -> str:
     StoreError, and has changed nothing then.
     """
     path, now = space.path(slug), clock.now()
-    there = files.read(path)
-    if there is not None and _digest(there) != out_from:
-        raise Changed(_shown(there))
-    source = _bytes(text, there)
     blank = stubs.stub(slug).encode()
     with Store.open(create=True) as store:
 
         def keep(found: bytes) -> None:
-            if _digest(found) != out_from:  # it was saved elsewhere a moment ago
-                raise Changed(_shown(found))
             if found != blank:
                 store.attempts.keep(slug, found, Reason.WEB, now)
 
-        if source == there:
-            return _digest(source)
-        files.replace(path, source, keep)
-        with store.transaction():
-            if source != blank:
-                store.attempts.keep(slug, source, Reason.WEB, now)
-            lines = work.new_lines(there or b"", source)
-            work.on_kata(store, slug, now, saved=now, lines=lines)
+        there, source = put(path, text, out_from, keep)
+        if source != there:
+            with store.transaction():
+                keep(source)
+                lines = work.new_lines(there or b"", source)
+                work.on_kata(store, slug, now, saved=now, lines=lines)
     return _digest(source)
+
+
+def put(
+    path: Path, text: str, out_from: str, keep: Callable[[bytes], None]
+) -> tuple[bytes | None, bytes]:
+    """Put the text into the file at `path`, unless that is another than `out_from`: the bytes that
+    were there, which `keep` gets first, and those that are. The same ones are not written.
+
+    Raises Changed or UsageFault, and has changed nothing then.
+    """
+    there = files.read(path)
+    if there is not None and _digest(there) != out_from:
+        raise Changed(_shown(there))
+    source = _bytes(text, there)
+
+    def kept(found: bytes) -> None:
+        if _digest(found) != out_from:  # it was saved elsewhere a moment ago
+            raise Changed(_shown(found))
+        keep(found)
+
+    if source != there:
+        files.replace(path, source, kept)
+    return there, source
+
+
+def put_beside(path: Path, text: str, out_from: str) -> str:
+    """As `save`, of a file in a folder of its own, of which the store keeps nothing."""
+    _, source = put(path, text, out_from, lambda _: None)
+    return _digest(source)
+
+
+def keep_beside(path: Path, text: str | None) -> None:
+    """Keep a text that gives way, or the file itself where it is None, in a folder beside the file.
+    Raises UsageFault."""
+    there = files.read(path)
+    source = there if text is None else _bytes(text, there)
+    if source is None:
+        return
+    folder = path.parent / KEPT
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageFault(f"{folder} cannot be made: {error.strerror}.") from error
+    files.create(folder / f"{path.stem}_{_digest(source)[:8]}.py", source)
 
 
 def keep(slug: str, text: str, path: Path) -> None:

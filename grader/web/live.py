@@ -28,6 +28,7 @@ _STILL_HERE = 15  # looks without a word, after which one is said: a browser tha
 
 
 Grade = Callable[[grading.Judge], dict[str, Any]]
+Told = tuple[str, dict[str, Any]]  # the name of an event, and what it holds
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,16 @@ class Streams:
         if page in self._open:
             self._open[page].put_nowait(event)
 
-    async def follow(self, page: str, path: Path, seen: int) -> AsyncIterator[str]:
+    async def follow(
+        self,
+        page: str,
+        path: Path | None,
+        seen: int,
+        clock: Callable[[], dict[str, Any]] | None = None,
+    ) -> AsyncIterator[str]:
         """What a page is told: `file` whenever the file at `path` is another, results later than
-        the one `seen`, and `bye` when it is to hang up: another stream took its place."""
+        the one `seen`, every second what the `clock` shows, if it has one, and `bye` when it is to
+        hang up: another stream took its place."""
         if self._closed:
             return
         queue = self._enter(page)
@@ -76,7 +84,9 @@ class Streams:
         looks = 0
         try:
             while True:
-                if stamp != (now := _stamp(path)):
+                if clock is not None:
+                    yield str(_Event("clock", await asyncio.to_thread(clock)))
+                if path is not None and stamp != (now := _stamp(path)):
                     stamp = now
                     base = await asyncio.to_thread(desk.base, path)
                     yield str(_Event("file", {"base": base}))
@@ -136,16 +146,16 @@ class Runs:
         self._turn = asyncio.Lock()
         self._newest: dict[str, _Run] = {}
         self._now: _Run | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Told]] = set()
         self._thread = ThreadPoolExecutor(1, "judge")  # the one that the judge is started by
 
     def warm(self) -> None:
         """Start the judge: it imports torch while the learner reads."""
         self._thread.submit(self._judge.ready)
 
-    def ask(self, page: str, grade: Grade) -> tuple[int, asyncio.Task[None]]:
+    def ask(self, page: str, grade: Grade) -> tuple[int, asyncio.Task[Told]]:
         """Grade for a page, by a function of a judge that returns what the `verdict` event is to
-        hold. The run's number, and the task that ends when the page has been told."""
+        hold. The run's number, and the task that ends with what the page has been told."""
         self.stop(page)
         run = self._newest[page] = _Run(page, next(self._numbers))
         task = asyncio.create_task(self._do(run, grade))
@@ -161,6 +171,11 @@ class Runs:
             if run is self._now:
                 self._judge.cancel()
 
+    def stop_all(self, begin: str) -> None:
+        """The same for all pages whose name begins so."""
+        for page in [page for page in self._newest if page.startswith(begin)]:
+            self.stop(page)
+
     async def close(self) -> None:
         """Give up everything, and end the judge."""
         for run in self._newest.values():
@@ -170,7 +185,7 @@ class Runs:
             await task
         self._thread.shutdown()
 
-    async def _do(self, run: _Run, grade: Grade) -> None:
+    async def _do(self, run: _Run, grade: Grade) -> Told:
         def judge(slug: str, source: bytes | Trouble, name: str) -> Verdict:
             return self._judge.grade(slug, source, name, wanted=lambda: not run.given_up)
 
@@ -194,3 +209,4 @@ class Runs:
         if self._newest.get(run.page) is run:
             del self._newest[run.page]
         self._streams.result(run.page, name, {**data, "run": run.number})
+        return name, data

@@ -1,7 +1,7 @@
 """What the templates are filled with, from the same engines and the same store as the commands."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,8 +17,9 @@ from grader.recall import after, agenda, bank, record
 from grader.store import Store
 from grader.store.attempts import Attempt, Snapshot
 from grader.views import html, listing, mathml, result, stats_html
-from grader.views import stats as charts
 from grader.views import today as days
+from grader.views.difference import where
+from grader.views.difference_html import maps
 from grader.views.plain import clock as duration
 from grader.views.plain import counted, when
 from grader.web import bundle, desk
@@ -27,6 +28,7 @@ _HERE = Path(__file__).parent
 _WEEK = 7
 _QUESTIONS = 5
 _SHOWN = 12
+_TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writes in
 
 
 def render(template: str, **values: object) -> str:
@@ -62,11 +64,9 @@ def today() -> str:
         days=days,
         week=week,
         stats=stats,
-        words=charts,
         counted=counted,
         code=html.code,
         commands=commands,
-        elsewhere=[c for c in commands if not c.startswith(("kata start", "kata quiz"))],
         current=None if going is None else catalog.card(going.slug),
     )
 
@@ -126,17 +126,21 @@ def kata(slug: str, space: Workspace, page: str) -> str:
         ladder = hints.ladder(store, slug)
         begun = store.attempts.begun(slug)
         worked_s = None if begun is None else store.work.seconds(f"kata:{slug}", begun)
-        last = _last(store, slug, opened.base)
+    last = last_graded(slug, opened.base)
     card, task = catalog.card(slug), contract.task(slug)
     cards = catalog.cards()
     at = cards.index(card)
     return render(
         "kata.html",
+        at=f"/katas/{slug}",
         page=page,
         card=card,
         file=shown(path),
         opened=opened,
-        stub=stubs.stub(slug),
+        text=opened.text if opened.base else stubs.stub(slug),
+        history=f"/katas/{slug}/history",
+        hidden={},
+        above="",
         task=task,
         contract=[_indented(line) for line in task.contract.splitlines()],
         intro=_paragraphs(task.intro),
@@ -179,10 +183,11 @@ def questions(slug: str) -> list[str]:
     return sorted(prompts, key=lambda prompt: "$" not in prompt)[:_QUESTIONS]
 
 
-def _last(store: Store, slug: str, base: str) -> Graded | None:
-    """The newest attempt, where it was with the file as it is."""
-    attempts, snapshots = store.attempts.of(slug), store.attempts.snapshots(slug)
-    found = store.attempts.last_verdict(slug)
+def last_graded(slug: str, base: str) -> Graded | None:
+    """The newest attempt, where it was with the bytes of this digest."""
+    with Store.open(create=False) as store:
+        attempts, snapshots = store.attempts.of(slug), store.attempts.snapshots(slug)
+        found = store.attempts.last_verdict(slug)
     if not attempts or found is None:
         return None
     tried = [s for s in snapshots if s.number == attempts[-1].snapshot]
@@ -200,8 +205,8 @@ class _Failure:
     bug: Bug | None
 
 
-def verdict(graded: Graded, more: bool = True) -> str:
-    """How a file was judged, as a piece of a page: what is wrong first."""
+def verdict(graded: Graded, onward: bool = True) -> str:
+    """How a file was judged, as a piece of a page: what is wrong first, and where to go on to."""
     found, recorded = graded.verdict, graded.recorded
     known, follows = catalog.entry(found.slug), after.after(graded)
     around = result.Around(
@@ -224,18 +229,22 @@ def verdict(graded: Graded, more: bool = True) -> str:
         verdict=found,
         conclusion=result.conclusion(found),
         code=html.code,
+        maps=maps,
+        where=where,
         facts=[fact for fact in result.facts(found, around) if not fact.startswith("--seed")],
-        parts=_parts(found),
+        parts=parts(found),
         failures=[_Failure(check, known.known(check.bug)) for check in told],
         also=result.names(also) if also else "",
         printed=_printed(found),
         next_slug=follows.next_slug,
         questions=follows.questions,
         trouble=graded.trouble,
+        onward=onward,
     )
 
 
-def _parts(found: Verdict) -> list[tuple[str, list[result.Score]]]:
+def parts(found: Verdict) -> list[tuple[str, list[result.Score]]]:
+    """How far each part is, the core first."""
     groups = (
         ("Core", [p for p in Part if p in CORE]),
         ("Follow-ups", [p for p in Part if p not in CORE]),
@@ -326,10 +335,17 @@ def statistics() -> str:
     return render("stats.html", layout="base.html", **stats_html.values(found, cards))
 
 
-def conflict(slug: str, mine: str, there: desk.Opened) -> str:
-    """Without script: the file was changed meanwhile, and what is to be done."""
+def conflict(at: str, history: str, mine: str, there: desk.Opened) -> str:
+    """Without script: the file of the page `at` was changed meanwhile, and what is to be done.
+    `history` is where its versions are shown, "" where they are kept beside it."""
     return render(
-        "conflict.html", card=catalog.card(slug), mine=mine, there=there, lines=theirs(mine, there)
+        "conflict.html",
+        at=at,
+        history=history,
+        kept=desk.KEPT,
+        mine=mine,
+        there=there,
+        lines=theirs(mine, there),
     )
 
 
@@ -338,6 +354,11 @@ def theirs(mine: str, there: desk.Opened) -> list[tuple[str, str]]:
     return desk.difference(mine, there.text, ("on this page", "on the disk"))
 
 
-def trouble(title: str, text: str) -> str:
-    """What went wrong, in a line or two."""
-    return render("trouble.html", heading=title, text=text)
+def trouble(title: str, text: str, sent: Mapping[str, str] | None = None) -> str:
+    """What went wrong, in a line or two; of a form that was `sent` what was typed is kept there."""
+    return render("trouble.html", heading=title, text=text, typed=typed(sent or {}))
+
+
+def typed(sent: Mapping[str, str]) -> list[str]:
+    """What a learner has written in a form."""
+    return [sent[name] for name in _TYPED if sent.get(name)]

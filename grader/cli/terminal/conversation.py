@@ -165,6 +165,9 @@ class Conversation:
 
     def _question(self, step: Question) -> None:
         """A line of the answer; an empty one ends it."""
+        if step.draft:
+            self.sitting.adopt()
+            return
         here = self.sitting.number, step.place
         if here != self._shown:
             self._shown = here

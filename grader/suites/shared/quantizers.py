@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from grader.exam.checks import CheckFailed, blame, near, require, same, tensor
+from grader.exam.checks import CheckFailed, Compared, blame, near, require, same, tensor
 
 # Formulas
 
@@ -96,6 +96,16 @@ def lengths(what: str, n: int, bug: str | None, **wanted: tuple[Tensor, int]) ->
 def worst(off: Tensor) -> int:
     """Where it is largest; NaN counts most."""
     return int(off.nan_to_num(nan=math.inf).argmax())
+
+
+def compared(what: str, got: Tensor, want: Tensor, fine: Tensor, size: int) -> Compared:
+    """(n,) what came and what is right, to be shown by blocks where all are whole; of size 1 what
+    there is one of for each block. fine: where what came is as good, and is taken for right."""
+    came = torch.where(fine, want, got)
+    if size == 1 or len(want) % size:
+        return Compared(what, came, want, axes=("block" if size == 1 else "value",))
+    blocks = came.view(-1, size), want.view(-1, size)
+    return Compared(what, *blocks, axes=("block", "value"))
 
 
 def only(found: Iterable[str]) -> str | None:

@@ -1,9 +1,9 @@
-// A kata's page: the editor, Run, the file as it changes elsewhere, and what the server tells.
+// The editor of a page: Run, the file as it changes elsewhere, and what the server tells.
 "use strict";
 
 const work = document.getElementById("work");
 const area = document.getElementById("source");
-const { slug, page } = work.dataset;
+const { at, page } = work.dataset; // the page's address, and its own name
 const fixed = "onlyRead" in work.dataset; // the file can only be read here
 const part = id => document.getElementById(id);
 const say = text => { part("state").textContent = text; };
@@ -26,7 +26,7 @@ const changed = () => !fixed && area.value !== saved;
 // What is asked of the server
 
 async function ask(what, wanted) {
-  const response = await fetch(`/katas/${slug}/${what}`, {
+  const response = await fetch(`${at}/${what}`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ page, base, ...wanted }),
@@ -62,22 +62,23 @@ async function save(what = "save") {
   base = said.base;
   if (text !== null) saved = text;
   part("conflict").hidden = true;
-  marked();
+  if ("run" in said) { // it is graded
+    waits(said.run);
+    say("grading …");
+    if (early !== null) told(early.name, early.data);
+  } else marked();
   return said;
 }
 
 function run() {
+  if (work.dataset.first) { // what is to be said before
+    part(work.dataset.first).focus();
+    return say("First say what is wrong.");
+  }
   waits(0); // the older one is given up
   say("grading …");
   listen();
-  return trying(async () => {
-    const said = await save("run");
-    if (said !== null) {
-      waits(said.run);
-      say("grading …");
-      if (early !== null) told(early.name, early.data);
-    }
-  });
+  return trying(() => save("run"));
 }
 
 function waits(number) {
@@ -137,12 +138,13 @@ let early = null; // a verdict that came before the answer that names its run
 
 function listen() {
   if (stream !== null || document.hidden) return;
-  stream = new EventSource(`/events?slug=${slug}&page=${page}&seen=${seen}`);
+  stream = new EventSource(`${at}/events?page=${page}&seen=${seen}`);
   stream.addEventListener("file", event => { look(JSON.parse(event.data).base); });
   for (const name of ["verdict", "trouble", "stopped"]) {
     stream.addEventListener(name, event => told(name, JSON.parse(event.data)));
   }
   stream.addEventListener("bye", hush);
+  document.dispatchEvent(new CustomEvent("stream", { detail: stream }));
 }
 
 function hush() {
@@ -230,11 +232,22 @@ document.addEventListener("keydown", event => {
 });
 
 part("edit").addEventListener("submit", event => {
+  if ("leaves" in (event.submitter?.dataset ?? {})) { // it takes the text with it
+    leaving = true;
+    if (!fixed) event.target.elements.base.value = base;
+    return;
+  }
   event.preventDefault();
   if (event.submitter?.id === "save") trying(() => save());
   else run();
 });
 part("stop").addEventListener("click", () => trying(() => ask("stop", {})));
+
+part("diagnosis")?.addEventListener("keydown", event => { // it is one line
+  if (event.key !== "Enter" || event.isComposing || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  part("say")?.click();
+});
 
 // What leads away saves first
 
