@@ -69,25 +69,93 @@ def test_question_with_formulas_by_the_keyboard(visit: Visit, served: Served) ->
     assert rated["question:lora-reparameterisation"] == "hard"
 
 
-def turns(visit: Visit) -> Iterator[str]:
-    """Walks through a numeric question; the name of each page of it."""
-    page, keys = visit.go(f"/quiz?ask={NUMBER}"), visit.page.keyboard
-    steps = (
-        *(("asked", ""), ("number", "Enter"), ("wrong", "many"), ("rest", "12")),
-        *(("points", "Control+Enter"), ("follow-up", "f"), ("told", "Control+Enter")),
-        *(("rating", "Enter"), ("again", "t"), ("rated", "Enter"), ("sum", "Enter")),
-    )
-    for name, typed in steps:
-        if typed.isalnum() and name in ("wrong", "rest"):
-            page.get_by_role("textbox").fill(typed)
-            typed = "Enter"
-        if typed:
-            with page.expect_navigation():
-                keys.press(typed)
-        page.wait_for_load_state()
-        yield name
-    # The console tells of every answer that is no page.
-    visit.said = [text for text in visit.said if " 422 " not in text]
+def test_a_hunt(visit: Visit, served: Served) -> None:
+    """A mistake is planted, diagnosed, mended, and what was said of it is judged."""
+    page = visit.go("/bugs")
+    page.get_by_label("In", exact=True).select_option("ia3_linear")
+    page.get_by_role("button", name="Plant a mistake").click()
+    see(page, "Bug hunt", "#title")
+    right = content.solution("ia3_linear").read_text()
+    assert served.path("ia3_linear").exists() is False  # it is not the kata's own file
+    planted = page.locator("#source").input_value()
+    assert planted != right
+    visit.write(right)
+    page.keyboard.press("Control+Enter")  # not before the diagnosis
+    assert page.evaluate("document.activeElement.id") == "diagnosis"
+    page.keyboard.type("the vector does not scale the output")
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("button", name="I named it").click()
+    see(page, "found", "main")
+    assert "hunt" in served.kata("stats")
+
+
+def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
+    """Fifteen minutes at twenty times the speed: the server is killed in the coding round, and
+    another one goes on with it, with all that was given."""
+    clock = tmp_path / "clock"
+    clock.write_text("2026-03-01T09:00:00+00:00 x20")
+    served = Served(tmp_path / "sat")
+    served.environment["KATA_CLOCK"] = f"@{clock}"
+    with served.running():
+        visit = Visit(chromium, served)
+        page = visit.go("/mock")
+        page.get_by_label("Minutes").fill("15")
+        page.get_by_text("More to choose").click()
+        page.get_by_label("Seed").fill("5")
+        page.get_by_role("button", name="Make the paper").click()
+        slug = page.locator("li:has-text('coding') span").inner_text().partition(",")[0]
+        page.get_by_role("button", name="Begin").click()
+        see(page, "1/4", "#clock")
+        before = page.locator("#whole").inner_text()
+        while page.locator("#work").count() == 0:
+            field = page.locator("main form input:visible, main form textarea:visible:not(#reason)")
+            field.first.fill("0.5")
+            place = page.locator("[name=turn]").first.input_value()
+            page.keyboard.press("Control+Enter")
+            page.wait_for_function(
+                "was => document.querySelector('[name=turn]').value !== was", arg=place
+            )
+            page.wait_for_load_state()
+        visit.write("import torch\n")
+        page.keyboard.press("Control+s")
+        see(page, "not passed")
+        assert page.locator("#whole").inner_text() != before
+        visit.write("import torch.nn\n")
+        page.keyboard.press("Control+s")
+        see(page, "", "#state")
+        served.process.kill()
+        visit.close(broken=True)
+    with served.running():
+        visit = Visit(chromium, served)
+        page = visit.go("/mock")
+        see(page, "unfinished", "main")
+        page.get_by_role("link", name="Mock 1").click()
+        see(page, "nothing that you gave is lost", "main")
+        page.get_by_role("button", name="Go on").click()
+        see(page, "2/4", "#clock")
+        assert page.locator("#source").input_value() == "import torch.nn\n"
+        visit.write(content.solution(slug).read_text())
+        page.keyboard.press("Control+Enter")
+        see(page, "passed, complete")
+        page.get_by_role("button", name="To the next round").click()
+        see(page, "3/4", "#clock")
+        page.locator("main form textarea:visible:not(#reason)").fill("Both see the input.")
+        page.keyboard.press("Control+Enter")
+        see(page, "4/4", "#clock")
+        while page.get_by_role("button", name="Go on").is_visible():
+            page.keyboard.press("1")
+            place = page.locator("[name=turn]").first.input_value()
+            page.keyboard.press("Control+Enter")
+            page.wait_for_function(
+                "was => document.querySelector('[name=turn]')?.value !== was", arg=place
+            )
+            page.wait_for_load_state()
+        page.wait_for_url("**/report")
+        see(page, "Both see the input.", "main")
+        visit.close()
+        report = served.kata("mock", "--report", "1")
+        assert "Both see the input." in report
+        assert "complete" in report
 
 
 # What every page must be
@@ -102,6 +170,8 @@ PAGES = (
     "/stats",
     "/quiz",
     "/plan",
+    "/bugs",
+    "/mock",
 )
 
 
@@ -126,6 +196,27 @@ def test_pages_are_accessible(chromium: Any, practised: Served, scheme: str) -> 
         found += [fault for turn in turns(visit) for fault in serious(visit.page, turn)]
         visit.close()
     assert found == []
+
+
+def turns(visit: Visit) -> Iterator[str]:
+    """Walks through a numeric question; the name of each page of it."""
+    page, keys = visit.go(f"/quiz?ask={NUMBER}"), visit.page.keyboard
+    steps = (
+        *(("asked", ""), ("number", "Enter"), ("wrong", "many"), ("rest", "12")),
+        *(("points", "Control+Enter"), ("follow-up", "f"), ("told", "Control+Enter")),
+        *(("rating", "Enter"), ("again", "t"), ("rated", "Enter"), ("sum", "Enter")),
+    )
+    for name, typed in steps:
+        if typed.isalnum() and name in ("wrong", "rest"):
+            page.get_by_role("textbox").fill(typed)
+            typed = "Enter"
+        if typed:
+            with page.expect_navigation():
+                keys.press(typed)
+        page.wait_for_load_state()
+        yield name
+    # The console tells of every answer that is no page.
+    visit.said = [text for text in visit.said if " 422 " not in text]
 
 
 def serious(page: Any, name: str) -> list[tuple[Any, ...]]:
