@@ -1,6 +1,7 @@
 """The practice in a real browser: what someone does there with keyboard and eyes."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from grader.web import bundle
 pytestmark = in_chromium
 
 SLUG = "lora_linear"
+NUMBER = "lora-scaling-alpha-rank"
 RIGHT = content.solution(SLUG).read_text()
 WRONG = RIGHT.replace("self.scale * ", "", 1)
 AXE = Path(__file__).parent.parent / "frontend/node_modules/axe-core/axe.min.js"
@@ -43,6 +45,9 @@ def test_question_with_formulas_by_the_keyboard(visit: Visit, served: Served) ->
     page.get_by_role("button", name="Ask it").press("Enter")
     see(page, "write down LoRA", "#prompt")
     page.keyboard.type("W x + alpha / r B A x")
+    see(page, "kept", "#state")
+    page.reload()  # what was typed is there, and the field is where one goes on
+    page.locator("textarea:focus").wait_for()
     page.keyboard.press("Control+Enter")
     see(page, "W x + alpha / r B A x", "section:has(#said)")
     assert page.locator("#model ~ p math").count() > 5
@@ -195,18 +200,44 @@ def test_pages_are_accessible(chromium: Any, practised: Served, scheme: str) -> 
     for viewport in (NARROW, WIDE):
         visit = Visit(chromium, practised, viewport=viewport, color_scheme=scheme)
         for path in PAGES:
-            page = visit.go(path)
-            page.evaluate(AXE.read_text())  # the policy lets no page load it
-            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            assert result["passes"] or result["violations"]
-            found += [
-                (path, viewport["width"], violation["id"], node["target"], node["failureSummary"])
-                for violation in result["violations"]
-                if violation["impact"] in ("serious", "critical")
-                for node in violation["nodes"]
-            ]
+            found += serious(visit.go(path), path)
+        found += [fault for turn in turns(visit) for fault in serious(visit.page, turn)]
         visit.close()
     assert found == []
+
+
+def turns(visit: Visit) -> Iterator[str]:
+    """Walks through a numeric question; the name of each page of it."""
+    page, keys = visit.go(f"/quiz?ask={NUMBER}"), visit.page.keyboard
+    steps = (
+        *(("asked", ""), ("number", "Enter"), ("wrong", "many"), ("rest", "12")),
+        *(("points", "Control+Enter"), ("follow-up", "f"), ("told", "Control+Enter")),
+        *(("rating", "Enter"), ("again", "t"), ("rated", "Enter"), ("sum", "Enter")),
+    )
+    for name, typed in steps:
+        if typed.isalnum() and name in ("wrong", "rest"):
+            page.get_by_role("textbox").fill(typed)
+            typed = "Enter"
+        if typed:
+            with page.expect_navigation():
+                keys.press(typed)
+        page.wait_for_load_state()
+        yield name
+    # The console tells of every answer that is no page.
+    visit.said = [text for text in visit.said if " 422 " not in text]
+
+
+def serious(page: Any, name: str) -> list[tuple[Any, ...]]:
+    """What axe-core finds that is serious or critical."""
+    page.evaluate(AXE.read_text())  # the policy lets no page load it
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert result["passes"] or result["violations"]
+    return [
+        (name, page.viewport_size["width"], violation["id"], node["target"], node["failureSummary"])
+        for violation in result["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1600])
@@ -216,4 +247,6 @@ def test_pages_fit_the_window(chromium: Any, practised: Served, width: int) -> N
     for path in PAGES:
         page = visit.go(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    for turn in turns(visit):
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, turn
     visit.close()
