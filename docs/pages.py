@@ -66,6 +66,7 @@ def quiz(page: Page, origin: str) -> None:
         "h = W x + (alpha / r) B A x. W is frozen, A (r, d_in) starts random and B (d_out, r)\n"
         "at zero, so nothing changes before the first step. A x first, then B."
     )
+    page.wait_for_load_state()  # the script that knows the keys
     page.keyboard.press("Control+Enter")
     page.locator("#points").wait_for()
     for point in "145":
