@@ -1,11 +1,12 @@
 """The practice in a real browser: what someone does there with keyboard and eyes."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import Served
+from browsing import Served, until
 from chromium import NARROW, WIDE, Visit, in_chromium, see
 
 from grader import content
@@ -14,6 +15,7 @@ from grader.web import bundle
 pytestmark = in_chromium
 
 SLUG = "lora_linear"
+NUMBER = "lora-scaling-alpha-rank"
 RIGHT = content.solution(SLUG).read_text()
 WRONG = RIGHT.replace("self.scale * ", "", 1)
 AXE = Path(__file__).parent.parent / "frontend/node_modules/axe-core/axe.min.js"
@@ -43,6 +45,9 @@ def test_question_with_formulas_by_the_keyboard(visit: Visit, served: Served) ->
     page.get_by_role("button", name="Ask it").press("Enter")
     see(page, "write down LoRA", "#prompt")
     page.keyboard.type("W x + alpha / r B A x")
+    see(page, "kept", "#state")
+    page.reload()  # what was typed is there, and the field is where one goes on
+    page.locator("textarea:focus").wait_for()
     page.keyboard.press("Control+Enter")
     see(page, "W x + alpha / r B A x", "section:has(#said)")
     assert page.locator("#model ~ p math").count() > 5
@@ -64,6 +69,103 @@ def test_question_with_formulas_by_the_keyboard(visit: Visit, served: Served) ->
     assert rated["question:lora-reparameterisation"] == "hard"
 
 
+def test_a_hunt(visit: Visit, served: Served) -> None:
+    """A mistake is planted, diagnosed, mended, and what was said of it is judged."""
+    page = visit.go("/bugs")
+    page.get_by_label("In", exact=True).select_option("ia3_linear")
+    page.get_by_role("button", name="Plant a mistake").click()
+    see(page, "Bug hunt", "#title")
+    right = content.solution("ia3_linear").read_text()
+    assert served.path("ia3_linear").exists() is False  # it is not the kata's own file
+    planted = page.locator("#source").input_value()
+    assert planted != right
+    visit.write(right)
+    page.keyboard.press("Control+Enter")  # not before the diagnosis
+    assert page.evaluate("document.activeElement.id") == "diagnosis"
+    page.keyboard.type("the vector does not scale the output")
+    page.keyboard.press("Enter")
+    see(page, "Say it otherwise", "#work")
+    page.keyboard.press("Control+Enter")
+    see(page, "mended")
+    page.get_by_role("link", name="What the mistake was").click()
+    see(page, "The mistake", "main")
+    page.get_by_role("button", name="Yes").click()
+    see(page, "the next hunt on it is due", "main")
+    reviews = json.loads(served.kata("export", "json"))["reviews"]
+    assert [review["key"] for review in reviews if "ia3_linear" in review["key"]] == [
+        "bug:ia3_linear"
+    ]
+
+
+def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
+    """Fifteen minutes at twenty times the speed: the server is killed in the coding round, and
+    another one goes on with it, with all that was given."""
+    clock = tmp_path / "clock"
+    clock.write_text("2026-03-01T09:00:00+00:00 x20")
+    served = Served(tmp_path / "sat")
+    served.environment["KATA_CLOCK"] = f"@{clock}"
+    with served.running():
+        visit = Visit(chromium, served)
+        page = visit.go("/mock")
+        page.get_by_label("Minutes").fill("15")
+        page.get_by_text("More to choose").click()
+        page.get_by_label("Seed").fill("5")
+        page.get_by_role("button", name="Make the paper").click()
+        slug = page.locator("li:has-text('coding') span").inner_text().partition(",")[0]
+        page.get_by_role("button", name="Begin").click()
+        see(page, "1/4", "#clock")
+        before = page.locator("#whole").inner_text()
+        while page.locator("#work").count() == 0:
+            field = page.locator("main form input:visible, main form textarea:visible:not(#reason)")
+            field.first.fill("0.5")
+            place = page.locator("[name=turn]").first.input_value()
+            page.keyboard.press("Control+Enter")
+            page.wait_for_function(
+                "was => document.querySelector('[name=turn]').value !== was", arg=place
+            )
+            page.wait_for_load_state()
+        visit.write("import torch\n")
+        page.keyboard.press("Control+s")
+        see(page, "not passed")
+        assert page.locator("#whole").inner_text() != before
+        visit.write("import torch.nn\n")
+        page.keyboard.press("Control+s")
+        file = served.root / "home/interviews/1" / f"{slug}.py"
+        until(lambda: file.read_text() == "import torch.nn\n", "it is saved")
+        served.process.kill()
+        visit.close(broken=True)
+    with served.running():
+        visit = Visit(chromium, served)
+        page = visit.go("/mock")
+        see(page, "unfinished", "main")
+        page.get_by_role("link", name="Mock 1").click()
+        see(page, "nothing that you gave is lost", "main")
+        page.get_by_role("button", name="Go on").click()
+        see(page, "2/4", "#clock")
+        assert page.locator("#source").input_value() == "import torch.nn\n"
+        visit.write(content.solution(slug).read_text())
+        page.keyboard.press("Control+Enter")
+        see(page, "passed, complete")
+        page.get_by_role("button", name="To the next round").click()
+        see(page, "3/4", "#clock")
+        page.locator("main form textarea:visible:not(#reason)").fill("Both see the input.")
+        page.keyboard.press("Control+Enter")
+        see(page, "4/4", "#clock")
+        while page.get_by_role("button", name="Go on").is_visible():
+            page.keyboard.press("1")
+            place = page.locator("[name=turn]").first.input_value()
+            page.keyboard.press("Control+Enter")
+            page.wait_for_function(
+                "was => document.querySelector('[name=turn]')?.value !== was", arg=place
+            )
+            page.wait_for_load_state()
+        page.wait_for_url("**/report")
+        see(page, "Both see the input.", "main")
+        visit.close()
+        assert "Interrupted, as the program was killed" in served.kata("mock", "--report", "1")
+        assert served.kata("mock", "--list").count("senior") == 1
+
+
 # What every page must be
 
 
@@ -76,6 +178,8 @@ PAGES = (
     "/stats",
     "/quiz",
     "/plan",
+    "/bugs",
+    "/mock",
 )
 
 
@@ -96,18 +200,44 @@ def test_pages_are_accessible(chromium: Any, practised: Served, scheme: str) -> 
     for viewport in (NARROW, WIDE):
         visit = Visit(chromium, practised, viewport=viewport, color_scheme=scheme)
         for path in PAGES:
-            page = visit.go(path)
-            page.evaluate(AXE.read_text())  # the policy lets no page load it
-            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            assert result["passes"] or result["violations"]
-            found += [
-                (path, viewport["width"], violation["id"], node["target"], node["failureSummary"])
-                for violation in result["violations"]
-                if violation["impact"] in ("serious", "critical")
-                for node in violation["nodes"]
-            ]
+            found += serious(visit.go(path), path)
+        found += [fault for turn in turns(visit) for fault in serious(visit.page, turn)]
         visit.close()
     assert found == []
+
+
+def turns(visit: Visit) -> Iterator[str]:
+    """Walks through a numeric question; the name of each page of it."""
+    page, keys = visit.go(f"/quiz?ask={NUMBER}"), visit.page.keyboard
+    steps = (
+        *(("asked", ""), ("number", "Enter"), ("wrong", "many"), ("rest", "12")),
+        *(("points", "Control+Enter"), ("follow-up", "f"), ("told", "Control+Enter")),
+        *(("rating", "Enter"), ("again", "t"), ("rated", "Enter"), ("sum", "Enter")),
+    )
+    for name, typed in steps:
+        if typed.isalnum() and name in ("wrong", "rest"):
+            page.get_by_role("textbox").fill(typed)
+            typed = "Enter"
+        if typed:
+            with page.expect_navigation():
+                keys.press(typed)
+        page.wait_for_load_state()
+        yield name
+    # The console tells of every answer that is no page.
+    visit.said = [text for text in visit.said if " 422 " not in text]
+
+
+def serious(page: Any, name: str) -> list[tuple[Any, ...]]:
+    """What axe-core finds that is serious or critical."""
+    page.evaluate(AXE.read_text())  # the policy lets no page load it
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert result["passes"] or result["violations"]
+    return [
+        (name, page.viewport_size["width"], violation["id"], node["target"], node["failureSummary"])
+        for violation in result["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
 @pytest.mark.parametrize("width", [360, 768, 1600])
@@ -117,4 +247,6 @@ def test_pages_fit_the_window(chromium: Any, practised: Served, width: int) -> N
     for path in PAGES:
         page = visit.go(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    for turn in turns(visit):
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, turn
     visit.close()

@@ -23,6 +23,7 @@ from grader.exam.examiner import Examiner
 from grader.exam.verdict import Difference, Maps, Verdict
 from grader.practice.grading import Graded
 from grader.views import difference as lines
+from grader.views import difference_html
 from grader.web import pages
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -375,6 +376,33 @@ def test_maps_of_any_size_of_number(size: float) -> None:
     assert found is not None
     assert found.maps is not None
     _agrees(found.maps, -want, want, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_arrays_of_every_kind_are_shown(seed: int) -> None:
+    """Empty, of other shapes, of any dtype, NaN where it is expected: each page is made, and what
+    is stored is read again."""
+    draw = random.Random(seed)
+
+    def drawn(shape: list[int]) -> Tensor:
+        values = _drawn(*shape, seed=draw.randrange(99)) * draw.choice([0, 1e-30, 1, 50, 1e38])
+        odd = _drawn(*shape, seed=draw.randrange(99)) > draw.choice([1, 9])
+        values = values.masked_fill(odd, draw.choice([torch.nan, torch.inf, -torch.inf]))
+        whole = torch.int8, torch.uint8, torch.int64, torch.bool
+        if (dtype := draw.choice([torch.float16, torch.bfloat16, torch.float64, *whole])) in whole:
+            values = values.nan_to_num(0, 0, 0).clamp(0, 100)
+        return values.to(dtype)
+
+    for _ in range(40):
+        shapes = [[draw.choice([0, 1, 2, 3, 17]) for _ in range(draw.randint(0, 4))] for _ in "ab"]
+        got, want = drawn(shapes[0]), drawn(shapes[draw.random() < 0.2])
+        what = draw.choice(["the output", "", "`a.weight` of \x1b[31m"])
+        found = difference.of(Compared(what, got, want, draw.choice([0, 1e-3])))
+        if found is not None:
+            assert msgspec.json.decode(msgspec.json.encode(found), type=Difference) == found
+            assert "\x1b" not in "".join(lines.lines(found, 60, False))
+            assert len(difference_html.maps(found)) == (0 if found.maps is None else 3)
+    assert difference.of(Compared("it", WANT, WANT * 1j)) is None
 
 
 def test_axes_have_names() -> None:

@@ -1,5 +1,5 @@
-"""Hunts and mocks sat in a browser without script, broken off at every write: the store ends as
-if nothing had happened, and as if they had been sat in a terminal."""
+"""Hunts, mocks and quizzes sat in a browser without script, broken off at every write: the store
+ends as if nothing had happened, and as if they had been sat in a terminal."""
 
 import asyncio
 import html
@@ -34,8 +34,9 @@ from grader.interview import sitting as sittings  # noqa: E402
 from grader.interview.sitting import Sitting  # noqa: E402
 from grader.practice import hunt  # noqa: E402
 from grader.practice.workspace import Workspace  # noqa: E402
-from grader.recall import bank  # noqa: E402
+from grader.recall import bank, quiz  # noqa: E402
 from grader.store import Store  # noqa: E402
+from grader.store.memory import Rating  # noqa: E402
 from grader.web.app import Web  # noqa: E402
 from grader.web.judge import Judge  # noqa: E402
 from grader.web.live import Runs  # noqa: E402
@@ -240,3 +241,64 @@ def test_a_hunt(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert whole == terminal
     assert broken == terminal
     assert count > 15
+
+
+def test_a_quiz(breaks: Breaks, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers, drafts, answers, a follow-up, ticks and ratings: of each question once, as in a
+    terminal. A follow-up may be asked again where its quiz broke off."""
+    questions = [q for q in bank.load() if q.numeric is None][:2]
+    questions += [q for q in bank.load() if q.numeric is not None][:2]
+    monkeypatch.setattr(bank, "load", lambda folder=None: tuple(questions))
+    monkeypatch.setattr("grader.web.quiz.secrets.randbelow", lambda _: 1)
+    first, last = questions[0].id, questions[-1].id
+
+    def steps() -> None:
+        with Store.open(create=True) as store:
+            sitting = quiz.Sitting(store.memory, questions, quiz.Options(), NOW)
+            while (turn := sitting.next(NOW, 1)) is not None:
+                given = ""
+                if turn.wants_number:
+                    given = "" if turn.question.id == last else "8"
+                    sitting.number(turn, given, NOW)
+                    given += "\n"
+                sitting.give(turn, f"{given}one\ntwo", NOW, 0.001)
+                if turn.question.id == first:
+                    sitting.follow_up(turn, NOW)
+                    sitting.give_follow_up(turn, "because", NOW, 0.001)
+                sitting.tick(turn, (0, 1))
+                sitting.rate(turn, Rating.GOOD, NOW)
+            sitting.end(NOW)
+
+    async def quizzing(browser: Browser) -> None:
+        await browser.look("/quiz")
+        await browser.press("/quiz")
+        while await browser.look("/quiz") and 'id="turn"' in browser.page:
+            page = browser.page
+            if 'action="/quiz/number"' in page:
+                await browser.press("/quiz/number", number="" if f"<title>{last} " in page else "8")
+            elif 'action="/quiz/give"' in page:
+                await browser.press("/quiz/keep", text="one")
+                await browser.look("/quiz")
+                await browser.press("/quiz/give", text="one\r\ntwo")
+            elif 'action="/quiz/said"' in page:
+                await browser.press("/quiz/keep", text="beca")
+                await browser.look("/quiz")
+                await browser.press("/quiz/said", text="because")
+            elif 'action="/quiz/tick"' in page and f"<title>{first} " in page and not said():
+                await browser.press("/quiz/followup")
+            elif 'action="/quiz/tick"' in page:
+                await browser.press("/quiz/tick", **{"point-0": "", "point-1": ""})
+            else:
+                await browser.press("/quiz/rate", rating="3")
+
+    def said() -> bool:
+        with Store.open(create=False) as store:
+            return any(answer.finished for answer in store.memory.answers(f"followup:{first}/1"))
+
+    terminal = in_terminal(home, steps)
+    work = home.with_name("work")
+    whole, broken, count = whole_and_broken(breaks, home, lambda: life(work, quizzing, True))
+    assert whole == terminal
+    assert broken == terminal
+    assert count > 60
+    assert len(whole["answers"]) == 5

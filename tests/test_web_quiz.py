@@ -84,7 +84,7 @@ class Browser:
         """The page that follows on a step."""
         answer = self.client.post(f"/quiz/{what}", data={"turn": self.turn, **given})
         assert answer.status_code == 303, answer.text
-        assert answer.headers["location"].partition("#")[0] == "/quiz"
+        assert answer.headers["location"] == "/quiz"
         return self.go()
 
     def draft(self, text: str) -> int:
@@ -211,6 +211,9 @@ def test_a_number_is_judged_at_once(browser: Browser, rows: Rows) -> None:
     assert '`ma"ny` holds no number. Wanted is a number of parameters' in text_of(answer.text)
     assert 'value="ma&#34;ny"' in answer.text
     assert rows("SELECT * FROM answers") == []
+    given = {"turn": page.turn, "number": "16."}
+    assert browser.client.post("/quiz/draft", data=given).status_code == 200
+    assert 'value="16."' in page.go().html
     page.press("number", number=" 16.4k ")
     assert "✓ Right: 16,384 parameters." in page.text
     assert "Model answer" not in page.text
@@ -279,6 +282,30 @@ def test_an_older_page_changes_nothing(browser: Browser, rows: Rows) -> None:
     assert rows("SELECT text FROM answers") == [("mine",), ("two",)]
     # A step that this turn has not yet.
     assert "Model answer" in page.press("rate", rating="4").text
+    assert rows("SELECT rating FROM reviews") == [(3,)]
+
+
+def test_a_form_that_is_sent_twice(browser: Browser, rows: Rows) -> None:
+    """Once is stored, and nothing is said to have been lost."""
+    page = browser.begin(topic="lora").press("give", text="one").press("followup")
+    for what, given in (
+        ("said", {"text": "three"}),
+        ("tick", {"point-0": ""}),
+        ("rate", {"rating": "3"}),
+        ("skip", {"text": "four"}),
+        ("end", {"text": "five"}),
+    ):
+        twice = Browser(page.client)
+        twice.html = page.html
+        page.press(what, **given)
+        assert twice.press(what, **given).text == page.text
+        assert "What you had typed" not in page.text
+    assert rows("SELECT key, text FROM answers ORDER BY uid") == [
+        ("question:a", "one"),
+        ("followup:a/1", "three"),
+        ("question:b", "four"),
+        ("question:c", "five"),
+    ]
     assert rows("SELECT rating FROM reviews") == [(3,)]
 
 
@@ -397,11 +424,11 @@ def test_a_store_that_refuses_loses_nothing(
 ) -> None:
     """What was typed is shown again, and can be given once there is room."""
     page = browser.begin()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StoreError("No space is left for the progress file.")
+
     with monkeypatch.context() as full:
-
-        def refuse(*_: Any, **__: Any) -> None:
-            raise StoreError("No space is left for the progress file.")
-
         full.setattr("grader.store.memory.Memory.answer", refuse)
         asked = {"turn": page.turn, "text": "not yet"}
         answer = browser.client.post("/quiz/give", data=asked)
@@ -413,6 +440,15 @@ def test_a_store_that_refuses_loses_nothing(
     assert rows("SELECT * FROM answers") == []
     assert "Model answer" in page.press("give", text="not yet").text
     assert rows("SELECT text FROM answers") == [("not yet",)]
+    page.press("tick")
+    with monkeypatch.context() as full:
+        full.setattr("grader.store.memory.Memory.add_review", refuse)
+        asked = {"turn": page.turn, "rating": "2"}
+        assert browser.client.post("/quiz/rate", data=asked).status_code == 500
+    assert "in a?" in page.go().text
+    assert "in b?" in page.press("rate", rating="2").text
+    assert "Question 2 of 4" in page.text
+    assert rows("SELECT rating FROM reviews") == [(2,)]
 
 
 def test_what_cannot_be_begun(browser: Browser, home: Path) -> None:

@@ -25,7 +25,7 @@ from grader.views.plain import counted, when
 @click.option("--check", type=common.CheckName(), help="Run this check alone; never a pass.")
 @click.option("--seed", type=click.IntRange(0), help="Draw the inputs of an earlier run again.")
 @click.option("--solution", is_flag=True, help="Grade the reference solution.")
-@click.option("--more", is_flag=True, help="Say how a mistake is mended, too.")
+@click.option("--more", is_flag=True, help="Say how a mistake is mended, and where values differ.")
 @click.option("--all", "all_", is_flag=True, help="Grade every kata that is begun, a line each.")
 @common.as_json
 @common.in_workspace

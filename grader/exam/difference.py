@@ -35,6 +35,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "magnitude": (("out",), ("out", "column")),
     "scale": (("out",),),
     "changes": ((), (), ("step", "out", "in")),
+    "path": ((), ("step", "value")),
     "codes": (("value",),),
     "nf4_codebook": (("level",),),
     "absmax": (("block",),),

@@ -628,7 +628,10 @@ class Examiner:
         found = list(verdict.checks)
         for at in verdict.distinct[:_DIFFERENCES]:
             if (values := compared.get(found[at].name)) is not None:
-                found[at] = replace(found[at], difference=difference.of(values))
+                with contextlib.suppress(
+                    Exception
+                ):  # a picture that cannot be made must not cost the verdict
+                    found[at] = replace(found[at], difference=difference.of(values))
         return replace(verdict, checks=tuple(found))
 
     def _asked_of(self, slug: str, seed: int) -> Asked:

@@ -49,12 +49,13 @@ def number(value: float) -> str:
 
 
 def _legend(maps: Maps) -> str:
-    odd = any("x" in row for row in (*maps.got, *maps.expected))
     low, high, none, most = _VALUES[0], _VALUES[-1], _OFF[0], _OFF[-1]
-    return (
-        f"{low} is {number(maps.low)}, {high} is {number(maps.high)}; difference: {none} none, "
-        f"{most} is {number(maps.largest)}{f'; {_ODD} not finite' * odd}"
-    )
+    said = f"{low} is {number(maps.low)}, {high} is {number(maps.high)}; difference: {none} none"
+    if maps.largest:
+        said += f", {most} is {number(maps.largest)}"
+    if any("x" in row for row in (*maps.got, *maps.expected)):
+        said += f"; {_ODD} not finite"
+    return said
 
 
 def _maps(maps: Maps, width: int, colour: bool) -> list[str]:
@@ -63,7 +64,7 @@ def _maps(maps: Maps, width: int, colour: bool) -> list[str]:
     wide = 2 if len(across) <= _SPACIOUS and width >= edge + 3 * (len(_GAP) + 2 * _SPACIOUS) else 1
     inside = max(wide * len(across), len(_TITLES[-1]))
     beside = max((width - edge) // (len(_GAP) + inside), 1)
-    numbers = [] if maps.cell[1] > 1 else ["".join(str(at % 10) * wide for at in across)]
+    numbers = [] if maps.cell[1] > 1 else ["".join(str(at % 10).ljust(wide) for at in across)]
     columns = [
         [title, *numbers, *("".join(signs[level] * wide for level in row) for row in rows)]
         for title, rows, signs in zip(

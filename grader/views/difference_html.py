@@ -11,7 +11,7 @@ from grader.views.difference import number, where
 from grader.views.html import shape, text
 
 _CELL, _LARGEST_CELL, _MAP = 11, 22, 176
-_TOP, _LINE, _SIGN, _EDGE = 50, 14, 7, 6  # above the cells; a line of text, and a sign of it
+_TOP, _LINE, _SIGN, _EDGE = 50, 14, 7, 8  # above the cells; a line of text, and a sign of it
 _SCALE, _LEVELS, _SHADES = 9, 8, 4
 
 Draw = Callable[[int, int, int], str]  # the path of a cell at x, y of this size
@@ -27,12 +27,13 @@ def maps(difference: Difference) -> list[Markup]:
     values: list[tuple[str, Draw]] = [(f"level-{level}", _filled) for level in range(_LEVELS)]
     off: list[tuple[str, Draw]] = [("right", _dotted)]
     off += [(f"heat-{shade}", _filled) for shade in range(1, _SHADES + 1)]
+    most = "none", number(found.largest) if found.largest else ""
     about = f"from {ends[0]}, dark, to {ends[1]}, light"
     said = f"{' '.join(difference.words)} {where(difference)}."
     return [
         _map("expected", f"What is expected, {about}.", found.expected, found, values, ends),
         _map("got", f"What came, {about}.", found.got, found, values, ends),
-        _map("difference", said, found.off, found, off, ("none", number(found.largest)), True),
+        _map("difference", said, found.off, found, off, most, True),
     ]
 
 

@@ -48,7 +48,6 @@ _STEPS = {  # with the stages of a turn that each goes with
     "said": (FOLLOW_UP,),
     **dict.fromkeys(("draft", "keep", "skip", "undo", "end"), _ANY),
 }
-_PLACES = {"give": "#model", "said": "#told"}  # where a page is looked at first after a step
 _OLD = "The quiz had gone on when that came. Here it is as it is now."
 
 
@@ -59,8 +58,9 @@ class Stale(Exception):
 @dataclass
 class _Open:
     """A turn that is not done with. `began` is when it was first shown, `asked` the follow-up
-    that waits for an answer, `told` those answered with what was said; `ticks` are points ticked
-    on a page and not given yet; `again`: its rating was taken back just now."""
+    that waits for an answer, `told` those answered with what was said; `ticks` and `typed` are
+    points ticked and a number typed on a page and not given yet; `again`: its rating was taken
+    back just now."""
 
     turn: Turn
     number: int
@@ -69,6 +69,7 @@ class _Open:
     asked_at: float = 0.0
     told: tuple[tuple[FollowUp, str], ...] = ()
     ticks: tuple[int, ...] = ()
+    typed: str = ""
     again: bool = False
 
     @property
@@ -94,9 +95,11 @@ class Quiz:
         self._day: date | None = None  # on which it began
         self._said: list[str] = []  # what came of it, once it is over
         self._notice = ""
+        self._last = ""  # the last step: what came of it is looked at first
         self._kept = ""  # what was typed and is stored nowhere
+        self._stored = ""  # what was typed last and is stored
         self._mark, self._steps = secrets.token_hex(4), 0
-        self._does: dict[str, Callable[[Sitting, _Open, dict[str, str], datetime], None]] = {
+        self._does: dict[str, Callable[[Sitting, _Open, dict[str, str], datetime], bool]] = {
             "draft": self._draft,
             "keep": self._draft,
             "number": self._number,
@@ -138,7 +141,7 @@ class Quiz:
             self._sitting, self._held, self._asked, self._kept = sitting, (), 0, ""
             self._day = plan.study_day(now)
             counts = sitting.counts(now)
-            self._notice = ""
+            self._notice = self._last = ""
             if sum(counts):
                 self._notice = words.begun(counts, options.cram, sitting.beyond_plan)
             self._go_on(sitting, now)
@@ -175,7 +178,7 @@ class Quiz:
         assert sitting is not None
         if open_.stage not in _STEPS[what]:
             raise Stale(_OLD)
-        before = replace(open_, turn=copy.copy(open_.turn)), self._held, self._asked
+        before = replace(open_, turn=copy.copy(open_.turn)), self._held
         now = _now()
         with Store.open(create=True) as store:
             sitting.deck = store.memory
@@ -185,19 +188,22 @@ class Quiz:
                         raise Stale(_elsewhere(open_.turn))
                     if what not in ("draft", "keep"):
                         self._notice = ""
-                    self._does[what](sitting, open_, given, now)
+                    done = self._does[what](sitting, open_, given, now)
             except BaseException as error:
-                self._open, self._held, self._asked = before
+                self._open, self._held = before
                 if isinstance(error, Stale):
                     self._overtaken(sitting, now)
                 raise
-        if what != "draft":
-            self._kept = ""
+            self._stored = _text(given)
+            if what != "draft":
+                self._kept, self._last = "", what
+            if done:
+                self._go_on(sitting, now)
 
     def _overtaken(self, sitting: Sitting, now: datetime) -> None:
         """The open turn was gone on with elsewhere: on to what follows."""
         assert self._open is not None
-        turn, self._open = self._open.turn, None
+        turn, self._open, self._stored = self._open.turn, None, ""
         if not turn.finished:
             self._keep(_rest(turn))
         self._go_on(sitting, now)
@@ -207,7 +213,7 @@ class Quiz:
     def _keep(self, text: str) -> bool:
         """Keep what was typed, unless it is stored or kept."""
         stored = "" if self._open is None else _rest(self._open.turn)
-        if text in stored or text in self._kept:
+        if any(text in known for known in (stored, self._stored, self._kept)):
             return False
         self._kept = f"{self._kept}\n\n{text}".strip()
         return True
@@ -246,9 +252,9 @@ class Quiz:
                 "A quiz asks for its rating again, if the answer is of today."
             )
 
-    # What each step does, in one transaction
+    # What each step does, in one transaction; whether the turn is done with
 
-    def _draft(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> None:
+    def _draft(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
         """Store what is typed so far."""
         turn, text = open_.turn, _text(given)
         if open_.stage == ANSWER and text != _rest(turn):
@@ -257,21 +263,26 @@ class Quiz:
             sitting.draft_follow_up(turn, text, now)
         elif open_.stage == TICK:
             open_.ticks = _ticks(given, turn)
+        elif open_.stage == NUMBER:
+            open_.typed = given.get("number", "")
+        return False
 
-    def _number(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> None:
+    def _number(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
         sitting.number(open_.turn, " ".join(given.get("number", "").split()), now)
+        return False
 
-    def _give(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> None:
+    def _give(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
         turn = open_.turn
         sitting.give(turn, _whole(turn, _text(given)), now, _since(open_.began))
+        return False
 
-    def _tick(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> None:
+    def _tick(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
         sitting.tick(open_.turn, _ticks(given, open_.turn))
         if sitting.options.cram:
             self._notice = words.scored(open_.turn, None)
-            self._go_on(sitting, now)
+        return sitting.options.cram
 
-    def _rate(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> None:
+    def _rate(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
         turn = open_.turn
         try:
             rated = rating(given.get("rating", ""), sitting.suggested(turn))
@@ -279,51 +290,56 @@ class Quiz:
             raise HTTPException(400, str(error)) from None
         card = sitting.rate(turn, rated, now)
         (self._notice,) = words.rated(rated, card.due, now, False)
-        self._go_on(sitting, now)
-        if self._open is not None and self._open.turn.key == card.key:
-            self._open.turn.card = card  # that of the turn that was held
+        for held in self._held:
+            if held.turn.key == card.key:
+                held.turn.card = card
+        return True
 
     def _follow_up(
         self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime
-    ) -> None:
+    ) -> bool:
         self._draft(sitting, open_, given, now)
         open_.asked, open_.asked_at = sitting.follow_up(open_.turn, now), clock.seconds()
         if open_.asked is None:
             self._notice = "These were all its follow-ups."
+        return False
 
     def _answer_follow_up(
         self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime
-    ) -> None:
+    ) -> bool:
         text, turn = _text(given), open_.turn
         assert open_.asked is not None
         if text or turn.followup is not None:
             sitting.give_follow_up(turn, text, now, _since(open_.asked_at))
         open_.told, open_.asked = (*open_.told, (open_.asked, text)), None
+        return False
 
-    def _skip(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> None:
+    def _skip(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
         """On to the next; what was given of this one stays without a rating."""
         self._draft(sitting, open_, given, now)
-        self._go_on(sitting, now)
+        return True
 
-    def _undo(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> None:
+    def _undo(self, sitting: Sitting, open_: _Open, given: dict[str, str], now: datetime) -> bool:
         """The last rating of this sitting, given anew; then the open turn goes on."""
         self._draft(sitting, open_, given, now)
         turn = sitting.undo()
         if turn is None:
             self._notice = "No rating was given in this quiz yet."
-            return
+            return False
         self._held = (*self._held, open_)
         self._open = _Open(turn, open_.number, again=True)
         self._notice = _taken_back(turn)
+        return False
 
     def _end(
         self, sitting: Sitting, open_: _Open | None, given: dict[str, str], now: datetime
-    ) -> None:
+    ) -> bool:
         if open_ is not None:
             self._draft(sitting, open_, given, now)
         found = sitting.end(now)
         self._open, self._held = None, ()
         self._said = [words.answered(found), *words.results(found), *words.following(found, now)]
+        return False
 
     # Pages
 
@@ -338,8 +354,8 @@ class Quiz:
                 sitting.deck = store.memory
                 if not sitting.stands(self._open.turn):
                     self._overtaken(sitting, now)
-                if self._day != plan.study_day(now) and self._untouched:
-                    self._open = None  # the queue of another day
+                if self._day != plan.study_day(now) and self._untouched:  # another day's queue
+                    self._open, self._said, self._notice = None, [], ""
                 if self._open is None:
                     return None
                 return self._page(sitting, self._open, now, again, typed, wrong)
@@ -357,6 +373,8 @@ class Quiz:
             "quiz.html",
             state=self.state,
             stage=stage,
+            last=self._last,
+            again=again and stage == TICK,
             turn=turn,
             question=turn.question,
             open=open_,
@@ -367,7 +385,7 @@ class Quiz:
             resumed=words.resumed(turn) if turn.resumed and not open_.again else "",
             text=turn.followup_text if stage == FOLLOW_UP else _rest(turn),
             ticks=open_.ticks if turn.points is None else turn.points,
-            typed=typed,
+            typed=typed or open_.typed,
             wrong=wrong,
             wanted="" if numeric is None else numbers.wanted(numeric.unit),
             rest=words.the_rest(turn),
@@ -514,7 +532,7 @@ def routes(web: "Web") -> list[Route]:
             typed = given.get("number", "")
             page = await run_in_threadpool(quiz.turn_page, False, typed, str(error))
             return HTMLResponse(page or "", 422) if page else back("/quiz")
-        return back(f"/quiz{_PLACES.get(what, '')}")
+        return back("/quiz")
 
     return [
         Route("/quiz", look),

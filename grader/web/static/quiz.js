@@ -2,9 +2,10 @@
 "use strict";
 
 const form = document.getElementById("turn");
-const area = document.getElementById("text"); // null where nothing is written
+const area = form.elements.text ?? form.elements.number; // none where nothing is written
 const state = document.getElementById("state");
 const PAUSE_MS = 400; // in typing, after which it is stored
+const MOST_ALIVE = 60000; // bytes that a browser sends for a page that is left
 
 let stored = area?.value;
 let timer = 0;
@@ -15,10 +16,15 @@ let failed = false; // what is typed could not be stored
 async function keep() {
   clearTimeout(timer);
   await storing;
-  if (!area || left || area.value === stored) return;
+  if (!area || left) return;
   const text = area.value;
-  const body = new URLSearchParams({ turn: form.elements.turn.value, text });
-  storing = fetch("/quiz/draft", { method: "POST", body, keepalive: text.length < 20000 })
+  if (text === stored) {
+    failed = false;
+    return;
+  }
+  const body = new URLSearchParams({ turn: form.elements.turn.value, [area.name]: text });
+  const keepalive = body.toString().length < MOST_ALIVE;
+  storing = fetch("/quiz/draft", { method: "POST", body, keepalive })
     .then(async response => {
       const said = await response.json();
       failed = !response.ok;
@@ -54,8 +60,8 @@ form.addEventListener("submit", async event => {
   if (ready || !area) return;
   event.preventDefault(); // a draft that is on its way makes this page's turn an older one
   const { submitter } = event;
-  clearTimeout(timer);
-  await storing;
+  await keep();
+  if (failed && !left) return; // here the text is still to be seen
   ready = true;
   form.requestSubmit(submitter);
 });
