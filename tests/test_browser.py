@@ -75,6 +75,7 @@ def test_a_hunt(visit: Visit, served: Served) -> None:
     page.get_by_label("In", exact=True).select_option("ia3_linear")
     page.get_by_role("button", name="Plant a mistake").click()
     see(page, "Bug hunt", "#title")
+    accessible(page)
     right = content.solution("ia3_linear").read_text()
     assert served.path("ia3_linear").exists() is False  # it is not the kata's own file
     planted = page.locator("#source").input_value()
@@ -89,6 +90,7 @@ def test_a_hunt(visit: Visit, served: Served) -> None:
     see(page, "mended")
     page.get_by_role("link", name="What the mistake was").click()
     see(page, "The mistake", "main")
+    accessible(page)
     page.get_by_role("button", name="Yes").click()
     see(page, "the next hunt on it is due", "main")
     reviews = json.loads(served.kata("export", "json"))["reviews"]
@@ -114,6 +116,7 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
         slug = page.locator("li:has-text('coding') span").inner_text().partition(",")[0]
         page.get_by_role("button", name="Begin").click()
         see(page, "1/4", "#clock")
+        accessible(page)
         before = page.locator("#whole").inner_text()
         while page.locator("#work").count() == 0:
             field = page.locator("main form input:visible, main form textarea:visible:not(#reason)")
@@ -127,6 +130,7 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
         visit.write("import torch\n")
         page.keyboard.press("Control+s")
         see(page, "not passed")
+        accessible(page)
         assert page.locator("#whole").inner_text() != before
         visit.write("import torch.nn\n")
         page.keyboard.press("Control+s")
@@ -151,6 +155,7 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
         page.locator("main form textarea:visible:not(#reason)").fill("Both see the input.")
         page.keyboard.press("Control+Enter")
         see(page, "4/4", "#clock")
+        accessible(page)
         while page.get_by_role("button", name="Go on").is_visible():
             page.keyboard.press("1")
             place = page.locator("[name=turn]").first.input_value()
@@ -161,6 +166,7 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
             page.wait_for_load_state()
         page.wait_for_url("**/report")
         see(page, "Both see the input.", "main")
+        accessible(page)
         visit.close()
         assert "Interrupted, as the program was killed" in served.kata("mock", "--report", "1")
         assert served.kata("mock", "--list").count("senior") == 1
@@ -225,6 +231,11 @@ def turns(visit: Visit) -> Iterator[str]:
         yield name
     # The console tells of every answer that is no page.
     visit.said = [text for text in visit.said if " 422 " not in text]
+
+
+def accessible(page: Any) -> None:
+    """axe-core, where it is there, finds nothing serious on the page as it is now."""
+    assert not AXE.exists() or serious(page, page.url) == []
 
 
 def serious(page: Any, name: str) -> list[tuple[Any, ...]]:
