@@ -121,12 +121,7 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
         while page.locator("#work").count() == 0:
             field = page.locator("main form input:visible, main form textarea:visible:not(#reason)")
             field.first.fill("0.5")
-            place = page.locator("[name=turn]").first.input_value()
-            page.keyboard.press("Control+Enter")
-            page.wait_for_function(
-                "was => document.querySelector('[name=turn]').value !== was", arg=place
-            )
-            page.wait_for_load_state()
+            given(page)
         visit.write("import torch\n")
         page.keyboard.press("Control+s")
         see(page, "not passed")
@@ -158,18 +153,21 @@ def test_a_mock_with_a_killed_server(chromium: Any, tmp_path: Path) -> None:
         accessible(page)
         while page.get_by_role("button", name="Go on").is_visible():
             page.keyboard.press("1")
-            place = page.locator("[name=turn]").first.input_value()
-            page.keyboard.press("Control+Enter")
-            page.wait_for_function(
-                "was => document.querySelector('[name=turn]')?.value !== was", arg=place
-            )
-            page.wait_for_load_state()
+            given(page)
         page.wait_for_url("**/report")
         see(page, "Both see the input.", "main")
         accessible(page)
         visit.close()
         assert "Interrupted, as the program was killed" in served.kata("mock", "--report", "1")
         assert served.kata("mock", "--list").count("senior") == 1
+
+
+def given(page: Any) -> None:
+    """Ctrl-Enter, and the turn that follows."""
+    turn = page.locator("[name=turn]").first.input_value()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_function("was => document.querySelector('[name=turn]')?.value !== was", arg=turn)
+    page.wait_for_load_state()
 
 
 # What every page must be
