@@ -92,6 +92,20 @@ def test_the_token_becomes_a_cookie_that_no_other_site_sends(served: Served) -> 
     assert 'http-equiv="refresh"' in answer.text
 
 
+@pytest.mark.parametrize(
+    "other",
+    ['sort={"by": 1}', "plain", "a@b=1", 'half="', "a=é", "=1", "kata-PORT=x"],
+)
+def test_what_else_is_served_on_this_machine_locks_nobody_out(served: Served, other: str) -> None:
+    """Its cookies come as well, since they know no ports, before ours or after."""
+    name = f"kata-{served.port}"
+    ours, other = f"{name}={served.client.cookies[name]}", other.replace("PORT", str(served.port))
+    for both in (f"{other}; {ours}", f"{ours}; {other}"):
+        answer = httpx.get(f"{served.origin}/", headers={"cookie": both.encode()})
+        assert answer.status_code == 200, both
+    assert httpx.get(f"{served.origin}/", headers={"cookie": other.encode()}).status_code == 403
+
+
 def test_a_token_that_others_may_see_lets_in_once() -> None:
     """The one in the command line of the browser that is opened."""
     guard = Guard(lambda *_: None, 80, "printed")  # type: ignore[arg-type]
@@ -223,6 +237,7 @@ def test_it_listens_on_this_machine_alone(served: Served) -> None:
         *("/katas/bitfit%00", "/katas/bitfit.py", "/katas/bitfit/history/0"),
         *("/katas/bitfit/history/-1", "/katas/..%2fx/events?page=1", "/katas/bitfit/events"),
         f"/katas/bitfit/events?page={'x' * 65}",
+        *(f"/katas/bitfit/history/{'9' * 5000}", f"/mock/{'9' * 5000}"),
     ],
 )
 def test_a_path_leads_to_what_is_meant_alone(served: Served, path: str) -> None:
