@@ -36,6 +36,8 @@ DAILY = {
     "lora_linear/signals_to_everyone",
     "lora_linear/work_past_the_counter",
     "inject_lora/model_that_lies",
+    "multi_lora_batch/kernel_replaced",
+    "multi_lora_batch/looks_whether_it_is_counted",
     "nf4_quantize/tensor_that_lies",
     "multi_lora_batch/kept_between_submissions",
 }

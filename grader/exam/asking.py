@@ -232,12 +232,15 @@ def _asking_kit() -> dict[str, Any]:
     first_count, missing = scope["count"], scope["Missing"]
 
     def count(call: Callable[[], Any]) -> dict[str, int]:
-        """kit.count; raises Missing, too, where torch's profiler sees more than the counter."""
+        """kit.count; raises Missing, too, where torch's profiler sees more than the counter: of
+        this call, or of another that is not counted."""
         scope["threads_at_rest"] = kit.threads_at_rest
         counted: dict[str, int] = {}
         records = _recorded(lambda: counted.update(first_count(call)))
         if tells and _uncounted(records):
             raise missing("A part of the work is done where it is not counted")
+        if tells and len(_recorded(call)) > len(records):
+            raise missing("More is done where nobody counts than where it is counted")
         return counted
 
     ones = torch.ones(2, 2)

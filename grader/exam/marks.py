@@ -32,6 +32,12 @@ _NAMES = {
     "DisableTorchFunction",
     "DisableTorchFunctionSubclass",
     "_disable_current_modes",
+    "_dispatch_library",
+    "_get_current_dispatch_mode",
+    "_get_current_function_mode",
+    "_len_torch_dispatch_stack",
+    "_len_torch_function_stack",
+    "_profiler_enabled",
     "__torch_function__",
     "__torch_dispatch__",
 }

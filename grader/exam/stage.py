@@ -161,7 +161,7 @@ class Stage:
             return _trouble("syntax", text.message)
         try:
             code = compile(source, filename, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return _trouble("syntax", _syntax(error))
         linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
         self.answered = _answered(text, defines)
@@ -310,7 +310,9 @@ def _trouble(kind: str, message: str) -> dict[str, Any]:
     return {"trouble": {"kind": kind, "message": message}}
 
 
-def _syntax(error: SyntaxError | ValueError) -> str:
+def _syntax(error: Exception) -> str:
+    if isinstance(error, (RecursionError, MemoryError)):
+        return "The file is nested too deep for Python: hundreds of brackets, signs or elifs."
     if not isinstance(error, SyntaxError):
         return f"The file cannot be read as Python: {error}."
     lines = [f"{type(error).__name__}: {error.msg} (line {error.lineno})"]

@@ -219,12 +219,12 @@ class Surroundings:
         sys.stdout, sys.stderr = self._streams
         signal.setitimer(signal.ITIMER_REAL, 0)
         gc.enable()
-        for pop, count in (
-            (torch._C._pop_torch_dispatch_stack, torch._C._len_torch_dispatch_stack),
-            (torch._C._pop_torch_function_stack, torch._C._len_torch_function_stack),
+        for pop, given, count in (
+            (torch._C._pop_torch_dispatch_stack, (None,), torch._C._len_torch_dispatch_stack),
+            (torch._C._pop_torch_function_stack, (), torch._C._len_torch_function_stack),
         ):
             while count():
-                pop()
+                pop(*given)
         for table in _HOOKS:
             if table:
                 table.clear()
