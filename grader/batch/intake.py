@@ -92,7 +92,7 @@ class _Intake:
         if not piece.name:
             if piece.odd:
                 self._person(piece).troubles.append(f"{piece.called} {piece.odd}.")
-            elif len(place.dirs) == 1 and place.dirs[0].casefold() != "katas":
+            elif len(place.dirs) == 1 and not _is_katas(place.dirs[0]):
                 self._person(piece)  # somebody's, whatever it holds
             return
         slug = self._slug(piece.name)
@@ -103,6 +103,10 @@ class _Intake:
                 person.troubles.append(f"{piece.called} {piece.odd}.")
             return
         if suffix not in (".py", ".ipynb") and not place.alone:
+            # A browser writes `.txt` behind what it takes for text.
+            text = suffix == ".txt" and self._slug(f"{piece.name.partition('.')[0]}.py")
+            if text or archives.is_unread(piece.name):
+                self._stray(piece)
             return
         if slug is None and len(self.only) == 1 and suffix == ".py":
             slug = self.only[0]
@@ -140,13 +144,13 @@ class _Intake:
             self._stray(piece)
 
     def _answer(self, piece: Piece, slug: str, data: bytes | str) -> None:
-        apart = any(part.casefold() == "katas" for part in piece.place.dirs)
+        apart = any(map(_is_katas, piece.place.dirs))
         answer = _Answer(piece.called, data, apart)
         self._person(piece).answers.setdefault(slug, []).append(answer)
 
     def _stray(self, piece: Piece) -> None:
         """A file that could be an answer, and names no kata."""
-        meant = piece.place.alone or "__" in piece.name
+        meant = piece.place.alone or "__" in piece.name or archives.is_unread(piece.name)
         if not piece.place.dirs and not meant:
             self.left_alone.append(piece.called)
             return
@@ -166,12 +170,12 @@ class _Intake:
         return self.people.setdefault(self._who(piece), _Person())
 
     def _who(self, piece: Piece) -> str:
-        root, dirs = plain(piece.place.root), piece.place.dirs
-        names = [plain(self._bare(part)) for part in dirs if part.casefold() != "katas"]
+        root, dirs = plain(archives.stem(piece.place.root)), piece.place.dirs
+        names = [plain(self._bare(part)) for part in dirs if not _is_katas(part)]
         if len(names) > 1 and names[0] == root:  # class.zip often holds one folder, class
             names = names[1:]
         if not names and piece.name:
-            stem = os.path.splitext(piece.name)[0]
+            stem = os.path.splitext(archives.stem(piece.name))[0]
             said, mark, _ = stem.rpartition("__")
             if mark and said:
                 names = [plain(said)]
@@ -185,6 +189,7 @@ class _Intake:
 
     def _bare(self, part: str) -> str:
         """A folder or archive called NAME__slug is NAME's."""
+        part = archives.stem(part)
         said, _, slug = part.rpartition("__")
         return said if said and slug.casefold().replace("-", "_") in self.slugs else part
 
@@ -245,6 +250,10 @@ class _Intake:
             notes.append(f"{who} is not on the roster: not graded ({what or 'nothing in it'}).")
 
 
+def _is_katas(part: str) -> bool:
+    return archives.stem(part).casefold() == "katas"
+
+
 def _ordered(slugs: Iterable[str]) -> list[str]:
     wanted = set(slugs)
     return [card.slug for card in catalog.cards() if card.slug in wanted]
@@ -276,6 +285,8 @@ def _nameless(names: Sequence[str]) -> str:
     """That these files name no kata; of one, which may have been meant."""
     if len(names) > 1:
         return f"{_few(names)} name no kata"
+    if archives.is_unread(names[0]):
+        return f"{names[0]} is an archive of a kind that is not read here (zip and tar are)"
     import difflib  # for the wrong names alone
 
     text = os.path.splitext(os.path.basename(names[0]))[0].rpartition("__")[2]

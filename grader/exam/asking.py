@@ -12,8 +12,8 @@ are is known from the solution, which is graded first.
 
 What remains possible: code that finds this module's own objects in the memory of its process (by
 frames, the garbage collector or ctypes) can change what is asked here, too. No sandbox stops that;
-such sources are marked for a person to look at (`marks.py`). Values are beyond all that: they are
-compared where no submission runs.
+such sources are marked for a person to look at (`marks.py`). A loop in compiled code is not counted
+where a kata may leave torch. Values are beyond all that: they are compared where no submission runs.
 """
 
 import ast
