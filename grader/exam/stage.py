@@ -27,7 +27,7 @@ import torch
 
 from grader.exam import kit, source_text, wire
 from grader.exam.quiet import QuietImports
-from grader.exam.surroundings import Surroundings
+from grader.exam.surroundings import Surroundings, Written
 
 PROBE_FILE = "<probe>"
 OUT_OF_MEMORY_EXIT = 77
@@ -110,6 +110,8 @@ class Stage:
         self.answered = False  # whether any of what the stub leaves open is written
         self.asking: Any = None  # what asks in two ways, on a stage that does
         self.scopes: dict[bytes, dict[str, Any]] = {}  # by source, made before the file is loaded
+        self.written: list[Written] = []  # to these, and to what they use, nobody is to write
+        self.latest: Written | None = None  # to those of a probe that was not made before
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply, which protocol.Reply describes."""
@@ -130,6 +132,8 @@ class Stage:
             tampered += self.asking.replaced()
         self.around.restore_builtins()
         result["replaced"] = self.around.replaced()
+        if any(self.written) or self.latest:
+            result["replaced"] = "the probes' own names"
         result["threads"] = self._threads()
         try:
             return wire.encode({"id": request["id"], "tampered": tampered, **result})
@@ -152,6 +156,7 @@ class Stage:
             for probe in probes:
                 self.scopes[probe["source"]] = self._scope(**probe)
             self.asking.begin()
+            self.written = [self.asking.written, *map(_names, self.scopes.values())]
         self.module = module = types.ModuleType(slug)
         module.__file__ = filename
         if not source.strip():
@@ -189,7 +194,10 @@ class Stage:
     ) -> dict[str, Any]:
         lines = source.decode().splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
-        scope = self.scopes.get(source) or self._scope(source, code, values)
+        scope = self.scopes.get(source)
+        if scope is None:
+            scope = self._scope(source, code, values)
+            self.latest = _names(scope)
         probe = scope[name]
         kwargs |= {word: scope[helper] for word, helper in helpers.items()}
         words = probe.__code__.co_varnames[1 : 1 + len(args)]
@@ -266,6 +274,10 @@ class Stage:
             frame, number = probe[-1]
             lines += _call(frame, number)
         return "\n".join(lines)
+
+
+def _names(scope: dict[str, Any]) -> Written:
+    return Written(scope, scope["__builtins__"])
 
 
 def _call(frame: types.FrameType, number: int) -> list[str]:

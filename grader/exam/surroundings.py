@@ -126,6 +126,28 @@ def _bear_versions() -> bool:
 _VERSIONS = sys.implementation.name == "cpython" and _bear_versions()
 
 
+class Written:
+    """Whether a dict in which probes find what they call was written to since this was made; what
+    was put back counts, too, where dicts bear a number."""
+
+    def __init__(self, *dicts: dict[str, Any]) -> None:
+        for one in dicts:
+            one.setdefault("__warningregistry__", {})  # which a warning would write
+        self._held = [(_Watch(one), tuple(one.values())) for one in dicts]
+        for watch, _ in self._held:
+            watch.seen()
+
+    def __bool__(self) -> bool:
+        return any(
+            watch.written() and (_VERSIONS or not _same(tuple(watch.watched.values()), values))
+            for watch, values in self._held
+        )
+
+
+def _same(now: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
+    return len(now) == len(before) and all(map(operator.is_, now, before))
+
+
 _Remembered = list[tuple[_Watch, str, Any, tuple[str, ...], tuple[Any, ...]]]
 
 
