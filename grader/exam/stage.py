@@ -109,9 +109,9 @@ class Stage:
         self.inherited = kit.threads_at_rest = _thread._count()
         self.answered = False  # whether any of what the stub leaves open is written
         self.asking: Any = None  # what asks in two ways, on a stage that does
-        self.scopes: dict[bytes, dict[str, Any]] = {}  # by source, made before the file is loaded
-        self.written: list[Written] = []  # to these, and to what they use, nobody is to write
-        self.latest: Written | None = None  # to those of a probe that was not made before
+        # The names of probes made before the file is loaded, by source; nobody is to write to them.
+        self.scopes: dict[bytes, tuple[dict[str, Any], Written]] = {}
+        self.written: list[Written] = []  # to what the latest probe uses
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply, which protocol.Reply describes."""
@@ -132,7 +132,7 @@ class Stage:
             tampered += self.asking.replaced()
         self.around.restore_builtins()
         result["replaced"] = self.around.replaced()
-        if any(self.written) or self.latest:
+        if any(self.written):
             result["replaced"] = "the probes' own names"
         result["threads"] = self._threads()
         try:
@@ -156,7 +156,7 @@ class Stage:
             for probe in probes:
                 self.scopes[probe["source"]] = self._scope(**probe)
             self.asking.begin()
-            self.written = [self.asking.written, *map(_names, self.scopes.values())]
+            self.written = [self.asking.written]
         self.module = module = types.ModuleType(slug)
         module.__file__ = filename
         if not source.strip():
@@ -194,10 +194,8 @@ class Stage:
     ) -> dict[str, Any]:
         lines = source.decode().splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
-        scope = self.scopes.get(source)
-        if scope is None:
-            scope = self._scope(source, code, values)
-            self.latest = _names(scope)
+        scope, written = self.scopes.get(source) or self._scope(source, code, values)
+        self.written = [written, *([self.asking.written] if self.asking else [])]
         probe = scope[name]
         kwargs |= {word: scope[helper] for word, helper in helpers.items()}
         words = probe.__code__.co_varnames[1 : 1 + len(args)]
@@ -209,14 +207,16 @@ class Stage:
             result = self._raised(error)
         return {**result, "left": self.around.left(), "changed": given.changed()}
 
-    def _scope(self, source: bytes, code: bytes, values: dict[str, Any]) -> dict[str, Any]:
-        """The names of a probe's module."""
+    def _scope(
+        self, source: bytes, code: bytes, values: dict[str, Any]
+    ) -> tuple[dict[str, Any], Written]:
+        """The names of a probe's module, and whether they are written to from now on."""
         scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
         if self.asking:
             scope.update(self.asking.names)
         scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
         exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
-        return scope
+        return scope, Written(scope, scope["__builtins__"])
 
     def _threads(self) -> int:
         """How many threads run on after a moment's grace."""
@@ -274,10 +274,6 @@ class Stage:
             frame, number = probe[-1]
             lines += _call(frame, number)
         return "\n".join(lines)
-
-
-def _names(scope: dict[str, Any]) -> Written:
-    return Written(scope, scope["__builtins__"])
 
 
 def _call(frame: types.FrameType, number: int) -> list[str]:

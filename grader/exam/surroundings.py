@@ -127,8 +127,8 @@ _VERSIONS = sys.implementation.name == "cpython" and _bear_versions()
 
 
 class Written:
-    """Whether a dict in which probes find what they call was written to since this was made; what
-    was put back counts, too, where dicts bear a number."""
+    """Whether a dict in which probes find what they call, or a function in it, was written to since
+    this was made; a name that was put back counts, too, where dicts bear a number."""
 
     def __init__(self, *dicts: dict[str, Any]) -> None:
         for one in dicts:
@@ -136,11 +136,20 @@ class Written:
         self._held = [(_Watch(one), tuple(one.values())) for one in dicts]
         for watch, _ in self._held:
             watch.seen()
+        self._functions = [
+            (value, value.__code__, value.__defaults__)
+            for _, values in self._held
+            for value in values
+            if type(value) is types.FunctionType
+        ]
 
     def __bool__(self) -> bool:
         return any(
             watch.written() and (_VERSIONS or not _same(tuple(watch.watched.values()), values))
             for watch, values in self._held
+        ) or any(
+            one.__code__ is not code or one.__defaults__ is not defaults
+            for one, code, defaults in self._functions
         )
 
 
