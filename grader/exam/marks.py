@@ -40,6 +40,7 @@ _NAMES = {
     "_len_torch_dispatch_stack",
     "_len_torch_function_stack",
     "_profiler_enabled",
+    "addaudithook",
     "__torch_function__",
     "__torch_dispatch__",
 }
