@@ -240,19 +240,30 @@ class Results:
         *,
         boxed: bool,
         force: bool,
-    ) -> None:
+    ) -> int:
         """From now on these submissions are those of the run, in this order, each with its basis
         and the seeds to grade it with.
 
         Gradings stay where source, basis and seed are the same, unless `force`; with `boxed` only
         those made so. What was refused is open again. All of it is one transaction.
+        Returns how many of those judged in the run before are no more among them.
         """
         with self.transaction():
+            before = self._db.rows(
+                "SELECT id FROM submissions WHERE number IS NOT NULL AND sha256 IS NOT NULL"
+            )
+            there = [row["id"] for row in before]
             self._db.rows("UPDATE submissions SET number = NULL, refused = NULL")
             if boxed or force:
                 self._db.rows("DELETE FROM gradings WHERE ? OR NOT boxed", [force])
             for number, (one, basis, seeds) in enumerate(found):
                 self._take(number, one, basis, seeds)
+            (left,) = self._db.rows(
+                "SELECT count(*) AS n FROM submissions "
+                "WHERE number IS NULL AND id IN (SELECT value FROM json_each(?))",
+                [msgspec.json.encode(there).decode()],
+            )
+        return int(left["n"])
 
     def _take(self, number: int, one: Submission, basis: str, seeds: Sequence[int]) -> None:
         wanted = msgspec.json.encode(seeds).decode()
