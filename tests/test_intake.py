@@ -325,6 +325,29 @@ def test_roster_that_is_wrong(kata: Kata, tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
 
+def test_downloads_of_canvas_and_moodle(kata: Kata, tmp_path: Path) -> None:
+    """What these write around a person's name and a file's is no part of either."""
+    big = b"x" * (2 << 20)  # which is refused at once
+    lay(
+        tmp_path / "class",
+        {
+            "lovelaceada_1234_56789_numpy_lora.py": big,
+            "noetheremmy_LATE_1235_56790_numpy_lora-2.py": big,
+            "hopper__grace_1236_56791_numpy-lora.ipynb": big * 9,
+            "Jean-Luc Dô_42_assignsubmission_file_/numpy_lora.py": big,
+            "Mary Ann_43_assignsubmission_file/numpy_lora.py": big,
+            "quinn_1_2_numpy_lira.py": RIGHT,
+        },
+    )
+    rows = _graded(kata, tmp_path)
+    people = ("lovelaceada", "noetheremmy", "hopper__grace", "Jean-Luc Dô", "Mary Ann")
+    assert rows.keys() == {*((who, SLUG) for who in people), ("quinn", "")}
+    assert "names no kata" in rows["quinn", ""]["trouble"]
+    (tmp_path / "class.csv").write_text("who,katas\nmary ann,numpy_lora\n")
+    rows = _graded(kata, tmp_path, "--roster", str(tmp_path / "class.csv"))
+    assert "larger than 1 MiB" in rows["mary ann", SLUG]["trouble"]
+
+
 def test_one_kata_alone(kata: Kata, tmp_path: Path) -> None:
     """With --kata a Python file of any name is an answer, and other katas are left out."""
     big = b"x" * (2 << 20)

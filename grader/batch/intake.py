@@ -3,6 +3,7 @@
 `NAME__slug.py` says both. `slug.py` says the kata; the person is the first folder or archive below
 the path that was named, and where there is none, what was named (of a file, its folder). Inside a
 person's folder the NAME of `NAME__slug.py` does not count, so that nobody can hand in for another.
+What Canvas and Moodle write around names when they pack a class is taken off.
 A folder called `katas` is nobody; where a person has one, what lies beside it (a clone's
 `solutions/`, say) is left alone. Notebooks may be called alike, or anything: see `notebooks.py`.
 With one kata asked for, a Python file of any name is an answer to it.
@@ -13,6 +14,7 @@ the same: which is meant cannot be told, and times of change in archives lie.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -29,6 +31,8 @@ from grader.store.results import Submission
 
 NOT_HANDED_IN = "Not handed in."
 _NOTEBOOK_BYTES = 16 << 20  # with its pictures
+_CANVAS = re.compile(r"(.+?)(?:_LATE)?_\d+_\d+_(.+?)(?:-\d+)?(\.py|\.ipynb)", re.IGNORECASE)
+_MOODLE = re.compile(r"_\d+_assignsubmission_[a-z]+_?$")
 _SHOWN = 3  # of many names in one sentence
 
 
@@ -95,7 +99,7 @@ class _Intake:
             elif len(place.dirs) == 1 and not _is_katas(place.dirs[0]):
                 self._person(piece)  # somebody's, whatever it holds
             return
-        slug = self._slug(piece.name)
+        slug = self._slug(_named(piece))
         if piece.odd and slug is None:
             if not place.dirs and (not suffix or archives.is_archive(piece.name)):
                 inside = place.inside(archives.stem(piece.name))
@@ -110,7 +114,7 @@ class _Intake:
             return
         if slug is None and len(self.only) == 1 and suffix == ".py":
             slug = self.only[0]
-        self.of_one = self.of_one or bool(slug and not place.dirs and "__" not in piece.name)
+        self.of_one = self.of_one or bool(slug and not place.dirs and "__" not in _named(piece))
         if slug is not None and self.only and slug not in self.only:
             self._person(piece).others += 1
         elif piece.odd and slug is not None:
@@ -150,7 +154,7 @@ class _Intake:
 
     def _stray(self, piece: Piece) -> None:
         """A file that could be an answer, and names no kata."""
-        meant = piece.place.alone or "__" in piece.name or archives.is_unread(piece.name)
+        meant = piece.place.alone or "__" in _named(piece) or archives.is_unread(piece.name)
         if not piece.place.dirs and not meant:
             self.left_alone.append(piece.called)
             return
@@ -175,11 +179,11 @@ class _Intake:
         if len(names) > 1 and names[0] == root:  # class.zip often holds one folder, class
             names = names[1:]
         if not names and piece.name:
-            stem = os.path.splitext(archives.stem(piece.name))[0]
+            stem = os.path.splitext(archives.stem(_named(piece)))[0]
             said, mark, _ = stem.rpartition("__")
             if mark and said:
                 names = [plain(said)]
-            elif self._slug(piece.name) is None:
+            elif self._slug(_named(piece)) is None:
                 names = [plain(stem)]
         if self.roster is not None:
             for who in (*names, root):
@@ -189,7 +193,7 @@ class _Intake:
 
     def _bare(self, part: str) -> str:
         """A folder or archive called NAME__slug is NAME's."""
-        part = archives.stem(part)
+        part = _MOODLE.sub("", archives.stem(part))
         said, _, slug = part.rpartition("__")
         return said if said and slug.casefold().replace("-", "_") in self.slugs else part
 
@@ -248,6 +252,12 @@ class _Intake:
         for who, person in self.people.items():
             what = _few([*person.answers, *person.strays, *person.troubles])
             notes.append(f"{who} is not on the roster: not graded ({what or 'nothing in it'}).")
+
+
+def _named(piece: Piece) -> str:
+    """A file's name as we would have it, where Canvas wrote it, beside those of others."""
+    canvas = None if piece.place.dirs else _CANVAS.fullmatch(piece.name)
+    return f"{canvas[1]}__{canvas[2]}{canvas[3]}" if canvas else piece.name
 
 
 def _is_katas(part: str) -> bool:
