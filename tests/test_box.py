@@ -36,6 +36,8 @@ DAILY = {
     "lora_linear/signals_to_everyone",
     "lora_linear/work_past_the_counter",
     "inject_lora/model_that_lies",
+    "multi_lora_batch/kernel_replaced",
+    "multi_lora_batch/looks_whether_it_is_counted",
     "nf4_quantize/tensor_that_lies",
     "multi_lora_batch/kept_between_submissions",
 }
@@ -344,6 +346,9 @@ def test_an_ordinary_user_has_the_box(boxed: Examiner, tmp_path: Path) -> None:
         ("from ctypes import CDLL as C\nimport inspect\ninspect.stack()\n", 2),
         ("f = getattr(print, '__globals__')\nb = __builtins__\n", 2),
         ("import math, torch\nfrom torch import nn\n# gc, ctypes\n", []),
+        ("x = getattr(f, '__glo' + 'bals_' + '_')\n", ["line 1: '__globals__'"]),
+        ("exec('x = 1')\nmodel.eval()\n", ["line 1: exec"]),
+        ("x = 'a'" + " + 'a'" * 900 + "\n", []),
         ("def broken(:\n", []),
     ],
 )

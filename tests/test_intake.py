@@ -57,6 +57,9 @@ def test_odd_things_in_folders(kata: Kata, tmp_path: Path) -> None:
             "gil__numpy_lra.py": RIGHT,
             "hob/lora.py": RIGHT,
             "ivy.zip": b"PK no archive",
+            "jay.rar": b"Rar!",
+            "ken/hand-in.7z": b"7z",
+            "liz__numpy_lora.py.txt": RIGHT,
             "jim/.git/numpy_lora.py": RIGHT,
             "kim/numpy_lora.ipynb": b"[" * 200_000,
             "lee/odd.ipynb": b"{}",
@@ -92,8 +95,11 @@ def test_odd_things_in_folders(kata: Kata, tmp_path: Path) -> None:
         "fox": ("", "Nothing in it is called like a kata."),
         "gil": ("", "class/gil__numpy_lra.py names no kata (numpy_lora?)."),
         "hob": ("", "class/hob/lora.py names no kata."),
-        "ivy": ("", "class/ivy is no zip archive."),
+        "ivy": ("", "class/ivy.zip is no zip archive."),
+        "jay": ("", "class/jay.rar is an archive of a kind that is not read here (zip and tar"),
         "jim": ("", "Nothing in it is called like a kata."),
+        "ken": ("", "class/ken/hand-in.7z is an archive of a kind that is not read here"),
+        "liz": ("", "class/liz__numpy_lora.py.txt names no kata (numpy_lora?)."),
         "kim": (SLUG, "it is no JSON"),
         "lee": ("", "no Jupyter notebook"),
         "mad\\nman": ("galore", "is larger than 1 MiB"),
@@ -231,7 +237,8 @@ def test_archives_of_a_whole_class(kata: Kata, tmp_path: Path) -> None:
     assert kata("grade", str(tmp_path / "class.zip"), "--out", str(out)).returncode == 0
     rows = found(out)
     assert rows.keys() == {("ada", SLUG), ("ben", SLUG)}
-    assert "ada/ben__numpy_lora.py is larger" in rows["ada", SLUG]["trouble"]
+    called = "class.zip/class/ada.zip/ben__numpy_lora.py is larger"  # where it is to be found
+    assert called in rows["ada", SLUG]["trouble"]
     assert "larger than 1 MiB" in rows["ben", SLUG]["trouble"]
 
 
@@ -316,6 +323,29 @@ def test_roster_that_is_wrong(kata: Kata, tmp_path: Path) -> None:
             assert line in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_downloads_of_canvas_and_moodle(kata: Kata, tmp_path: Path) -> None:
+    """What these write around a person's name and a file's is no part of either."""
+    big = b"x" * (2 << 20)  # which is refused at once
+    lay(
+        tmp_path / "class",
+        {
+            "lovelaceada_1234_56789_numpy_lora.py": big,
+            "noetheremmy_LATE_1235_56790_numpy_lora-2.py": big,
+            "hopper__grace_1236_56791_numpy-lora.ipynb": big * 9,
+            "Jean-Luc Dô_42_assignsubmission_file_/numpy_lora.py": big,
+            "Mary Ann_43_assignsubmission_file/numpy_lora.py": big,
+            "quinn_1_2_numpy_lira.py": RIGHT,
+        },
+    )
+    rows = _graded(kata, tmp_path)
+    people = ("lovelaceada", "noetheremmy", "hopper__grace", "Jean-Luc Dô", "Mary Ann")
+    assert rows.keys() == {*((who, SLUG) for who in people), ("quinn", "")}
+    assert "names no kata" in rows["quinn", ""]["trouble"]
+    (tmp_path / "class.csv").write_text("who,katas\nmary ann,numpy_lora\n")
+    rows = _graded(kata, tmp_path, "--roster", str(tmp_path / "class.csv"))
+    assert "larger than 1 MiB" in rows["mary ann", SLUG]["trouble"]
 
 
 def test_one_kata_alone(kata: Kata, tmp_path: Path) -> None:

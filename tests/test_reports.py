@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 from classes import RIGHT, SLUG, WRONG, found, lay
@@ -30,7 +31,7 @@ from grader.cli import grade as command
 from grader.errors import UsageFault
 from grader.exam.examiner import Examiner
 from grader.exam.verdict import Check, Kind, Outcome, Part, Trouble, Verdict
-from grader.views import grades_html
+from grader.views import grades, grades_html
 
 Kata = Callable[..., "subprocess.CompletedProcess[str]"]
 LEVELS = list(Told)
@@ -504,9 +505,46 @@ def test_trouble_says_the_kind_alone(tmp_path: Path) -> None:
     assert "The file cannot be loaded." in told[Told.NAMED]
     assert "line 9" not in told[Told.NAMED]
     assert not any("secret" in text for text in told.values())
+    story = "The file cannot be loaded.\nModuleNotFoundError: No module named 'mine.own'\n  line 2"
+    lacking = verdict(checks, message="Not run: …", error=Trouble(Kind.IMPORT, story))
+    text = document(Judged(_row(tmp_path / "lacking", lacking)), Told.NAMED)
+    assert r"It imports \`mine.own\`, which is not there: a submission is one file." in text
     for kind in Kind:
         one = Judged(_row(tmp_path / kind, verdict(checks, error=Trouble(kind, "x"))))
         assert all(document(one, level) for level in LEVELS)
+
+
+def test_the_stub_is_said_to_be_one(tmp_path: Path) -> None:
+    """Where nothing is written yet, that is all that is said, and not that each rule is broken."""
+    stub = verdict({**dict.fromkeys(("one", "two"), F), "three": S}, message="Not started yet.")
+    one = Judged(_row(tmp_path / "stub", stub))
+    for level in LEVELS:
+        text = document(one, level)
+        assert "nothing is written in it yet" in text
+        assert "Rule:" not in text
+        assert "## " not in text
+    with store(tmp_path / "page", [(submission("ann"), [stub])]) as results:
+        assert "Nothing is written in it yet." in grades_html.page(results)
+
+
+def test_checks_are_as_many_whatever_the_file(tmp_path: Path) -> None:
+    """What needs an accelerator is not counted where nobody can know whether there is one."""
+    unwritten = verdict({**dict.fromkeys(("one", "two"), F), "three": E}, message="Not run: …")
+    last = msgspec.structs.replace(unwritten.checks[-1], part=Part.GPU)
+    stopped = msgspec.structs.replace(unwritten, checks=(*unwritten.checks[:-1], last))
+    row = _row(tmp_path / "out", stopped)
+    assert row.checks == Judged(row).points == (0, 2)
+
+
+def test_what_is_not_handed_in_has_not_failed(tmp_path: Path) -> None:
+    """The totals tell who has failed from who has handed in nothing."""
+    missing = Submission(who="bob", slug=SLUG, file="", trouble="Not handed in.")
+    rows = [(submission("ann"), [verdict(SOME)]), (missing, [])]
+    with store(tmp_path / "out", rows) as results:
+        lines = grades.page(grades.Grades(results.rows()), [], 80, False)
+        assert lines[-1] == "0 of 2 submissions passed, 1 failed, 1 not handed in."
+        words = " ".join(re.sub(r"<[^>]+>", " ", grades_html.page(results)).split())
+        assert "2 submissions 1 failed 1 not handed in" in words
 
 
 def _row(folder: Path, found: Verdict) -> Row:

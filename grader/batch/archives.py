@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_OTHERS = (".rar", ".7z", ".gz", ".bz2", ".xz", ".zst", ".tzst", ".lzma", ".z", ".cab", ".dmg")
 LIMIT_BYTES = 128 << 20  # of an archive, and of what a compressed tar unpacks to
 NESTED_BYTES = 16 << 20  # of one inside another
 MEMBERS = 20_000
@@ -63,6 +64,11 @@ class Member:
 
 def is_archive(name: str) -> bool:
     return name.casefold().endswith(SUFFIXES)
+
+
+def is_unread(name: str) -> bool:
+    """Whether it is packed in a way that nobody here unpacks."""
+    return name.casefold().endswith(_OTHERS) and not is_archive(name)
 
 
 def stem(name: str) -> str:

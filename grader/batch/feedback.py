@@ -61,6 +61,9 @@ _TAMPERED = "It replaces something in torch or in Python that the checks rely on
 _SYNTAX_CHARS = 300
 _LOADING = "The file cannot be loaded.\n"
 _RAISED = re.compile(r"([A-Za-z_]\w*)(?=:|\n)")
+_LACKING = re.compile(
+    r"^ModuleNotFoundError: No module named '([A-Za-z_][\w.]{0,60})'", re.MULTILINE
+)
 _AT = re.compile(r"^  line (\d{1,7}), in ", re.MULTILINE)
 
 
@@ -109,6 +112,8 @@ def summary(one: Judged) -> str:
             return "Not handed in."
         case Result.REFUSED | Result.OPEN:
             return "Not graded."
+    if one.unwritten:
+        return "Not passed: nothing is written in it yet."
     core = ", the core is complete" if one.level is Level.CORE else ""
     return f"Not passed: {count}{core}."
 
@@ -131,6 +136,9 @@ def trouble(one: Judged, told: Told) -> str:
     text = _KINDS[error.kind]
     if error.kind is Kind.MISSING and one.slug:
         text += f" It is to define {', '.join(catalog.card(one.slug).defines)}."
+    # While it is loaded nothing has been given to it that its words could tell.
+    if error.kind is Kind.IMPORT and (lacking := _LACKING.search(error.message)):
+        text += f" It imports `{lacking[1]}`, which is not there: a submission is one file."
     where = _where(error.message.removeprefix(_LOADING)) if told is Told.FULL else ""
     return f"{text} {where}".strip()
 
@@ -169,7 +177,7 @@ def document(one: Judged, told: Told) -> str:
         f"| {item.name}{' (core)' if item.part in CORE else ''} | {item.passed} of {item.of} |"
         for item in parts
     ]
-    if told is not Told.SCORE:
+    if told is not Told.SCORE and not one.unwritten:
         lines += _mistakes(one, told)
     return "\n".join(lines) + "\n"
 

@@ -3,6 +3,7 @@
 `NAME__slug.py` says both. `slug.py` says the kata; the person is the first folder or archive below
 the path that was named, and where there is none, what was named (of a file, its folder). Inside a
 person's folder the NAME of `NAME__slug.py` does not count, so that nobody can hand in for another.
+What Canvas and Moodle write around names when they pack a class is taken off.
 A folder called `katas` is nobody; where a person has one, what lies beside it (a clone's
 `solutions/`, say) is left alone. Notebooks may be called alike, or anything: see `notebooks.py`.
 With one kata asked for, a Python file of any name is an answer to it.
@@ -13,6 +14,7 @@ the same: which is meant cannot be told, and times of change in archives lie.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -29,6 +31,8 @@ from grader.store.results import Submission
 
 NOT_HANDED_IN = "Not handed in."
 _NOTEBOOK_BYTES = 16 << 20  # with its pictures
+_CANVAS = re.compile(r"(.+?)(?:_LATE)?_\d+_\d+_(.+?)(?:-\d+)?(\.py|\.ipynb)", re.IGNORECASE)
+_MOODLE = re.compile(r"_\d+_assignsubmission_[a-z]+_?$")
 _SHOWN = 3  # of many names in one sentence
 
 
@@ -92,10 +96,10 @@ class _Intake:
         if not piece.name:
             if piece.odd:
                 self._person(piece).troubles.append(f"{piece.called} {piece.odd}.")
-            elif len(place.dirs) == 1 and place.dirs[0].casefold() != "katas":
+            elif len(place.dirs) == 1 and not _is_katas(place.dirs[0]):
                 self._person(piece)  # somebody's, whatever it holds
             return
-        slug = self._slug(piece.name)
+        slug = self._slug(_named(piece))
         if piece.odd and slug is None:
             if not place.dirs and (not suffix or archives.is_archive(piece.name)):
                 inside = place.inside(archives.stem(piece.name))
@@ -103,10 +107,14 @@ class _Intake:
                 person.troubles.append(f"{piece.called} {piece.odd}.")
             return
         if suffix not in (".py", ".ipynb") and not place.alone:
+            # A browser writes `.txt` behind what it takes for text.
+            text = suffix == ".txt" and self._slug(f"{piece.name.partition('.')[0]}.py")
+            if text or archives.is_unread(piece.name):
+                self._stray(piece)
             return
         if slug is None and len(self.only) == 1 and suffix == ".py":
             slug = self.only[0]
-        self.of_one = self.of_one or bool(slug and not place.dirs and "__" not in piece.name)
+        self.of_one = self.of_one or bool(slug and not place.dirs and "__" not in _named(piece))
         if slug is not None and self.only and slug not in self.only:
             self._person(piece).others += 1
         elif piece.odd and slug is not None:
@@ -140,13 +148,13 @@ class _Intake:
             self._stray(piece)
 
     def _answer(self, piece: Piece, slug: str, data: bytes | str) -> None:
-        apart = any(part.casefold() == "katas" for part in piece.place.dirs)
+        apart = any(map(_is_katas, piece.place.dirs))
         answer = _Answer(piece.called, data, apart)
         self._person(piece).answers.setdefault(slug, []).append(answer)
 
     def _stray(self, piece: Piece) -> None:
         """A file that could be an answer, and names no kata."""
-        meant = piece.place.alone or "__" in piece.name
+        meant = piece.place.alone or "__" in _named(piece) or archives.is_unread(piece.name)
         if not piece.place.dirs and not meant:
             self.left_alone.append(piece.called)
             return
@@ -166,16 +174,16 @@ class _Intake:
         return self.people.setdefault(self._who(piece), _Person())
 
     def _who(self, piece: Piece) -> str:
-        root, dirs = plain(piece.place.root), piece.place.dirs
-        names = [plain(self._bare(part)) for part in dirs if part.casefold() != "katas"]
+        root, dirs = plain(archives.stem(piece.place.root)), piece.place.dirs
+        names = [plain(self._bare(part)) for part in dirs if not _is_katas(part)]
         if len(names) > 1 and names[0] == root:  # class.zip often holds one folder, class
             names = names[1:]
         if not names and piece.name:
-            stem = os.path.splitext(piece.name)[0]
+            stem = os.path.splitext(archives.stem(_named(piece)))[0]
             said, mark, _ = stem.rpartition("__")
             if mark and said:
                 names = [plain(said)]
-            elif self._slug(piece.name) is None:
+            elif self._slug(_named(piece)) is None:
                 names = [plain(stem)]
         if self.roster is not None:
             for who in (*names, root):
@@ -185,6 +193,7 @@ class _Intake:
 
     def _bare(self, part: str) -> str:
         """A folder or archive called NAME__slug is NAME's."""
+        part = _MOODLE.sub("", archives.stem(part))
         said, _, slug = part.rpartition("__")
         return said if said and slug.casefold().replace("-", "_") in self.slugs else part
 
@@ -245,6 +254,16 @@ class _Intake:
             notes.append(f"{who} is not on the roster: not graded ({what or 'nothing in it'}).")
 
 
+def _named(piece: Piece) -> str:
+    """A file's name as we would have it, where Canvas wrote it, beside those of others."""
+    canvas = None if piece.place.dirs else _CANVAS.fullmatch(piece.name)
+    return f"{canvas[1]}__{canvas[2]}{canvas[3]}" if canvas else piece.name
+
+
+def _is_katas(part: str) -> bool:
+    return archives.stem(part).casefold() == "katas"
+
+
 def _ordered(slugs: Iterable[str]) -> list[str]:
     wanted = set(slugs)
     return [card.slug for card in catalog.cards() if card.slug in wanted]
@@ -276,6 +295,8 @@ def _nameless(names: Sequence[str]) -> str:
     """That these files name no kata; of one, which may have been meant."""
     if len(names) > 1:
         return f"{_few(names)} name no kata"
+    if archives.is_unread(names[0]):
+        return f"{names[0]} is an archive of a kind that is not read here (zip and tar are)"
     import difflib  # for the wrong names alone
 
     text = os.path.splitext(os.path.basename(names[0]))[0].rpartition("__")[2]

@@ -10,8 +10,9 @@ from grader import catalog
 from grader.batch.records import Results, Row
 from grader.exam.verdict import Check, Level, Outcome, Part, Trouble, Verdict
 from grader.practice import contract
+from grader.store.results import NOT_RUN, counts_here
 
-_NOT_RUN = "Not run:"  # how the examiner begins what it says of a check that it did not make
+_NOT_STARTED = "Not started yet."  # what the examiner says of a check that has met the stub
 _LEVELS = (Level.NONE, Level.CORE, Level.COMPLETE)
 
 
@@ -31,6 +32,12 @@ class Judged:
     def missing(self) -> bool:
         """Whether nothing was handed in."""
         return not self.row.submission.file
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether it is the stub still: no check has met anything else."""
+        failed = self.failed
+        return bool(failed) and all(check.message == _NOT_STARTED for check in failed)
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
@@ -69,7 +76,7 @@ class Judged:
     @property
     def points(self) -> tuple[int, int]:
         """How many checks pass for every draw, and of how many that there are on this machine."""
-        made = [check for check in self.checks if check.outcome is not Outcome.SKIPPED]
+        made = [check for check in self.checks if counts_here(check)]
         if not any(check.outcome is not Outcome.ERROR for check in made):
             return 0, possible(self.slug)
         return sum(not is_wrong(check) for check in made), len(made)
@@ -102,7 +109,7 @@ def is_wrong(check: Check) -> bool:
 
 def is_not_run(check: Check) -> bool:
     """Whether a check was not made, for what an earlier one met or since the file cannot load."""
-    return check.outcome is Outcome.ERROR and check.message.startswith(_NOT_RUN)
+    return check.outcome is Outcome.ERROR and check.message.startswith(NOT_RUN)
 
 
 def bug_of(slug: str, bug: str | None) -> catalog.Bug | None:

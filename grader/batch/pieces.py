@@ -73,7 +73,7 @@ def walk(path: Path) -> Iterator[Piece]:
     if stat.S_ISDIR(kind):
         yield from _folder(path, Place(whole.name), [_PEOPLE])
     elif stat.S_ISREG(kind) and archives.is_archive(path.name):
-        yield from _archive(path, Place(archives.stem(path.name)))
+        yield from _archive(path, Place(path.name))
     else:
         place = Place(whole.parent.name, alone=True)
         yield Piece(place, path.name, read=partial(_on_disk, path))
@@ -111,7 +111,7 @@ def _folder(path: Path, place: Place, left: list[int]) -> Iterator[Piece]:
         elif not entry.is_file(follow_symlinks=False):
             yield Piece(place, name, "is a pipe or device")
         elif archives.is_archive(name):
-            yield from _archive(here, place.inside(archives.stem(name)))
+            yield from _archive(here, place.inside(name))
         else:
             yield Piece(place, name, read=partial(_on_disk, here))
 
@@ -145,7 +145,7 @@ def _members(
         elif member.odd:
             yield Piece(here, name, member.odd)
         elif archives.is_archive(name):
-            below = here.inside(archives.stem(name))
+            below = here.inside(name)
             yield Piece(below)
             try:
                 if depth:

@@ -21,6 +21,10 @@ from grader.store.results import Grading, Missing, Result, Results, Row, Submiss
 
 __all__ = ["Grading", "Missing", "Options", "Result", "Results", "Row", "Submission", "begin"]
 
+_LEFT = (
+    "Of the run before, {} are not at these paths: left out of the reports, and kept. Name all "
+    "paths together to have them there."
+)
 _SEEDS = 10**6  # as many as `kata run` draws from
 
 
@@ -52,9 +56,9 @@ def begin(results: Results, taken: Taken, options: Options, *, force: bool) -> N
             (one, basis(one.slug), draws(secret, one.sha256, options.seeds))
             for one in taken.submissions
         ]
-        results.take(found, boxed=options.boxed, force=force)
+        left = results.take(found, boxed=options.boxed, force=force)
         results.set("options", options)
-        results.set("notes", taken.notes)
+        results.set("notes", [*taken.notes, *([_LEFT.format(left)] if left else [])])
         results.set("kata", __version__)
 
 

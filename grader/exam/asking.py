@@ -12,8 +12,8 @@ are is known from the solution, which is graded first.
 
 What remains possible: code that finds this module's own objects in the memory of its process (by
 frames, the garbage collector or ctypes) can change what is asked here, too. No sandbox stops that;
-such sources are marked for a person to look at (`marks.py`). Values are beyond all that: they are
-compared where no submission runs.
+such sources are marked for a person to look at (`marks.py`). A loop in compiled code is not counted
+where a kata may leave torch. Values are beyond all that: they are compared where none runs.
 """
 
 import ast
@@ -221,9 +221,9 @@ _walks: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _asking_kit() -> dict[str, Any]:
-    """The probes' helpers, asking in two ways."""
-    scope: dict[str, Any] = {
+def _asking_kit(scope: dict[str, Any]) -> dict[str, Any]:
+    """The probes' helpers, asking in two ways; their own names are in `scope`."""
+    scope |= {
         "__name__": kit.__name__,
         "isinstance": isinstance_,
         _TELL: ask,
@@ -232,12 +232,14 @@ def _asking_kit() -> dict[str, Any]:
     first_count, missing = scope["count"], scope["Missing"]
 
     def count(call: Callable[[], Any]) -> dict[str, int]:
-        """kit.count; raises Missing, too, where torch's profiler sees more than the counter."""
-        scope["threads_at_rest"] = kit.threads_at_rest
+        """kit.count; raises Missing, too, where torch's profiler sees more than the counter: of
+        this call, or of another that is not counted."""
         counted: dict[str, int] = {}
         records = _recorded(lambda: counted.update(first_count(call)))
         if tells and _uncounted(records):
             raise missing("A part of the work is done where it is not counted")
+        if tells and len(_recorded(call)) > len(records):
+            raise missing("More is done where nobody counts than where it is counted")
         return counted
 
     ones = torch.ones(2, 2)
@@ -289,11 +291,14 @@ class Asking:
     """What a stage needs to ask in two ways; made once, before stages are forked."""
 
     def __init__(self) -> None:
-        self.names = _asking_kit()
+        self._scope: dict[str, Any] = {}
+        self.names = _asking_kit(self._scope)
         self.watched = surroundings.remember(surroundings.all_of_torch())
 
     def begin(self) -> None:
         """On a stage, before the submission is loaded: what is there now is as it should be."""
+        self._scope["threads_at_rest"] = kit.threads_at_rest
+        self.written = surroundings.Written(self._scope, globals(), _tensor, _walks)
         for watch, *_ in self.watched:
             watch.seen()
 

@@ -8,6 +8,7 @@ import _thread
 import contextlib
 import copy
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
@@ -98,20 +100,56 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False  # True would import the compiler at the first operator: a second
 
 
+_OPERATORS = frozenset(torch._C._dispatch_get_all_op_names())
+_KERNEL_IN_PYTHON = re.compile(r"^(?:CPU|Composite\w*)\b.*\(none\) \[ boxed \]", re.MULTILINE)
+
+
 class _Counter(_Mode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ops = self.flops = self.largest = 0
+        self.seen: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         self.ops += 1
+        self.seen.add(func.name())
         if (formula := flop_registry.get(func.overloadpacket)) is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
         for item in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(item, torch.Tensor):
                 self.largest = max(self.largest, _held(item))
         return out
+
+    def own(self) -> list[str]:
+        """Operators that are not torch's, or whose kernel is not: what they do is not counted."""
+        return sorted(
+            name
+            for name in self.seen
+            if name not in _OPERATORS or _KERNEL_IN_PYTHON.search(torch._C._dispatch_dump(name))
+        )
+
+
+class _Handed(TorchFunctionMode):
+    """Notes what a call takes out of tensors, to go on with it where no operator is counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed = self.elsewhere = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _HANDING:
+            self.listed += args[0].numel() if func is torch.Tensor.tolist else 0
+            self.elsewhere += args[0].dtype.is_floating_point
+        return func(*args, **(kwargs or {}))
+
+
+_HANDING = {
+    torch.Tensor.numpy,
+    torch.Tensor.tolist,
+    torch.Tensor.__array__,
+    torch.Tensor.__dlpack__,
+}
 
 
 def _held(tensor: torch.Tensor) -> int:
@@ -202,11 +240,25 @@ def _no_threads() -> Iterator[None]:
 
 
 def count(call: Callable[[], Any]) -> dict[str, int]:
-    """What a call costs: dispatched operators, values in its largest result, FLOPs.
+    """What a call costs: dispatched operators ("ops"), values in its largest result ("largest"),
+    "flops"; values that it makes Python's by tolist ("listed"), and how often it takes floats out
+    of torch, which may be right ("elsewhere").
 
-    Raises Missing where a part of the work would be done on another thread.
+    Raises Missing where a part of the work is done on another thread, or in an operator or a
+    kernel that is not torch's.
     """
-    counter = _Counter()
-    with _no_threads(), counter:
+    counter, handed = _Counter(), _Handed()
+    with _no_threads(), handed, counter:
         call()
-    return {"ops": counter.ops, "largest": counter.largest, "flops": counter.flops}
+    if own := counter.own():
+        raise Missing(
+            f"A part of the work is done in an operator of its own, {own[0]}, "
+            "where it cannot be counted"
+        )
+    return {
+        "ops": counter.ops,
+        "largest": counter.largest,
+        "flops": counter.flops,
+        "listed": handed.listed,
+        "elsewhere": handed.elsewhere,
+    }

@@ -20,6 +20,8 @@ _NAMES = {
     "gi_frame",
     "__globals__",
     "__builtins__",
+    "__code__",
+    "__import__",
     "__subclasses__",
     "__closure__",
     "get_referents",
@@ -32,9 +34,17 @@ _NAMES = {
     "DisableTorchFunction",
     "DisableTorchFunctionSubclass",
     "_disable_current_modes",
+    "_dispatch_library",
+    "_get_current_dispatch_mode",
+    "_get_current_function_mode",
+    "_len_torch_dispatch_stack",
+    "_len_torch_function_stack",
+    "_profiler_enabled",
+    "addaudithook",
     "__torch_function__",
     "__torch_dispatch__",
 }
+_BUILT_IN = {"eval", "exec"}  # by themselves: a module has an `eval`, too
 _MODULES = {
     "_ctypes",
     "_posixsubprocess",
@@ -70,6 +80,17 @@ def of(source: bytes) -> tuple[str, ...]:
     return tuple(f"line {line}: {what}" for what, line in sorted(first.items(), key=lambda i: i[1]))
 
 
+def _text(node: ast.expr, summands: int = 8) -> str:
+    """The text that a literal says, or a short sum of literals; empty for anything else."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.BinOp(left=left, op=ast.Add(), right=ast.Constant(value=str(text))) if summands:
+            before = _text(left, summands - 1)
+            return before and before + text
+    return ""
+
+
 def _found(tree: ast.AST) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         match node:
@@ -87,8 +108,11 @@ def _found(tree: ast.AST) -> Iterator[tuple[str, int]]:
                 yield f"{owner}.{name}", node.lineno
             case ast.Attribute(attr=name) | ast.Name(id=name) if name in _NAMES:
                 yield name, node.lineno
+            case ast.Name(id=name) if name in _BUILT_IN:
+                yield name, node.lineno
             case ast.FunctionDef(name=name) if name in _NAMES:
                 yield name, node.lineno
-            case ast.Constant(value=str(text)):
+            case ast.Constant(value=str()) | ast.BinOp(op=ast.Add()):
+                text = _text(node)
                 if text in _NAMES or text in _MODULES or text.startswith(_PATHS):
                     yield repr(text[:40]), node.lineno

@@ -27,7 +27,7 @@ import torch
 
 from grader.exam import kit, source_text, wire
 from grader.exam.quiet import QuietImports
-from grader.exam.surroundings import Surroundings
+from grader.exam.surroundings import Surroundings, Written
 
 PROBE_FILE = "<probe>"
 OUT_OF_MEMORY_EXIT = 77
@@ -109,7 +109,9 @@ class Stage:
         self.inherited = kit.threads_at_rest = _thread._count()
         self.answered = False  # whether any of what the stub leaves open is written
         self.asking: Any = None  # what asks in two ways, on a stage that does
-        self.scopes: dict[bytes, dict[str, Any]] = {}  # by source, made before the file is loaded
+        # The names of probes made before the file is loaded, by source; nobody is to write to them.
+        self.scopes: dict[bytes, tuple[dict[str, Any], Written]] = {}
+        self.written: list[Written] = []  # to what the latest probe uses
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply, which protocol.Reply describes."""
@@ -130,6 +132,8 @@ class Stage:
             tampered += self.asking.replaced()
         self.around.restore_builtins()
         result["replaced"] = self.around.replaced()
+        if any(self.written):
+            result["replaced"] = "the probes' own names"
         result["threads"] = self._threads()
         try:
             return wire.encode({"id": request["id"], "tampered": tampered, **result})
@@ -152,6 +156,7 @@ class Stage:
             for probe in probes:
                 self.scopes[probe["source"]] = self._scope(**probe)
             self.asking.begin()
+            self.written = [self.asking.written]
         self.module = module = types.ModuleType(slug)
         module.__file__ = filename
         if not source.strip():
@@ -161,7 +166,7 @@ class Stage:
             return _trouble("syntax", text.message)
         try:
             code = compile(source, filename, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return _trouble("syntax", _syntax(error))
         linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
         self.answered = _answered(text, defines)
@@ -189,7 +194,8 @@ class Stage:
     ) -> dict[str, Any]:
         lines = source.decode().splitlines(keepends=True)
         linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
-        scope = self.scopes.get(source) or self._scope(source, code, values)
+        scope, written = self.scopes.get(source) or self._scope(source, code, values)
+        self.written = [written, *([self.asking.written] if self.asking else [])]
         probe = scope[name]
         kwargs |= {word: scope[helper] for word, helper in helpers.items()}
         words = probe.__code__.co_varnames[1 : 1 + len(args)]
@@ -201,14 +207,16 @@ class Stage:
             result = self._raised(error)
         return {**result, "left": self.around.left(), "changed": given.changed()}
 
-    def _scope(self, source: bytes, code: bytes, values: dict[str, Any]) -> dict[str, Any]:
-        """The names of a probe's module."""
+    def _scope(
+        self, source: bytes, code: bytes, values: dict[str, Any]
+    ) -> tuple[dict[str, Any], Written]:
+        """The names of a probe's module, and whether they are written to from now on."""
         scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
         if self.asking:
             scope.update(self.asking.names)
         scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
         exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
-        return scope
+        return scope, Written(scope, scope["__builtins__"])
 
     def _threads(self) -> int:
         """How many threads run on after a moment's grace."""
@@ -310,7 +318,9 @@ def _trouble(kind: str, message: str) -> dict[str, Any]:
     return {"trouble": {"kind": kind, "message": message}}
 
 
-def _syntax(error: SyntaxError | ValueError) -> str:
+def _syntax(error: Exception) -> str:
+    if isinstance(error, (RecursionError, MemoryError)):
+        return "The file is nested too deep for Python: hundreds of brackets, signs or elifs."
     if not isinstance(error, SyntaxError):
         return f"The file cannot be read as Python: {error}."
     lines = [f"{type(error).__name__}: {error.msg} (line {error.lineno})"]

@@ -126,6 +126,37 @@ def _bear_versions() -> bool:
 _VERSIONS = sys.implementation.name == "cpython" and _bear_versions()
 
 
+class Written:
+    """Whether a dict in which probes find what they call, or a function in it, was written to since
+    this was made; a name that was put back counts, too, where dicts bear a number."""
+
+    def __init__(self, *dicts: dict[str, Any]) -> None:
+        for one in dicts:
+            one.setdefault("__warningregistry__", {})  # which a warning would write
+        self._held = [(_Watch(one), tuple(one.values())) for one in dicts]
+        for watch, _ in self._held:
+            watch.seen()
+        self._functions = [
+            (value, value.__code__, value.__defaults__)
+            for _, values in self._held
+            for value in values
+            if type(value) is types.FunctionType
+        ]
+
+    def __bool__(self) -> bool:
+        return any(
+            watch.written() and (_VERSIONS or not _same(tuple(watch.watched.values()), values))
+            for watch, values in self._held
+        ) or any(
+            one.__code__ is not code or one.__defaults__ is not defaults
+            for one, code, defaults in self._functions
+        )
+
+
+def _same(now: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
+    return len(now) == len(before) and all(map(operator.is_, now, before))
+
+
 _Remembered = list[tuple[_Watch, str, Any, tuple[str, ...], tuple[Any, ...]]]
 
 
@@ -219,12 +250,12 @@ class Surroundings:
         sys.stdout, sys.stderr = self._streams
         signal.setitimer(signal.ITIMER_REAL, 0)
         gc.enable()
-        for pop, count in (
-            (torch._C._pop_torch_dispatch_stack, torch._C._len_torch_dispatch_stack),
-            (torch._C._pop_torch_function_stack, torch._C._len_torch_function_stack),
+        for pop, given, count in (
+            (torch._C._pop_torch_dispatch_stack, (None,), torch._C._len_torch_dispatch_stack),
+            (torch._C._pop_torch_function_stack, (), torch._C._len_torch_function_stack),
         ):
             while count():
-                pop()
+                pop(*given)
         for table in _HOOKS:
             if table:
                 table.clear()

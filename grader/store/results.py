@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from grader.errors import StoreError
-from grader.exam.verdict import Outcome
+from grader.errors import StoreError, UsageFault
+from grader.exam.verdict import Check, Outcome, Part
 from grader.store.database import Database, Purpose, read_time, stored_time
 
 FILE = "results.sqlite"
@@ -28,6 +28,7 @@ _PURPOSE = Purpose(
     "--out names another folder.",
 )
 _LOCK = "results.lock"
+NOT_RUN = "Not run:"  # how the examiner begins what it says of a check that it did not make
 _KEYS = "id, who, slug, file, sha256, trouble, basis, seeds, refused"
 
 
@@ -90,7 +91,16 @@ class Missing(NamedTuple):
 
 class _Check(msgspec.Struct):
     outcome: str
+    part: str = ""
+    message: str = ""
     bug: str | None = None
+
+
+def counts_here(check: "_Check | Check") -> bool:
+    """Whether a check is one of those that are counted: not what was skipped for want of an
+    accelerator, nor what might have been, had the submission come so far."""
+    not_run = check.part == Part.GPU and check.outcome == Outcome.ERROR
+    return check.outcome != Outcome.SKIPPED and not (not_run and check.message.startswith(NOT_RUN))
 
 
 class _Verdict(msgspec.Struct):
@@ -145,7 +155,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         its gradings; (0, 0) without one."""
         counts = []
         for verdict in self._verdicts:
-            ran = [check for check in verdict.checks if check.outcome != Outcome.SKIPPED]
+            ran = [check for check in verdict.checks if counts_here(check)]
             counts.append((sum(c.outcome == Outcome.PASSED for c in ran), len(ran)))
         return min(counts, default=(0, 0))
 
@@ -188,7 +198,7 @@ class Results:
     def writing(cls, folder: Path) -> Self:
         """To grade into them, which one process does at a time; they may be there already.
 
-        Raises NotThere if another process does, StoreError if the folder cannot be used.
+        Raises NotThere if another process does, UsageFault if the folder cannot be used.
         """
         folder = folder.absolute()
         try:
@@ -197,7 +207,7 @@ class Results:
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             text = f"The output folder {folder} cannot be used: {error.strerror}."
-            raise StoreError(f"{text}\n{_PURPOSE.elsewhere}") from error
+            raise UsageFault(f"{text}\n{_PURPOSE.elsewhere}") from error
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -230,19 +240,30 @@ class Results:
         *,
         boxed: bool,
         force: bool,
-    ) -> None:
+    ) -> int:
         """From now on these submissions are those of the run, in this order, each with its basis
         and the seeds to grade it with.
 
         Gradings stay where source, basis and seed are the same, unless `force`; with `boxed` only
         those made so. What was refused is open again. All of it is one transaction.
+        Returns how many of those judged in the run before are no more among them.
         """
         with self.transaction():
+            before = self._db.rows(
+                "SELECT id FROM submissions WHERE number IS NOT NULL AND sha256 IS NOT NULL"
+            )
+            there = [row["id"] for row in before]
             self._db.rows("UPDATE submissions SET number = NULL, refused = NULL")
             if boxed or force:
                 self._db.rows("DELETE FROM gradings WHERE ? OR NOT boxed", [force])
             for number, (one, basis, seeds) in enumerate(found):
                 self._take(number, one, basis, seeds)
+            (left,) = self._db.rows(
+                "SELECT count(*) AS n FROM submissions "
+                "WHERE number IS NULL AND id IN (SELECT value FROM json_each(?))",
+                [msgspec.json.encode(there).decode()],
+            )
+        return int(left["n"])
 
     def _take(self, number: int, one: Submission, basis: str, seeds: Sequence[int]) -> None:
         wanted = msgspec.json.encode(seeds).decode()

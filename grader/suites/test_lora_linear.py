@@ -982,6 +982,12 @@ def test_merged_forward_is_the_base_matmul_alone(stage, draw):
         text = f"a forward merged takes {got['flops']} FLOPs in {mode} mode"
         text += f"; the base matmul takes {plain['flops']}"
         require(got["flops"] <= plain["flops"], text, "merged-runs-branch-anyway")
+        # Products of other names: sums of products, vectors one by one.
+        text = f"a forward merged, in {mode} mode, computes more than the base matmul"
+        largest, most = got["largest"], max(plain["largest"], case.x.numel())
+        require(largest <= most, f"{text}: {largest} values at once")
+        require(got["ops"] <= plain["ops"] + 20, f"{text}: {got['ops']} operators")
+        require(not got["elsewhere"], f"{text}: something outside of torch")
 
 
 # gpu

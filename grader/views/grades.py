@@ -33,17 +33,18 @@ class Grades:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.people: dict[str, dict[str, Cell]] = {}
-        self.outcomes: Counter[Result] = Counter()
+        self.outcomes: Counter[Result] = Counter()  # of what was handed in
         self.mistakes: Counter[tuple[str, str]] = Counter()  # submissions, by kata and id
         self.troubles: list[str] = []
         self.suspects: list[str] = []
-        self.unboxed = 0
+        self.missing = self.unboxed = 0
         for row in rows:
             one = row.submission
             missing = not one.file
             cell = Cell(row.outcome, row.checks, missing)
             self.people.setdefault(one.who, {})[one.slug] = cell
-            self.outcomes[row.outcome] += 1
+            self.outcomes[row.outcome] += not missing
+            self.missing += missing
             self.unboxed += row.boxed is False
             self.mistakes.update((one.slug, bug) for bug in row.bugs)
             about = f"{one.who}, {one.slug}" if one.slug else one.who
@@ -86,13 +87,15 @@ def page(grades: Grades, notes: Sequence[str], width: int, colour: bool) -> list
 
 
 def _total(grades: Grades, width: int, colour: bool) -> list[str]:
-    of = counted(sum(grades.outcomes.values()), "submission")
+    of = counted(sum(grades.outcomes.values()) + grades.missing, "submission")
     passed = grades.outcomes[Result.PASSED]
     words = [
         f"{count} {_MARKS[outcome][1]}"
         for outcome in Result
         if outcome is not Result.PASSED and (count := grades.outcomes[outcome])
     ]
+    if grades.missing:
+        words.append(f"{grades.missing} not handed in")
     lines = wrapped(f"{passed} of {of} passed{''.join(f', {word}' for word in words)}.", width)
     if grades.outcomes[Result.UNSTABLE]:
         lines += wrapped("Unstable: passes for some draws of the inputs only.", width)

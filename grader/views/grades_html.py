@@ -72,12 +72,13 @@ def page(results: Results) -> str:
     statistics = Statistics()
     lines: list[Line] = []
     outcomes = dict.fromkeys(Result, 0)
-    unboxed = to_look_at = 0
+    missing = unboxed = to_look_at = 0
     looked: list[Line] = []
     sources: dict[str, list[tuple[str, int]]] = {}
     for one in judged.each(results):
         statistics.add(one)
         outcomes[one.outcome] += 1
+        missing += one.missing
         unboxed += one.row.boxed is False
         if one.checks:
             sources.setdefault(one.slug, []).append((harmless(one.who), one.row.id))
@@ -100,7 +101,7 @@ def page(results: Results) -> str:
         lines=lines,
         sorts=SORTS,
         left=sum(outcomes.values()) - len(lines),
-        numbers=_numbers(outcomes, len(results.people())),
+        numbers=_numbers(outcomes, missing, len(results.people())),
         options=options,
         kata=results.get("kata", str),
         layers=results.get("layers", list[dict[str, Any]]) or [],
@@ -119,11 +120,13 @@ def page(results: Results) -> str:
     )
 
 
-def _numbers(outcomes: dict[Result, int], people: int) -> list[tuple[int, str]]:
+def _numbers(outcomes: dict[Result, int], missing: int, people: int) -> list[tuple[int, str]]:
     whole = sum(outcomes.values())
+    outcomes = {**outcomes, Result.FAILED: outcomes[Result.FAILED] - missing}
     found = [(people, "person" if people == 1 else "people")]
     found.append((whole, "submission" if whole == 1 else "submissions"))
-    return found + [(n, outcome.value) for outcome, n in outcomes.items() if n]
+    found += [(n, outcome.value) for outcome, n in outcomes.items() if n]
+    return [*found, (missing, "not handed in")] if missing else found
 
 
 def _line(one: Judged) -> Line:
@@ -166,6 +169,8 @@ def _wrong(one: Judged) -> tuple[list[str], list[str]]:
         return [f"{one.error.kind}: {_first(one.error.message)}"], [
             harmless(one.error.message[:1000])
         ]
+    if one.unwritten:
+        return ["Nothing is written in it yet."], []
     titles = [bug.title for id in one.bugs if (bug := bug_of(one.slug, id)) is not None]
     failed = one.failed
     alike: dict[str, Check] = {}

@@ -1195,6 +1195,7 @@ def refused(kata, cases, options, first, **it):
     params = dict(model.named_parameters(remove_duplicate=False))
     flags = {name: p.requires_grad for name, p in params.items()}
     values = {name: p.detach().clone() for name, p in params.items()}
+    rest = {name: held(module) for name, module in modules.items()}
     seen = []
     for names in cases:
         try:
@@ -1210,6 +1211,8 @@ def refused(kata, cases, options, first, **it):
                 "flags": [n for n, p in params.items() if p.requires_grad != flags[n]],
                 "values": [n for n, p in params.items() if not torch.equal(p, values[n])],
             }
+            if not any(changed.values()):
+                changed["rest"] = [n or "it" for n, m in modules.items() if held(m) != rest[n]]
             seen.append((types, str(error), changed))
             if not any(changed.values()):
                 continue
@@ -1217,6 +1220,11 @@ def refused(kata, cases, options, first, **it):
             seen.append(None)
         break
     return seen
+
+
+def held(module):
+    """What a module holds, by name: of hooks and the like how many, of all else which."""
+    return {k: len(v) if isinstance(v, dict) else id(v) for k, v in vars(module).items()}
 
 
 def refused_alone(kata, names, options, first, **it):
@@ -1229,6 +1237,7 @@ CHANGES = {
     "params": (None, "parameters were replaced"),
     "flags": ("frozen-before-check", "requires_grad was changed"),
     "values": (None, "values were changed"),
+    "rest": (None, "attributes, hooks or the mode of a module were changed"),
 }
 
 
@@ -1252,7 +1261,7 @@ def refuses(stage, kind, error, bug, cases, first=(), instead=(None, None), **op
             rejects(alone, error, named, what=what, bug=bug)
             fail(f"{what} is refused in a new model, but not after other calls that failed")
         for key, (early, text) in CHANGES.items():
-            changed = got[2][key]
+            changed = got[2].get(key, ())
             require(not changed, f"{what}: before the error {text}: {', '.join(changed)}", early)
 
 
