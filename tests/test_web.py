@@ -333,7 +333,7 @@ def test_what_a_learner_types_prints_and_names_is_text(served: Served) -> None:
     assert again.text.startswith(f"print({noise!r})")
     pages = [data["html"], again.html]
     pages += [served.client.get(f"/katas/{SLUG}/history/1").text]
-    pages += [served.client.post(f"/katas/{SLUG}/solution").text]
+    pages += [served.client.post(f"/katas/{SLUG}/solution", follow_redirects=True).text]
     pages += [served.client.get("/katas/%3Cscript%3Ealert(1)%3C%2Fscript%3E").text]
     pages += [served.client.get("/katas?track=%3Cscript%3Ealert(1)").text]
     conflict = tab.post("save", text=noise, base="other")
@@ -415,7 +415,8 @@ def test_without_script(served: Served) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, f"/katas/{slug}#verdict")
     assert served.path(slug).read_bytes() == right.encode()
     assert "passed, complete" in text_of(served.tab(slug).html)
-    assert client.post(f"/katas/{slug}/hint").status_code == 303
+    for _ in range(2):  # clicked twice
+        assert client.post(f"/katas/{slug}/hint", data={"rung": "1"}).status_code == 303
     hint = catalog.entry(slug).hints[0]
     assert " ".join(hint.replace("`", "").split()) in text_of(served.tab(slug).html)
     assert "Hint 2 of" in served.kata("hint", slug)
@@ -434,12 +435,37 @@ def test_without_script(served: Served) -> None:
     assert (missing.status_code, "has no version 99" in text_of(missing.text)) == (409, True)
 
 
+@pytest.mark.parametrize("to", ["hint", "start", "reset"])
+def test_what_was_typed_is_kept_before_all_else(served: Served, to: str) -> None:
+    """Without script nothing has saved it. A hint makes no file of the stub that is shown."""
+    slug, client, path = "learnable_prefix", served.client, served.path("learnable_prefix")
+    path.unlink(missing_ok=True)
+    tab = served.tab(slug)
+    form = {"text": tab.text.replace("\n", "\r\n"), "base": tab.base, "rung": "1"}
+    assert client.post(f"/katas/{slug}/{to}", data=form).status_code == 303
+    assert path.exists() == (to != "hint")
+    typed = f"typed = 'before {to}'\n"
+    path.write_text("was = 1\n")
+    form = {**form, "text": typed, "base": served.tab(slug).base, "rung": "2"}
+    answer = client.post(f"/katas/{slug}/{to}", data=form)
+    assert answer.headers["location"] == f"/katas/{slug}#{'hints' if to == 'hint' else 'work'}"
+    assert path.read_text() == (typed if to == "hint" else stubs.stub(slug))
+    last = served.history(slug)["versions"][-1]["number"]
+    assert typed in html.unescape(client.get(f"/katas/{slug}/history/{last}").text)
+    answer = client.post(f"/katas/{slug}/{to}", data=form)  # an old tab
+    assert (answer.status_code, typed in html.unescape(answer.text)) == (409, True)
+
+
 def test_the_solution_is_noted_when_it_is_shown(served: Served) -> None:
-    answer = served.client.get(f"/katas/{SLUG}/solution")
-    assert "self.base(x)" not in answer.text
+    """By a step after which one can go back, and load the page anew, for a while."""
+    at = "/katas/vera_linear/solution"
+    line = "self.shared_B) * self.vera_b"
+    assert line not in served.client.get(at).text
+    served.tab("vera_linear").run("tried = 1\n")
     before = served.kata("stats", "--json")
-    shown = html.unescape(served.client.post(f"/katas/{SLUG}/solution").text)
-    assert LINE.strip() in shown
+    answer = served.client.post(at)
+    assert (answer.status_code, answer.headers["location"]) == (303, at)
+    assert line in served.client.get(at).text
     after = served.kata("stats", "--json")
     assert [_solutions(text) for text in (before, after)][1] == _solutions(before) + 1
 

@@ -32,12 +32,15 @@ def ladder(store: Store, slug: str) -> Ladder:
     return Ladder(rungs, min(store.attempts.hints_seen(slug), len(rungs)), failed, bug)
 
 
-def climb(slug: str) -> tuple[Ladder, int | None]:
-    """The ladder and its next rung, from 1, which is noted as seen; None when all have been."""
+def climb(slug: str, rung: int | None = None) -> tuple[Ladder, int | None]:
+    """The ladder and its next rung, from 1, which is noted as seen; None when all have been, or it
+    is another than the `rung` that was asked for."""
     now = clock.now()
     with Store.open(create=True) as store, store.transaction():
         work.on_kata(store, slug, now)
         found = ladder(store, slug)
+        if rung is not None and rung != found.seen + 1:
+            return found, None
         return found, store.attempts.next_hint(slug, len(found.rungs), now)
 
 

@@ -310,6 +310,11 @@ class Attempts(Section):
         )
         return 0 if row is None else int(row["seen"])
 
+    def solution_seen(self, slug: str) -> datetime | None:
+        """When the solution was looked at last."""
+        row = self._db.row("SELECT max(at) AS at FROM solutions_seen WHERE slug = ?", (slug,))
+        return None if row is None or row["at"] is None else read_time(row["at"])
+
     def saw_solution(self, slug: str, now: datetime) -> None:
         with self._db.transaction():
             self._db.insert(

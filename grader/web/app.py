@@ -17,13 +17,13 @@ from starlette.routing import Route
 
 from grader import catalog
 from grader.errors import KataError, UsageFault
-from grader.practice import grading, hints, rounds
+from grader.practice import grading, hints, rounds, stubs
 from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
 from grader.web import bundle, desk, pages, plan, quiz
-from grader.web.asked import back, kata_of, shown
-from grader.web.editor import Edited, Editor, follow
+from grader.web.asked import back, fields, kata_of, shown
+from grader.web.editor import Edited, Editor, follow, saved_first
 from grader.web.guard import Guard
 from grader.web.hunt import Hunts
 from grader.web.judge import Judge
@@ -152,35 +152,52 @@ class Web:
     # Rounds, hints, versions
 
     async def start(self, request: Request) -> Response:
-        slug = kata_of(request)
-        await self.write(rounds.begin, slug, self.space, Reason.START)
-        return _kata(slug)
+        return await self._begin(request, Reason.START)
 
     async def reset(self, request: Request) -> Response:
-        slug = kata_of(request)
-        await self.write(rounds.begin, slug, self.space, Reason.RESET)
-        return _kata(slug)
+        return await self._begin(request, Reason.RESET)
+
+    async def _begin(self, request: Request, reason: Reason) -> Response:
+        slug, given = kata_of(request), await fields(request)
+        refused = await self._saved_first(request, given)
+        if refused is not None:
+            return refused
+        await self.write(rounds.begin, slug, self.space, reason)
+        return _kata(slug, "work")
 
     async def restore(self, request: Request) -> Response:
         slug = kata_of(request)
         await self.write(rounds.restore, slug, request.path_params["number"], self.space)
-        return _kata(slug)
+        return _kata(slug, "work")
 
     async def hint(self, request: Request) -> Response:
-        slug = kata_of(request)
-        await run_in_threadpool(hints.climb, slug)
+        slug, given = kata_of(request), await fields(request)
+        refused = await self._saved_first(request, given)
+        if refused is not None:
+            return refused
+        rung = given.get("rung", "")  # the page's: who clicks twice asks for one
+        number = int(rung) if rung.isascii() and rung.isdigit() and len(rung) < 3 else 0
+        await run_in_threadpool(hints.climb, slug, number)
         return _kata(slug, "hints")
+
+    async def _saved_first(self, request: Request, given: dict[str, str]) -> Response | None:
+        """As `saved_first`, but a stub that is shown where there is no file makes none."""
+        edited = self._edited(request)
+        text = given.get("text", "").replace("\r\n", "\n")
+        if not given.get("base") and text == stubs.stub(kata_of(request)):
+            return None
+        return await saved_first(self, edited, given)
 
     async def solution(self, request: Request) -> Response:
         slug = kata_of(request)
-        if request.method != "POST":
-            return await shown(pages.solution, slug, None)
-        await run_in_threadpool(_saw_solution, slug)
+        if request.method == "POST":
+            await run_in_threadpool(_saw_solution, slug)
+            return back(f"/katas/{slug}/solution")
         return await shown(pages.solution, slug, self.space)
 
 
-def _kata(slug: str, place: str = "") -> Response:
-    return back(f"/katas/{slug}{'#' if place else ''}{place}")
+def _kata(slug: str, place: str) -> Response:
+    return back(f"/katas/{slug}#{place}")
 
 
 def _saw_solution(slug: str) -> None:

@@ -100,7 +100,7 @@ class Hunts:
         return back(f"/bugs/{await self._web.write(_plant, slug)}")
 
     async def diagnose(self, request: Request) -> Response:
-        return await self._changed(request, _diagnose)
+        return await self._changed(request, _diagnose, "#work")
 
     async def hint(self, request: Request) -> Response:
         return await self._changed(request, _hint, "#hints")

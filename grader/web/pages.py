@@ -29,6 +29,7 @@ _HERE = Path(__file__).parent
 _WEEK = 7
 _QUESTIONS = 5
 _SHOWN = 12
+_SHOWN_AGAIN = timedelta(minutes=30)  # a solution, to who goes back or loads the page anew
 _TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writes in
 
 
@@ -315,17 +316,18 @@ def _before(snapshots: Iterable[Snapshot], number: int) -> Snapshot | None:
     return max((s for s in snapshots if s.number < number), key=lambda s: s.number, default=None)
 
 
-def solution(slug: str, space: Workspace | None) -> str:
-    """The reference, beside what leads to it from the learner's file; without `space` the page
-    that asks whether it is to be shown."""
+def solution(slug: str, space: Workspace) -> str:
+    """The reference, beside what leads to it from the learner's file; the page that asks whether
+    it is to be shown unless that was answered just now."""
+    with Store.open(create=False) as store:
+        seen = store.attempts.solution_seen(slug)
+    asked = seen is None or not timedelta(0) <= clock.now() - seen < _SHOWN_AGAIN
     text, lines = "", []
-    if space is not None:
+    if not asked:
         text = stubs.solution(slug)
         mine = desk.opened(space.path(slug)).text
         lines = desk.difference(mine, text, ("your file", "the reference"))
-    return render(
-        "solution.html", card=catalog.card(slug), asked=space is None, text=text, lines=lines
-    )
+    return render("solution.html", card=catalog.card(slug), asked=asked, text=text, lines=lines)
 
 
 # All else

@@ -71,8 +71,10 @@ async function save(what = "save") {
 }
 
 function run() {
-  if (work.dataset.first) { // what is to be said before
-    part(work.dataset.first).focus();
+  const first = work.dataset.first && part(work.dataset.first); // what is to be said before
+  if (first) {
+    if (first.value.trim()) return part("say").click();
+    first.focus();
     return say("First say what is wrong.");
   }
   waits(0); // the older one is given up
@@ -100,12 +102,18 @@ function conflict(there) {
   const was = part("conflict").hidden;
   part("conflict").hidden = false;
   say("The file was changed elsewhere.");
-  if (was) part("conflict-title").focus();
+  if (!was) return;
+  part("conflict").scrollIntoView({ block: "nearest" });
+  part("conflict-title").focus({ preventScroll: true });
 }
 
 async function look(there) {
   await saving; // what it wrote is not someone else's
   if (there === base || there === theirs) return;
+  if (there !== "" && !changed() && part("conflict").hidden) { // nothing is lost
+    await trying(() => take(null, "Read anew: it was changed elsewhere."));
+    return;
+  }
   const said = await trying(() => ask("compare", { text: area.value }));
   if (said !== null && said.base !== base) conflict(said);
 }
@@ -116,9 +124,11 @@ part("mine").addEventListener("click", () => {
   trying(() => save());
 });
 
-part("theirs").addEventListener("click", () => trying(async () => {
-  const said = await ask("take", { text: fixed ? null : area.value });
-  if (said.trouble) {
+async function take(text, why = "") { // `text` is to be kept
+  const mine = area.value;
+  const said = await ask("take", { text });
+  if (area.value !== mine) return look(said.base); // typed meanwhile
+  if (said.trouble || fixed) {
     leaving = true;
     location.reload();
     return;
@@ -128,8 +138,13 @@ part("theirs").addEventListener("click", () => trying(async () => {
   base = said.base;
   theirs = null;
   part("conflict").hidden = true;
-  editor.focus();
   marked();
+  if (waiting === 0 && why) say(why);
+}
+
+part("theirs").addEventListener("click", () => trying(async () => {
+  await take(fixed ? null : area.value);
+  editor.focus();
 }));
 
 // The event stream, while the page is looked at
@@ -164,6 +179,8 @@ function told(name, data) {
   if (name === "verdict") {
     part("verdict").innerHTML = data.html;
     say(data.passed ? "passed" : "graded");
+    const first = [".failure pre", ".bad", "h3"].map(what => part("verdict").querySelector(what)).find(Boolean);
+    first?.scrollIntoView({ block: "nearest" });
   } else {
     say(name === "trouble" ? data.text : "Stopped: nothing was graded.");
   }
@@ -249,18 +266,6 @@ part("diagnosis")?.addEventListener("keydown", event => { // it is one line
   part("say")?.click();
 });
 
-// What leads away saves first
-
-for (const form of document.querySelectorAll("form[data-leaves]")) {
-  form.addEventListener("submit", async event => {
-    if (!changed()) return;
-    event.preventDefault();
-    if (await trying(() => save()) !== null) {
-      leaving = true;
-      form.submit();
-    }
-  });
-}
 addEventListener("beforeunload", event => { if (changed() && !leaving) event.preventDefault(); });
 
 saved = area.value;
