@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from browsing import Served, until
-from chromium import NARROW, WIDE, Visit, in_chromium, see
+from chromium import NARROW, WIDE, Visit, api, in_chromium, see
 
 from grader import content
 from grader.web import bundle
@@ -18,6 +18,7 @@ SLUG = "lora_linear"
 NUMBER = "lora-scaling-alpha-rank"
 RIGHT = content.solution(SLUG).read_text()
 WRONG = RIGHT.replace("self.scale * ", "", 1)
+SCALED = content.solution("ia3_linear").read_text().replace("* self.scale", "+ self.scale", 1)
 AXE = Path(__file__).parent.parent / "frontend/node_modules/axe-core/axe.min.js"
 
 
@@ -84,7 +85,7 @@ def test_a_hunt(visit: Visit, served: Served) -> None:
     page.keyboard.press("Control+Enter")  # not before the diagnosis
     assert page.evaluate("document.activeElement.id") == "diagnosis"
     page.keyboard.type("the vector does not scale the output")
-    page.keyboard.press("Enter")
+    page.keyboard.press("Control+Enter")  # Enter alone does the same
     see(page, "Say it otherwise", "#work")
     page.keyboard.press("Control+Enter")
     see(page, "mended")
@@ -168,6 +169,70 @@ def given(page: Any) -> None:
     page.keyboard.press("Control+Enter")
     page.wait_for_function("was => document.querySelector('[name=turn]')?.value !== was", arg=turn)
     page.wait_for_load_state()
+
+
+# At the editor
+
+
+@pytest.mark.parametrize("viewport", [NARROW, {"width": 1366, "height": 768}])
+def test_a_verdict_and_a_conflict_come_into_sight(
+    chromium: Any, served: Served, viewport: dict[str, int]
+) -> None:
+    """On a phone and on a small laptop: what is wrong, and what is to be decided."""
+    visit = Visit(chromium, served, viewport=viewport)
+    page = visit.go("/katas/ia3_linear")
+    for text, told in (("def f(:\n", ".bad"), (SCALED, ".failure pre")):
+        visit.write(text)
+        page.keyboard.press("Control+Enter")
+        api.expect(page.locator(f"#verdict {told}").first).to_be_in_viewport(ratio=0.9)
+    visit.write("mine = 1\n")
+    served.path("ia3_linear").write_text("theirs = 1\n")
+    api.expect(page.locator("#theirs")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.activeElement.id") == "conflict-title"
+    page.locator("#theirs").click()
+    api.expect(page.locator("#source")).to_have_value("theirs = 1\n")
+    visit.close()
+
+
+def test_a_page_where_nothing_was_typed_follows_its_file(visit: Visit, served: Served) -> None:
+    """Whoever writes in another editor is asked nothing here; who has typed here, is."""
+    path = served.path("bitfit")
+    path.write_text("first = 1\n")
+    page = visit.go("/katas/bitfit")
+    for text in ("second = 2\n", "third = 3\n"):
+        path.write_text(text)
+        see(page, "Read anew: it was changed elsewhere.", "#state")
+        api.expect(page.locator("#source")).to_have_value(text)
+    visit.write("mine = 4\n")
+    path.write_text("theirs = 5\n")
+    see(page, "The file was changed elsewhere.", "#state")
+    assert page.locator("#source").input_value() == "mine = 4\n"
+    page.get_by_role("button", name="Take theirs").click()
+    api.expect(page.locator("#source")).to_have_value("theirs = 5\n")
+    path.write_bytes(b"'\xff'\n")  # what can only be read is shown so, and mended is not
+    see(page, "It is no UTF-8", "#work")
+    path.write_text("mended = 6\n")
+    api.expect(page.locator("#trouble")).to_have_count(0)
+    visit.write("here = 7\n")
+    page.keyboard.press("Control+s")
+    until(lambda: path.read_text() == "here = 7\n", "it is saved")
+
+
+def test_the_keyboard_leads_to_the_editor(visit: Visit) -> None:
+    """From the top of a page by a link, and after a new round at once."""
+    page, keys = visit.go("/katas/adapter_stack"), visit.page.keyboard
+    while page.evaluate("document.activeElement.innerText") != "To the editor":
+        keys.press("Tab")
+    api.expect(page.get_by_role("link", name="To the editor")).to_be_in_viewport()
+    keys.press("Enter")
+    for again in (False, True):
+        if again:
+            with page.expect_navigation(url="**/adapter_stack#work"):
+                page.get_by_role("button", name="Start").press("Enter")
+        keys.press("Tab")
+        keys.type("# typed\n")
+        see(page, "not saved", "#state")
+        keys.press("Control+s")  # what comes next waits for it
 
 
 # What every page must be

@@ -458,10 +458,10 @@ def test_what_was_typed_is_kept_before_all_else(served: Served, to: str) -> None
 
 def test_the_solution_is_noted_when_it_is_shown(served: Served) -> None:
     """By a step after which one can go back, and load the page anew, for a while."""
-    at = "/katas/vera_linear/solution"
-    line = "self.shared_B) * self.vera_b"
+    at = "/katas/bottleneck_adapter/solution"
+    line = "return x + delta if self.residual else delta"
     assert line not in served.client.get(at).text
-    served.tab("vera_linear").run("tried = 1\n")
+    served.tab("bottleneck_adapter").run("tried = 1\n")
     before = served.kata("stats", "--json")
     answer = served.client.post(at)
     assert (answer.status_code, answer.headers["location"]) == (303, at)

@@ -14,7 +14,7 @@ let waiting = 0; // the run whose verdict is waited for, 0 without one
 let seen = 0; // the last run that was told of
 let stream = null;
 let leaving = false;
-let saving = Promise.resolve(); // the last save, until it is answered
+let saving = null; // the last save, until it is answered
 
 // The editor is the textarea, or what is put over it, which keeps the textarea's text its own
 const editor = typeof codemirror === "undefined"
@@ -53,7 +53,8 @@ async function trying(step) {
 async function save(what = "save") {
   const text = fixed ? null : area.value;
   const asked = ask(what, { text });
-  saving = asked.catch(() => null);
+  const answered = asked.catch(() => null).finally(() => { if (saving === answered) saving = null; });
+  saving = answered;
   const said = await asked;
   if (said === null) {
     waits(0);
@@ -250,6 +251,11 @@ document.addEventListener("keydown", event => {
 
 part("edit").addEventListener("submit", event => {
   if ("leaves" in (event.submitter?.dataset ?? {})) { // it takes the text with it
+    if (saving !== null) { // which goes out from what that writes
+      event.preventDefault();
+      saving.then(() => event.submitter.click());
+      return;
+    }
     leaving = true;
     if (!fixed) event.target.elements.base.value = base;
     return;
