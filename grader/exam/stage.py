@@ -93,7 +93,7 @@ def limit(memory_bytes: int | None) -> None:
 
 
 @functools.cache
-def two_ways() -> Any:
+def asking_in_two_ways() -> Any:
     """What asks in two ways (exam/asking.py); a nursery makes it before it forks."""
     from grader.exam.asking import Asking
 
@@ -109,12 +109,14 @@ class Stage:
         self.inherited = kit.threads_at_rest = _thread._count()
         self.answered = False  # whether any of what the stub leaves open is written
         self.asking: Any = None  # what asks in two ways, on a stage that does
-        self.scopes: dict[bytes, dict[str, Any]] = {}  # by source, made before the file is loaded
+        self.told: list[_Told] = []  # probes, by number
+        self.scopes: dict[int, dict[str, Any]] = {}  # of those made before the file is loaded
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply, which protocol.Reply describes."""
         try:
             self.around.restore(request["seed"])
+            self.told += map(_Told, request.get("tell", ()))
             # Inference mode may have been left on; it does not reach the probe.
             with torch.inference_mode(False):
                 if request["op"] == "load":
@@ -143,14 +145,13 @@ class Stage:
         filename: str,
         source: bytes,
         defines: Sequence[str],
-        probes: Sequence[dict[str, Any]] = (),
+        two_ways: bool,
     ) -> dict[str, Any]:
-        """Load the source. With `probes`, whose code asks in two ways, they are made before."""
+        """Load the source. With `two_ways` the probes told of are made before: they ask so."""
         self.filename = filename
-        if probes:
-            self.asking = two_ways()
-            for probe in probes:
-                self.scopes[probe["source"]] = self._scope(**probe)
+        if two_ways:
+            self.asking = asking_in_two_ways()
+            self.scopes = {number: self._scope(told) for number, told in enumerate(self.told)}
             self.asking.begin()
         self.module = module = types.ModuleType(slug)
         module.__file__ = filename
@@ -180,16 +181,13 @@ class Stage:
     def _probe(
         self,
         name: str,
-        source: bytes,
-        code: bytes,
-        values: dict[str, Any],
+        told: int,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         helpers: dict[str, str],
     ) -> dict[str, Any]:
-        lines = source.decode().splitlines(keepends=True)
-        linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
-        scope = self.scopes.get(source) or self._scope(source, code, values)
+        linecache.cache[PROBE_FILE] = self.told[told].lines
+        scope = self.scopes.get(told) or self._scope(self.told[told])
         probe = scope[name]
         kwargs |= {word: scope[helper] for word, helper in helpers.items()}
         words = probe.__code__.co_varnames[1 : 1 + len(args)]
@@ -201,13 +199,13 @@ class Stage:
             result = self._raised(error)
         return {**result, "left": self.around.left(), "changed": given.changed()}
 
-    def _scope(self, source: bytes, code: bytes, values: dict[str, Any]) -> dict[str, Any]:
+    def _scope(self, told: "_Told") -> dict[str, Any]:
         """The names of a probe's module."""
         scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
         if self.asking:
             scope.update(self.asking.names)
-        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
-        exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
+        scope.update(told.values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
+        exec(told.code, scope)
         return scope
 
     def _threads(self) -> int:
@@ -345,6 +343,15 @@ def _says_nothing(node: ast.stmt) -> bool:
         case ast.Raise(exc=ast.Call(func=ast.Name(id="NotImplementedError"))):
             return True
     return False
+
+
+class _Told:
+    """A probe with its helpers, from the examiner: what it sends is trusted."""
+
+    def __init__(self, probe: dict[str, Any]) -> None:
+        source = probe["source"].decode()
+        self.lines = len(source), None, source.splitlines(keepends=True), PROBE_FILE
+        self.code, self.values = marshal.loads(probe["code"]), probe["values"]
 
 
 class _Given:

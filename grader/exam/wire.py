@@ -99,7 +99,8 @@ class _Encoder:
         return trees
 
     def _dict(self, value: dict[Any, Any], depth: int) -> Any:
-        return {_TAG: "dict", "k": self._all(value, depth), "v": self._all(value.values(), depth)}
+        keys, values = self._all(value, depth), self._all(value.values(), depth)
+        return {_TAG: "dict", "v": list(zip(keys, values))}
 
     def _text(self, value: str) -> Any:
         """JSON has no halves of surrogate pairs; Python's texts may hold them."""
@@ -153,6 +154,8 @@ class _Decoder:
     def tree(self, value: Any) -> Any:
         kind = type(value)
         if kind is dict:
+            if value.get(_TAG) not in _KINDS:
+                raise WireError("malformed evidence")
             return _KINDS[value[_TAG]](self, value)
         return self._all(value) if kind is list else value
 
@@ -196,7 +199,10 @@ class _Decoder:
         return tuple(self._all(value["v"]))
 
     def _dict(self, value: dict[str, Any]) -> dict[Any, Any]:
-        return dict(zip(self._all(value["k"]), self._all(value["v"]), strict=True))
+        pairs = value["v"]
+        if type(pairs) is not list:
+            raise WireError("malformed evidence: a dict")
+        return {self.tree(key): self.tree(item) for key, item in pairs}
 
     def _foreign(self, value: dict[str, Any]) -> Foreign:
         if type(value["v"]) is not str:
