@@ -53,16 +53,23 @@ def need(owner: Any, name: str) -> Any:
         ) from None
 
 
+class _Unset(nn.Linear):
+    """Without the random values that would be written over."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Linear:
     """A plain nn.Linear with this weight (out, in) and bias (out,)."""
-    layer = nn.Linear(
-        weight.shape[1],
-        weight.shape[0],
-        bias=bias is not None,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-    set_(layer, weight=weight, **({} if bias is None else {"bias": bias}))
+    out, into = weight.shape
+    given = {"device": weight.device, "dtype": weight.dtype}
+    layer: nn.Linear = _Unset(into, out, bias is not None, **given)
+    layer.__class__ = nn.Linear
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
     return layer
 
 

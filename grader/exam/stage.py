@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -361,7 +361,7 @@ class _Given:
         self.kept = [
             (name if value is argument else "", value, value.shape, value.stride(), value.clone())
             for name, argument in arguments.items()
-            for value in _tensors(argument)
+            for value in _tensors(argument, [])
             if value.is_cpu
         ]
 
@@ -378,13 +378,15 @@ class _Given:
             )
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _tensors(value: Any, found: list[torch.Tensor]) -> list[torch.Tensor]:
     """All tensors in a value that came over the wire."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
+    kind = type(value)
+    if kind is torch.Tensor:
+        found.append(value)
+    elif kind is list or kind is tuple or kind is dict:
+        for item in value.values() if kind is dict else value:
+            _tensors(item, found)
+    return found
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
