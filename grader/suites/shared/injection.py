@@ -305,8 +305,8 @@ class Adapted:
         return self.kind.ask(stage, probe, *given, *args, make=self.make)
 
     def output(self, x, formula=None):
-        with torch.no_grad():
-            return self._run({"x": x.double()}, formula or self.kind.right)
+        with torch.no_grad(), self._run({"x": x.double()}, formula or self.kind.right) as y:
+            return y
 
     def gradients(self, x):
         """Of the output's squared sum, by name: to the input (`x`) and to the adapters."""
@@ -314,11 +314,14 @@ class Adapted:
         for name, tensors in self.values.items():
             inputs |= zip(self.kind.tensors([name]), tensors)
         leaves = {n: v.double().clone().requires_grad_() for n, v in inputs.items()}
-        y = self._run(leaves, self.kind.right)
-        return dict(zip(leaves, torch.autograd.grad(y.square().sum(), list(leaves.values()))))
+        with self._run(leaves, self.kind.right) as y:
+            found = torch.autograd.grad(y.square().sum(), list(leaves.values()))
+        return dict(zip(leaves, found))
 
+    @contextmanager
     def _run(self, leaves, formula):
-        """The float64 model, each adapted layer of which computes the formula."""
+        """The output of the float64 model, each adapted layer of which computes the formula. Inside
+        nobody else has the model: its tensors are those that the gradients need."""
         with borrowed(self.make) as (model, held):
             for name, value in self.state.items():
                 held[name].copy_(value)
@@ -332,7 +335,7 @@ class Adapted:
                     return formula(x, base(x), *values)
 
                 layer.forward = forward
-            return model(leaves["x"])
+            yield model(leaves["x"])
 
 
 # What probes share; `it` holds what Injection.ask hands to each
