@@ -1,7 +1,9 @@
 """What comes from a stage is a typed reply or malformed, whatever it is."""
 
 import json
+import math
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +47,59 @@ def test_replies_come_through() -> None:
     assert raised.deliberate
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.inf,
+        -math.inf,
+        -0.0,
+        1e-320,
+        10**30,
+        True,
+        "",
+        "α\x00\x1b",
+        "half a pair: \ud83d",
+        "\udcff\ud800",
+        b"\xff",
+        {1: "a", (2, None): {"b": ()}, None: []},
+        {"$": "tensor"},
+        [[[]], {}, ((),)],
+    ],
+    ids=ascii,
+)
+def test_plain_values_come_through(value: Any) -> None:
+    """Numbers, texts and trees of them are what they were, of the same types."""
+    got = _sent({"id": 1, "evidence": [value, {"v": (value,)}]}).evidence
+    assert repr(got) == repr([value, {"v": (value,)}])
+
+
+def test_what_is_no_number_comes_through() -> None:
+    """So is NaN, and an OrderedDict in its own order, and a value of a subclass."""
+
+    class Size(int):
+        pass
+
+    turned = OrderedDict(a=math.nan, b=Size(3))
+    turned.move_to_end("a")
+    got = _sent({"id": 1, "evidence": turned}).evidence
+    assert list(got) == ["b", "a"]
+    assert type(got["b"]) is int
+    assert math.isnan(got["a"])
+
+
+def test_evidence_that_is_too_large() -> None:
+    """Neither many values nor deep ones are sent, however they are nested."""
+    deep: list[Any] = []
+    for _ in range(100):
+        deep = [deep]
+    ring: list[Any] = []
+    ring.append(ring)
+    many = [[0] * 150_000, [0] * 150_000]
+    for value in (deep, ring, many, {"a": many}, dict.fromkeys(range(250_000))):
+        with pytest.raises(wire.WireError):
+            wire.encode({"id": 1, "evidence": value})
+
+
 def _numbers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
     return (torch.randn(shape, generator=torch.Generator().manual_seed(3)) * 3).to(dtype)
 
@@ -77,6 +132,9 @@ def test_tensors_come_through(dtype: str) -> None:
             assert tensor.shape == sent.shape
             assert torch.equal(tensor, sent)
         assert not got[0].numel() or got[0].data_ptr() != got[1].data_ptr()
+    if kind.is_complex:
+        for sent in (whole.conj(), whole.conj().imag):
+            assert torch.equal(_sent({"id": 1, "evidence": sent}).evidence, sent)
     if kind.is_floating_point:
         learned = torch.nn.Parameter(whole)
         assert torch.equal(_sent({"id": 1, "evidence": learned}).evidence, whole)
@@ -155,7 +213,21 @@ def _tree(draw: random.Random, depth: int = 0) -> Any:
         dtype = draw.choice(["float32", "bool", "complex64", "quint8", "float8_e4m3fn", "bits16"])
         return {**TENSOR, "dtype": dtype, "shape": shape, "at": draw.randrange(-2, 30)}
     words = ["$", "v", "tensor", "dict", "tuple", "meta", "bytes", "foreign", "dtype", "array"]
-    words += ["id", "raised", "trouble", "kind", "evidence", "threads", "t0", "float32", "shape"]
+    words += [
+        "text",
+        "float",
+        "k",
+        "nan",
+        "id",
+        "raised",
+        "trouble",
+        "kind",
+        "evidence",
+        "threads",
+        "t0",
+        "float32",
+        "shape",
+    ]
     leaves: list[Callable[[], Any]] = [
         lambda: draw.choice(words),
         lambda: draw.choice([None, True, 0, 1, -1, 10**30, 1.5, float("nan")]),

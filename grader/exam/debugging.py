@@ -123,6 +123,7 @@ class _Line:
         self.sock = sock
         self.requests = 0
         self.over = False
+        self.told: list[dict[str, Any]] = []
         self.call: Call | None = None
         self.evidence: Any = None
 
@@ -132,9 +133,11 @@ class _Line:
 
     def send(self, request: dict[str, Any]) -> None:
         self.requests += 1
+        self.told += request["tell"]
         if (probe := request.get("probe")) is not None:
-            kept = {k: v for k, v in probe.items() if k not in ("source", "code")}
-            self.call = Call(request["seed"], source=probe["source"].decode(), **kept)
+            told, given = self.told[probe["told"]], {k: probe[k] for k in probe if k != "told"}
+            source, values = told["source"].decode(), told["values"]
+            self.call = Call(request["seed"], source=source, values=values, **given)
             self.evidence = None
         self.sock.sendall(wire.encode({"id": self.requests, **request}))
 

@@ -99,17 +99,15 @@ class StageHandle:
         helpers = {k: v for k, v in kwargs.items() if isinstance(v, types.FunctionType)}
         probes: _Probes = (probe, *helpers.values())
         self._run.asked.setdefault(self._check, []).append(probes)
-        source, code, values = self._run.probe(probes)
+        told = self._run.tell([probes])
         call = {
             "name": probe.__name__,
-            "source": source,
-            "code": code,
-            "values": values,
+            "told": self._run.told[probes],
             "args": args,
             "kwargs": {k: v for k, v in kwargs.items() if k not in helpers},
             "helpers": {k: v.__name__ for k, v in helpers.items()},
         }
-        request = {"op": "probe", "seed": self._seed, "probe": call}
+        request = {"op": "probe", "seed": self._seed, "tell": told, "probe": call}
         reply = channel.ask(request, self._allowance)
         self._run.tampered.update(reply.tampered)
         if reply.unsendable is not None:
@@ -219,6 +217,7 @@ class Run:
         self.examiner, self.slug, self.source, self.filename = examiner, slug, source, filename
         self.seed, self.lane, self.asking = seed, lane, asking
         self.asked: Asked = {}
+        self.told: dict[_Probes, int] = {}  # by which number the stage knows a probe
         self.tampered: set[str] = set()
         self.checks: list[Check] = []
         self.error: Trouble | None = source if isinstance(source, Trouble) else None
@@ -239,6 +238,7 @@ class Run:
     def start(self, limited: bool = True) -> None:
         """Start a stage, on which nothing of the submission is yet."""
         self._loaded = False
+        self.told.clear()
         try:
             self._channel = Channel(self.examiner.nursery(self.lane), limited)
         except NurseryGone:  # the submission had stopped it; another is made
@@ -248,22 +248,29 @@ class Run:
         """Have the stage load the source; `channel` awaits that."""
         assert isinstance(self.source, bytes)
         assert self._channel is not None
-        load = {
+        load: dict[str, Any] = {
             "slug": self.slug,
             "filename": self.filename,
             "source": self.source,
             "defines": catalog.card(self.slug).defines,
         }
+        told = []
         if self.asking is not None:
-            every = dict.fromkeys(itertools.chain.from_iterable(self.asking.values()))
-            made = map(self.probe, every)
-            load["probes"] = [dict(zip(("source", "code", "values"), probe)) for probe in made]
-        self._channel.send({"op": "load", "seed": self.seed, "load": load})
+            told = self.tell(itertools.chain.from_iterable(self.asking.values()))
+        load["two_ways"] = self.asking is not None
+        self._channel.send({"op": "load", "seed": self.seed, "tell": told, "load": load})
 
-    def probe(self, probes: _Probes) -> tuple[bytes, bytes, dict[str, Any]]:
-        """Source, code and values of a probe with its helpers."""
-        source, code, values = _probe(*probes)
-        return source, code if self.asking is None else _two_ways(probes), values
+    def tell(self, every: Iterable[_Probes]) -> list[dict[str, Any]]:
+        """What the stage has not been told of yet: source, code and values of probes with their
+        helpers."""
+        told = []
+        for probes in every:
+            if probes not in self.told:
+                self.told[probes] = len(self.told)
+                source, code, values = _probe(*probes)
+                code = code if self.asking is None else _two_ways(probes)
+                told.append({"source": source, "code": code, "values": values})
+        return told
 
     def channel(self) -> Channel:
         """The stage with the source loaded. Raises StageDied."""

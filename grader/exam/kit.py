@@ -55,16 +55,23 @@ def need(owner: Any, name: str) -> Any:
         ) from None
 
 
+class _Unset(nn.Linear):
+    """Without the random values that would be written over."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Linear:
     """A plain nn.Linear with this weight (out, in) and bias (out,)."""
-    layer = nn.Linear(
-        weight.shape[1],
-        weight.shape[0],
-        bias=bias is not None,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-    set_(layer, weight=weight, **({} if bias is None else {"bias": bias}))
+    out, into = weight.shape
+    given = {"device": weight.device, "dtype": weight.dtype}
+    layer: nn.Linear = _Unset(into, out, bias is not None, **given)
+    layer.__class__ = nn.Linear
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
     return layer
 
 
@@ -163,9 +170,10 @@ class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
     """While inside, operators on meta tensors run on CPU zeros of the same shapes.
 
     Shapes, dtypes and errors are the same; torch's own meta kernels first import for a second.
-    Operators that alias or change an argument, or read a value (also where the result's shape
-    depends on values, as in `nonzero`), are torch's own all the same. As torch does, indexing
-    takes tensors on meta together with indices on the CPU.
+    Operators that alias an argument or read a value (also where the result's shape depends on
+    values, as in `nonzero`) are torch's own all the same, and so are those that change an argument
+    of another shape. As torch does, indexing takes tensors on meta together with indices on the
+    CPU.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -175,7 +183,9 @@ class CheapMeta(_Mode):  # type: ignore[no-untyped-call]
             return args[0]
         if str(kwargs.get("device")) == "meta" and func in _RANDOM:
             return _aten.empty.memory_format(args[_RANDOM[func]], **kwargs)
-        own = func in _OWN or func._schema.is_mutable or func.is_view
+        if func._schema.is_mutable:
+            return _changed(func, args, kwargs, tensors)
+        own = func in _OWN or func.is_view
         if own or _reads(func, tensors) or not any(map(_is_meta, tensors)):
             return func(*args, **kwargs)
         whole = (torch.int64, torch.int32)
@@ -198,6 +208,19 @@ _INDEXING = {
 }
 # Operators that fill new tensors, and which argument is the size. Their values are not looked at.
 _RANDOM = {_aten.randn.default: 0, _aten.normal.float_float: 2}
+
+
+def _changed(func: Any, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> Any:
+    """An operator that changes an argument and gives it back."""
+    if len(tensors) > 1 and all(_is_meta(t) and 0 not in t.stride() for t in tensors):
+        zeros = {id(t): torch.zeros(t.shape, dtype=t.dtype) for t in tensors}
+        words, names = tree_map(lambda v: zeros.get(id(v), v), (args, kwargs))
+        result = func(*words, **names)
+        given = {id(zero): t for t in tensors if (zero := zeros[id(t)]).shape == t.shape}
+        back = [given.get(id(v)) for v in tree_leaves(result)]
+        if len(given) == len(zeros) and None not in back:
+            return tree_map(lambda v: given[id(v)], result)
+    return func(*args, **kwargs)
 
 
 def _reads(func: Any, tensors: list[torch.Tensor]) -> bool:

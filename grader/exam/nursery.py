@@ -155,6 +155,9 @@ class Nursery:
             try:
                 for sock in (ours, *(other.sock for other in beside)):
                     sock.close()
+                from grader.exam import surroundings
+
+                surroundings.ready()
                 Keeper(theirs, folder).run()
                 status = 0
             finally:
@@ -365,4 +368,7 @@ class Keeper:
 if __name__ == "__main__":
     import torch  # noqa: F401 – what every stage needs at hand
 
+    from grader.exam import surroundings
+
+    surroundings.ready()
     Keeper(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()

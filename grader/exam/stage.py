@@ -20,7 +20,7 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -93,7 +93,7 @@ def limit(memory_bytes: int | None) -> None:
 
 
 @functools.cache
-def two_ways() -> Any:
+def asking_in_two_ways() -> Any:
     """What asks in two ways (exam/asking.py); a nursery makes it before it forks."""
     from grader.exam.asking import Asking
 
@@ -109,14 +109,16 @@ class Stage:
         self.inherited = kit.threads_at_rest = _thread._count()
         self.answered = False  # whether any of what the stub leaves open is written
         self.asking: Any = None  # what asks in two ways, on a stage that does
-        # The names of probes made before the file is loaded, by source; nobody is to write to them.
-        self.scopes: dict[bytes, tuple[dict[str, Any], Written]] = {}
+        self.told: list[_Told] = []  # probes, by number
+        # The names of probes made before the file is loaded; nobody is to write to them.
+        self.scopes: dict[int, tuple[dict[str, Any], Written]] = {}
         self.written: list[Written] = []  # to what the latest probe uses
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """One encoded reply, which protocol.Reply describes."""
         try:
             self.around.restore(request["seed"])
+            self.told += map(_Told, request.get("tell", ()))
             # Inference mode may have been left on; it does not reach the probe.
             with torch.inference_mode(False):
                 if request["op"] == "load":
@@ -147,14 +149,13 @@ class Stage:
         filename: str,
         source: bytes,
         defines: Sequence[str],
-        probes: Sequence[dict[str, Any]] = (),
+        two_ways: bool,
     ) -> dict[str, Any]:
-        """Load the source. With `probes`, whose code asks in two ways, they are made before."""
+        """Load the source. With `two_ways` the probes told of are made before: they ask so."""
         self.filename = filename
-        if probes:
-            self.asking = two_ways()
-            for probe in probes:
-                self.scopes[probe["source"]] = self._scope(**probe)
+        if two_ways:
+            self.asking = asking_in_two_ways()
+            self.scopes = {number: self._scope(told) for number, told in enumerate(self.told)}
             self.asking.begin()
             self.written = [self.asking.written]
         self.module = module = types.ModuleType(slug)
@@ -185,16 +186,13 @@ class Stage:
     def _probe(
         self,
         name: str,
-        source: bytes,
-        code: bytes,
-        values: dict[str, Any],
+        told: int,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         helpers: dict[str, str],
     ) -> dict[str, Any]:
-        lines = source.decode().splitlines(keepends=True)
-        linecache.cache[PROBE_FILE] = (len(source), None, lines, PROBE_FILE)
-        scope, written = self.scopes.get(source) or self._scope(source, code, values)
+        linecache.cache[PROBE_FILE] = self.told[told].lines
+        scope, written = self.scopes.get(told) or self._scope(self.told[told])
         self.written = [written, *([self.asking.written] if self.asking else [])]
         probe = scope[name]
         kwargs |= {word: scope[helper] for word, helper in helpers.items()}
@@ -207,15 +205,13 @@ class Stage:
             result = self._raised(error)
         return {**result, "left": self.around.left(), "changed": given.changed()}
 
-    def _scope(
-        self, source: bytes, code: bytes, values: dict[str, Any]
-    ) -> tuple[dict[str, Any], Written]:
+    def _scope(self, told: "_Told") -> tuple[dict[str, Any], Written]:
         """The names of a probe's module, and whether they are written to from now on."""
         scope: dict[str, Any] = {n: getattr(kit, n) for n in kit.__all__}
         if self.asking:
             scope.update(self.asking.names)
-        scope.update(values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
-        exec(marshal.loads(code), scope)  # from the examiner: what it sends is trusted
+        scope.update(told.values, __name__=PROBE_FILE, __builtins__=dict(self.around.builtins))
+        exec(told.code, scope)
         return scope, Written(scope, scope["__builtins__"])
 
     def _threads(self) -> int:
@@ -357,6 +353,15 @@ def _says_nothing(node: ast.stmt) -> bool:
     return False
 
 
+class _Told:
+    """A probe with its helpers, from the examiner: what it sends is trusted."""
+
+    def __init__(self, probe: dict[str, Any]) -> None:
+        source = probe["source"].decode()
+        self.lines = len(source), None, source.splitlines(keepends=True), PROBE_FILE
+        self.code, self.values = marshal.loads(probe["code"]), probe["values"]
+
+
 class _Given:
     """The tensors among a probe's arguments, as they were before it ran."""
 
@@ -364,7 +369,7 @@ class _Given:
         self.kept = [
             (name if value is argument else "", value, value.shape, value.stride(), value.clone())
             for name, argument in arguments.items()
-            for value in _tensors(argument)
+            for value in _tensors(argument, [])
             if value.is_cpu
         ]
 
@@ -381,13 +386,15 @@ class _Given:
             )
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def _tensors(value: Any, found: list[torch.Tensor]) -> list[torch.Tensor]:
     """All tensors in a value that came over the wire."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
+    kind = type(value)
+    if kind is torch.Tensor:
+        found.append(value)
+    elif kind is list or kind is tuple or kind is dict:
+        for item in value.values() if kind is dict else value:
+            _tensors(item, found)
+    return found
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:

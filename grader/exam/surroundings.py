@@ -209,6 +209,16 @@ def _taken() -> set[str]:
     return {*dir(linear), *dir(linear.weight)} - _PYTHONS_OWN
 
 
+@functools.cache
+def ready() -> _Remembered:
+    """What the probes rely on; a nursery remembers it before it forks, for all of its stages."""
+    _taken()
+    names = remember(_RELIED_ON)
+    for watch, *_ in names:
+        watch.seen()
+    return names
+
+
 class Surroundings:
     """Remembers at its making; `restore` before every probe, `left` and `replaced` after."""
 
@@ -222,8 +232,10 @@ class Surroundings:
         self._cwd = os.getcwd()
         self._recursion = sys.getrecursionlimit()
         self._streams = sys.stdout, sys.stderr
-        self._names = remember(_RELIED_ON)
-        _taken()
+        self._names = ready()
+        if any(watch.written() for watch, *_ in self._names):
+            self._names = remember(_RELIED_ON)
+        self._warnings: list[Any] = []
         self._formulas = dict(flop_counter.flop_registry)
         self._state = dict(_state())
 
@@ -240,10 +252,13 @@ class Surroundings:
             os.environ.update(self._environ)
         with contextlib.suppress(OSError):
             os.chdir(self._cwd)
-        warnings.resetwarnings()  # a warning is no error, whatever the caller or the file has set
-        for kind in _UNSHOWN:
-            warnings.simplefilter("ignore", kind)
-        warnings.filterwarnings("ignore", module=r"torch(\.|$)")  # torch's own affair
+        if not self._warnings or warnings.filters != self._warnings:
+            # A warning is no error, whatever the caller or the file has set.
+            warnings.resetwarnings()
+            for kind in _UNSHOWN:
+                warnings.simplefilter("ignore", kind)
+            warnings.filterwarnings("ignore", module=r"torch(\.|$)")  # torch's own affair
+            self._warnings = list(warnings.filters)
         sys.settrace(None)
         sys.setprofile(None)
         sys.setrecursionlimit(self._recursion)

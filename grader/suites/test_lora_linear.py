@@ -276,7 +276,8 @@ def steps(draw, case, text, graph=True):
     """What the words of a text stand for, one after the other, with new values for each."""
     found = []
     for word in text.split():
-        other = LORA.case(draw, 1, bias=case.values[1] is not None)
+        if word in ("factors", "base", "load"):
+            other = LORA.case(draw, 1, bias=case.values[1] is not None)
         if word == "factors":
             verb = "set" if graph else "data"
             step = writing(case, other, "lora_A", "lora_B", verb=verb, words="new factors")

@@ -326,7 +326,8 @@ def test_sure_predictions(stage, draw):
         ((losses, got),) = stage(training, start.network, start.task, start.X, start.y, (2,), LR)
         what = f" where predictions are {'right' if right else 'wrong'}, with logits up to {size}"
         if size == 60:
-            equals(listed(losses, 2), torch.zeros(2, dtype=F64), f"the losses{what}", **LOSS)
+            want = torch.stack(start.trained(2, LR)[0])  # next to nothing, not always 0
+            equals(listed(losses, 2), want, f"the losses{what}", **LOSS)
         judged(start, 2, LR, losses, got, what, loose=size > 2)
 
 

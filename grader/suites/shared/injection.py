@@ -9,6 +9,7 @@ A model is given by the function that makes it, on the stage and in the examiner
 
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
@@ -268,6 +269,27 @@ class Injection:
         return self.adapted(draw, net, self.usual, dtype)
 
 
+@contextmanager
+def borrowed(make):
+    """A float64 model without gradients of its own, and its tensors by name: to make one takes
+    longer than to run it. One thread has it at a time."""
+    spare = _spare.setdefault(make, [])
+    try:
+        model, held = spare.pop()
+    except IndexError:
+        model = make().double().requires_grad_(False)
+        held = model.state_dict(keep_vars=True)
+    try:
+        yield model, held
+    finally:
+        for layer in model.modules():
+            vars(layer).pop("forward", None)
+        spare.append((model, held))
+
+
+_spare: dict[Make, list[tuple[nn.Module, dict[str, Tensor]]]] = {}
+
+
 @dataclass(frozen=True)
 class Adapted:
     """A model, `where` it is adapted, the values of its tensors and, by layer, of its adapters."""
@@ -283,8 +305,8 @@ class Adapted:
         return self.kind.ask(stage, probe, *given, *args, make=self.make)
 
     def output(self, x, formula=None):
-        with torch.no_grad():
-            return self._run({"x": x.double()}, formula or self.kind.right)
+        with torch.no_grad(), self._run({"x": x.double()}, formula or self.kind.right) as y:
+            return y
 
     def gradients(self, x):
         """Of the output's squared sum, by name: to the input (`x`) and to the adapters."""
@@ -292,22 +314,28 @@ class Adapted:
         for name, tensors in self.values.items():
             inputs |= zip(self.kind.tensors([name]), tensors)
         leaves = {n: v.double().clone().requires_grad_() for n, v in inputs.items()}
-        y = self._run(leaves, self.kind.right)
-        return dict(zip(leaves, torch.autograd.grad(y.square().sum(), list(leaves.values()))))
+        with self._run(leaves, self.kind.right) as y:
+            found = torch.autograd.grad(y.square().sum(), list(leaves.values()))
+        return dict(zip(leaves, found))
 
+    @contextmanager
     def _run(self, leaves, formula):
-        """The float64 model, each adapted layer of which computes the formula."""
-        model = self.make().double()
-        model.load_state_dict({name: value.double() for name, value in self.state.items()})
-        for name, tensors in self.values.items():
-            wide = [leaves.get(f"{name}.{n}", v.double()) for n, v in zip(self.kind.new, tensors)]
-            layer = model.get_submodule(name)
+        """The output of the float64 model, each adapted layer of which computes the formula. Inside
+        nobody else has the model: its tensors are those that the gradients need."""
+        with borrowed(self.make) as (model, held):
+            for name, value in self.state.items():
+                held[name].copy_(value)
+            for name, values in self.values.items():
+                wide = [
+                    leaves.get(f"{name}.{n}", v.double()) for n, v in zip(self.kind.new, values)
+                ]
+                layer = model.get_submodule(name)
 
-            def forward(x, base=layer.forward, values=wide):
-                return formula(x, base(x), *values)
+                def forward(x, base=layer.forward, values=wide):
+                    return formula(x, base(x), *values)
 
-            layer.forward = forward
-        return model(leaves["x"])
+                layer.forward = forward
+            yield model(leaves["x"])
 
 
 # What probes share; `it` holds what Injection.ask hands to each
