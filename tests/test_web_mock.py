@@ -222,6 +222,9 @@ def test_a_whole_one(served: Served) -> None:
     report = served.client.get(f"{mock.at}/report")
     sound(Page(report.text))
     told = text_of(report.text)
+    assert re.search(
+        r'<li><a href="/(?:quiz\?ask=|katas/|bugs/|mock)[^"]*"><code>kata ', report.text
+    )
     assert "diagnosis right" in told
     shown = served.kata("mock", "--report", str(mock.number))
     assert re.search(r"\((\d+) of 100\)", told)[1] in shown  # type: ignore[index]

@@ -24,6 +24,7 @@ from grader.views.difference_html import maps
 from grader.views.plain import clock as duration
 from grader.views.plain import counted, when
 from grader.web import bundle, desk
+from grader.web.commands import linked
 
 _HERE = Path(__file__).parent
 _WEEK = 7
@@ -34,9 +35,10 @@ _TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writ
 
 
 def render(template: str, **values: object) -> str:
-    """The template filled with these values, and with `editor`, the address of its script."""
+    """The template filled with these values, with `editor`, the address of its script, and with
+    `linked`, for words that may name commands."""
     found = html.environment(_HERE / "templates").get_template(template)
-    return found.render(values, editor=bundle.editor())
+    return found.render(values, editor=bundle.editor(), linked=linked)
 
 
 def style() -> bytes:
@@ -68,7 +70,6 @@ def today() -> str:
         week=week,
         stats=stats,
         counted=counted,
-        code=html.code,
         commands=commands,
         current=None if going is None else catalog.card(going.slug),
         mocks=[mock.number for mock in mocks],

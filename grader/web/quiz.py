@@ -27,7 +27,7 @@ from grader.recall.numbers import BadNumber
 from grader.recall.quiz import Options, Sitting, Turn, rating
 from grader.store import Store
 from grader.store.memory import Rating
-from grader.views import html, mathml
+from grader.views import mathml
 from grader.views import question as words
 from grader.views.plain import when
 from grader.web import pages
@@ -399,7 +399,6 @@ class Quiz:
             more=len(turn.question.followups) - turn.shown_followups,
             markdown=mathml.markdown,
             line=mathml.line,
-            code=html.code,
         )
 
     def begin_page(self, given: dict[str, str], wrong: str = "") -> str:
@@ -422,7 +421,6 @@ class Quiz:
             topics=bank.TOPICS,
             decks=(*bank.DECKS, bank.ALL_DECKS),
             most=_MOST,
-            code=html.code,
         )
 
 
