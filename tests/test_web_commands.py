@@ -55,3 +55,8 @@ def test_trouble_leads_to_where_it_is_mended(
     answer = browser.post("/katas/galore/history/9/restore")
     assert answer.status_code == 409
     assert 'galore has no version 9: <a href="/katas/galore/history"><code>' in answer.text
+    assert '<a href="/katas/galore">Back to where you were</a>' in answer.text
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    refused = browser.post("/quiz/number", content="a&" * 2000, headers=form)
+    assert '<a href="/quiz">Back to' in refused.text
+    assert "Back to" not in browser.get("/katas/nothing").text + browser.post("/nothing").text

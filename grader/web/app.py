@@ -230,4 +230,11 @@ def _said(request: Request, status: int, title: str, text: str) -> Response:
     if "application/json" in request.headers.get("content-type", ""):
         return JSONResponse({"error": text}, status)
     sent = getattr(request.state, "sent", {})
-    return HTMLResponse(pages.trouble(title, text, sent), status)
+    at = _page_of(request.url.path) if request.method == "POST" and status != 404 else ""
+    return HTMLResponse(pages.trouble(title, text, sent, at), status)
+
+
+def _page_of(path: str) -> str:
+    """The page whose form is sent to this path."""
+    parts = path.split("/")
+    return "/".join(parts[: 3 if parts[1] in ("katas", "bugs", "mock") else 2])

@@ -361,9 +361,10 @@ def theirs(mine: str, there: desk.Opened) -> list[tuple[str, str]]:
     return desk.difference(mine, there.text, ("on this page", "on the disk"))
 
 
-def trouble(title: str, text: str, sent: Mapping[str, str] | None = None) -> str:
-    """What went wrong, in a line or two; of a form that was `sent` what was typed is kept there."""
-    return render("trouble.html", heading=title, text=text, typed=typed(sent or {}))
+def trouble(title: str, text: str, sent: Mapping[str, str], at: str) -> str:
+    """What went wrong, in a line or two; of a form that was `sent` what was typed is kept there.
+    `at` is the page to go back to, "" if none is known."""
+    return render("trouble.html", heading=title, text=text, typed=typed(sent), at=at)
 
 
 def typed(sent: Mapping[str, str]) -> list[str]:
