@@ -218,6 +218,15 @@ def test_a_page_where_nothing_was_typed_follows_its_file(visit: Visit, served: S
     until(lambda: path.read_text() == "here = 7\n", "it is saved")
 
 
+def test_a_tab_of_an_earlier_server_says_what_to_do(visit: Visit) -> None:
+    visit.go("/katas/galore")
+    visit.context.clear_cookies()  # another server on the same port knows them not
+    visit.write("typed = 1\n")
+    visit.page.keyboard.press("Control+s")
+    see(visit.page, "Open the address that `kata web` printed.", "#state")
+    visit.said = [text for text in visit.said if " 403 " not in text]
+
+
 def test_the_keyboard_leads_to_the_editor(visit: Visit) -> None:
     """From the top of a page by a link, and after a new round at once."""
     page, keys = visit.go("/katas/adapter_stack"), visit.page.keyboard

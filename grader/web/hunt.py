@@ -122,7 +122,9 @@ class Hunts:
         found = await run_in_threadpool(hunt.opened)
         if slug not in found or found[slug].planted_at != given.get("hunt"):
             text = "The hunt that this was sent for is over."
-            page = await run_in_threadpool(pages.trouble, "That did not work", text, given)
+            page = await run_in_threadpool(
+                pages.trouble, "That did not work", text, given, f"/bugs/{slug}"
+            )
             return HTMLResponse(page, 409)
         refused = await saved_first(self._web, self._edited(request), given)
         if refused is not None:

@@ -31,7 +31,8 @@ async function ask(what, wanted) {
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ page, base, ...wanted }),
   });
-  const said = response.status === 204 ? {} : await response.json();
+  const ours = response.headers.get("content-type") === "application/json";
+  const said = ours ? await response.json() : { error: (await response.text()).trim() };
   if (response.status === 409 && "base" in said) {
     conflict(said);
     return null;
