@@ -185,6 +185,11 @@ def test_a_verdict_and_a_conflict_come_into_sight(
         visit.write(text)
         page.keyboard.press("Control+Enter")
         api.expect(page.locator(f"#verdict {told}").first).to_be_in_viewport(ratio=0.9)
+    see(page, "not passed: The scale is added, not multiplied", "#state")
+    visit.write("for line in range(90_000): print(line)\n")
+    page.keyboard.press("Control+Enter")
+    see(page, "5000", "#verdict .printed")  # which does not push all else out of reach
+    assert page.locator("#verdict .printed").bounding_box()["height"] < viewport["height"] / 2
     visit.write("mine = 1\n")
     served.path("ia3_linear").write_text("theirs = 1\n")
     api.expect(page.locator("#theirs")).to_be_in_viewport(ratio=1)

@@ -180,7 +180,8 @@ function told(name, data) {
   waits(0);
   if (name === "verdict") {
     part("verdict").innerHTML = data.html;
-    say(data.passed ? "passed" : "graded");
+    const [conclusion, mistake] = ["h3", ".failure b"].map(what => part("verdict").querySelector(what)?.innerText);
+    say(mistake ? `${conclusion}: ${mistake}` : conclusion); // this alone is read out
     const first = [".failure pre", ".bad", "h3"].map(what => part("verdict").querySelector(what)).find(Boolean);
     first?.scrollIntoView({ block: "nearest" });
   } else {
