@@ -60,3 +60,9 @@ def test_trouble_leads_to_where_it_is_mended(
     refused = browser.post("/quiz/number", content="a&" * 2000, headers=form)
     assert '<a href="/quiz">Back to' in refused.text
     assert "Back to" not in browser.get("/katas/nothing").text + browser.post("/nothing").text
+
+
+def test_what_is_quoted_is_set_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KATA_HOME", str(tmp_path / "home"))
+    answer = Inside(tmp_path).post("/plan", data={"interview": "<b>", "minutes": "40"})
+    assert "<code>&lt;b&gt;</code> is no date." in answer.text
