@@ -31,14 +31,28 @@ _WEEK = 7
 _QUESTIONS = 5
 _SHOWN = 12
 _SHOWN_AGAIN = timedelta(minutes=30)  # a solution, to who goes back or loads the page anew
+_AREAS = {  # of the bar above each page: its address, and the templates of its pages
+    "Today": ("/", ("today",)),
+    "Katas": ("/katas", ("katas", "kata", "history", "version", "solution")),
+    "Quiz": ("/quiz", ("quiz", "quiz_begin")),
+    "Hunts": ("/bugs", ("bugs", "bug", "bug_end")),
+    "Mock": (
+        "/mock",
+        ("mock", "mock_paper", "mock_question", "mock_work", "mock_debrief", "interview"),
+    ),
+    "Plan": ("/plan", ("plan",)),
+    "Stats": ("/stats", ("stats",)),
+}
 _TYPED = ("text", "number", "diagnosis", "reason")  # fields that a learner writes in
 
 
 def render(template: str, **values: object) -> str:
-    """The template filled with these values, with `editor`, the address of its script, and with
-    `linked`, for words that may name commands."""
+    """The template filled with these values, with `editor`, the address of its script, with
+    `linked`, for words that may name commands, and with the area that it belongs to."""
+    name = template.removesuffix(".html")
+    area = next((area for area, (_, names) in _AREAS.items() if name in names), "")
     found = html.environment(_HERE / "templates").get_template(template)
-    return found.render(values, editor=bundle.editor(), linked=linked)
+    return found.render(values, editor=bundle.editor(), linked=linked, areas=_AREAS, area=area)
 
 
 def style() -> bytes:
