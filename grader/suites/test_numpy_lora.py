@@ -467,10 +467,23 @@ def kept(kata, A, B, alpha, x, g):
     return [*seen, (sent(lora.A), sent(lora.B))]
 
 
+def returned(kata, A, B, alpha, batches):
+    """What the first forward() and backward() have returned, once others have run."""
+    lora, seen = lora_of(kata, A, B, alpha), []
+    for x, g in batches:
+        delta, cache = run(lora, x.numpy())
+        seen.append((delta, lora.backward(g.numpy(), cache)))
+    return [sent(value) for value in seen[0]]
+
+
 @part("forward")
 def test_changes_nothing_else(stage, draw):
-    """x and grad_output are not changed in place, and A and B change in update() only."""
-    batch = case(draw)
+    """x and grad_output are not changed in place, and A and B change in update() only. What
+    forward() and backward() have returned stays as it was."""
+    batch, other = case(draw), case(draw)
+    delta, dx = stage(returned, *batch.given[:3], [(c.x, c.g) for c in (batch, other)])
+    equals(delta, batch.delta(), "delta, once another forward() has run,")
+    equals(dx, batch.gradients()[2], "the gradient of x, once another backward() has run,")
     for call, factors in zip(("forward", "backward"), stage(kept, *batch.given)):
         for name, got, want in zip("AB", factors, (batch.A, batch.B)):
             equals(got, want, f"{name} after {call}()")
