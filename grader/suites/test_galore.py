@@ -960,7 +960,7 @@ def test_many_steps(stage, draw):
 @part("dtype")
 def test_float64(stage, draw):
     """float64 gradients stay exact to 1e-9, projected and in steps."""
-    for shape in (WIDE, TALL):
+    for shape in (WIDE, TALL, SQUARE):
         run = run_of(draw, shape, dtype=torch.float64)
         low = stage(project, run.grads[0], 2)
         rows, right = upright(low), low_of(directions(run.grads[0], 2), run.grads[0])
