@@ -210,6 +210,8 @@ def test_a_is_gaussian_and_b_zero(stage, draw):
     require(bool((nothing == 0).all()), "A is not zero at init_scale=0")
     # As independent in small arrays: one column, two rows, over many instances.
     A = array(stage(small_starts, seed, (2, 1), 600), "A").squeeze(-1)
+    moved = not bool((A == A[0]).all())
+    require(moved, "One generator gives the same A every time", "generator-not-moved")
     std, peak = float(A.std()), float((A**4).mean() / (A**2).mean() ** 2)
     along = float(torch.corrcoef(A.T)[0, 1])
     right = abs(std / 0.01 - 1) < 0.15 and peak > 2 and abs(along) < 0.3  # NaN compares false
@@ -282,7 +284,7 @@ def test_the_generator_decides_on_a(stage, draw):
     other = torch.equal(got["seed"], got["other"])
     require(not other, "Generators of different seeds give the same A", "rng-ignored")
     moved = not torch.equal(*got["moving"])
-    require(moved, "One generator gives the same A twice")
+    require(moved, "One generator gives the same A twice", "generator-not-moved")
     used = torch.equal(got["seed"], got["used"])
     require(not used, "A generator that was used before gives the A of a new one")
     fresh = not torch.equal(*got["fresh"])
