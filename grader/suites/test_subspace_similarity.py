@@ -224,11 +224,6 @@ def phis(kata, cases):
     return [kata.phi(*case) for case in cases]
 
 
-def phis_of_one(kata, A, counts):
-    """One tensor in the place of both."""
-    return [kata.phi(A, A, i, j) for i, j in counts]
-
-
 def ratios(kata, cases):
     return [kata.amplification(*case) for case in cases]
 
@@ -271,8 +266,6 @@ def test_limits(stage, draw):
     cases += [(rows[:3], rows[3:], 3, 3), (mixed, rows[3:], 2, 3)]
     similar(stage, cases, {})
     similar(stage, every(shared, shared), {})
-    same = [(shared, shared, i, j) for i in (1, 2, 3) for j in (1, 3)]
-    are_similar(stage(phis_of_one, shared, [(i, j) for *_, i, j in same]), same, {})
 
 
 @part("forward")
