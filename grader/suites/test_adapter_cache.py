@@ -442,7 +442,7 @@ def test_least_recently_used_goes_first(stage, draw):
     rng = source(draw)
     adapters = sized(rng, [rng.randint(1, 7), 2, 3, 5, rng.randint(6, 9), 4, 12])
     holds(stage, rng, adapters, 12, GETS)
-    many = sized(rng, [1] * 11 + [2] * 3, [*"abcdefghij", "A", "a ", " a", "a/b.1"])
+    many = sized(rng, [1] * 12 + [2] * 3, [*"abcdefghij", "A", "", "a ", " a", "a/b.1"])
     holds(stage, rng, many, 12, GETS, {**PINS, "length": 40})
 
 

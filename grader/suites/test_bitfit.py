@@ -318,7 +318,9 @@ OTHERS = "_parameters", "_buffers", "_modules", "training"
 def after_call(kata, make, trains, grad, calls):
     """What is so after the last of some calls; another model is treated before it. Between two
     calls all flags are turned over, and the model gets a new classifier."""
-    elsewhere = {id(p): p for p in bitfit(kata, nn.Linear(2, 3)) if isinstance(p, torch.Tensor)}
+    first = bitfit(kata, nn.Linear(2, 3))
+    elsewhere = {id(p): p for p in first if isinstance(p, torch.Tensor)}
+    were = list(map(id, first)) if isinstance(first, list) else None
     model, heads = arrived(make, trains), []
     for _ in range(calls - 1):
         bitfit(kata, model)
@@ -357,6 +359,7 @@ def after_call(kata, make, trains, grad, calls):
     after = {name: settings(m) for name, m in modules.items()}
     return {
         "type": "list" if isinstance(params, list) else type(params).__name__,
+        "stays": were is None or list(map(id, first)) == were,
         "list": [EARLIER if id(p) in elsewhere else name for p, name in zip(listed, found)],
         "buffers": [n for n, b in buffers.items() if any(b is p for p in listed)],
         "trains": [known[id(p)] for p in model.parameters() if p.requires_grad and id(p) in known],
@@ -500,6 +503,7 @@ def test_every_call_has_its_own_list(stage):
     for calls in (2, 3):
         came = treated(stage, net, calls=calls)
         lists(came, net, twice="earlier-calls-listed")
+        require(came.stays, "a later call changes the list that an earlier one has returned")
         trains(came, net)
 
 

@@ -287,14 +287,16 @@ def test_any_alpha(stage, draw):
 
 @part("forward")
 def test_small_and_large_weights(stage, draw):
-    """Nothing is added to the norm but, at most, 1e-12: small weights have a direction too, and
-    large ones."""
+    """Nothing is added to the norm but, at most, 1e-12, nor is it held above more than that: small
+    weights have a direction too, and large ones."""
     case = DORA.case(draw, 5, bias=False)
     W, _, m, A, B = case.values
-    for size in (1e-3, 1e-4):
+    for size in (1e-3, 1e-4, 1e-7):
         small = replace(case, values=(W * size, None, m, A, B * size))
         (y,) = stage(wrapped.outputs, *small.call, ("train",))
-        eps = small.lazily(y, tuple(map(padded, (1e-3, 1e-4, 1e-5, 1e-6))))
+        forms = [padded(eps) for eps in EPS if eps > size / 2000]  # those that show
+        forms += [floored(eps) for eps in EPS if eps > 9 * size]
+        eps = small.lazily(y, tuple(forms))
         what = "the output of a layer with small weights"
         near(y, small.output(), what=what, unless={"norm-with-eps": eps})
     large = replace(case, values=(W * 1e4, None, m * 1e4, A, B * 1e4))
@@ -302,9 +304,17 @@ def test_small_and_large_weights(stage, draw):
     near(y, large.output(), what="the output of a layer with large weights")
 
 
+EPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
+
+
 def padded(eps):
     """As a formula: with this added to the norm."""
     return through(lambda W, m, V: m * V / (rows(V) + eps))
+
+
+def floored(eps):
+    """As a formula: with no norm below this."""
+    return through(lambda W, m, V: m * V / rows(V).clamp(min=eps))
 
 
 @part("forward")

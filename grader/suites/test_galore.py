@@ -563,6 +563,8 @@ def steps(kata, weight, grad, made, words, kind):
     """The weight after each step; gradients come stacked."""
     projector, state = kata.GaLoreProjector(**made), {}
     weight, seen = start(weight, kind), []
+    if weight.requires_grad:
+        weight.grad = torch.ones_like(weight)  # not the gradient that is passed
     for one in grad:
         kata.galore_adam_step(weight, one, state, projector, **words)
         seen.append(weight.detach().clone())
@@ -658,8 +660,8 @@ def ambient(kata, grad):
 
 @part("forward")
 def test_parameters_and_tensors(stage, draw):
-    """The weight may be a Parameter, frozen or not, or a tensor, contiguous or not. No call leaves
-    another grad mode."""
+    """The weight may be a Parameter, frozen or not, or a tensor, contiguous or not; the gradient is
+    the one passed, whatever its `.grad` holds. No call leaves another grad mode."""
     run, tall = run_of(draw, WIDE), run_of(draw, TALL)
     require(all(stage(ambient, run.grads[0])), "a call leaves grad mode changed")
     kinds = ("tensor", "Parameter", "frozen Parameter", "tensor that requires a gradient", "view")
@@ -958,7 +960,7 @@ def test_many_steps(stage, draw):
 @part("dtype")
 def test_float64(stage, draw):
     """float64 gradients stay exact to 1e-9, projected and in steps."""
-    for shape in (WIDE, TALL):
+    for shape in (WIDE, TALL, SQUARE):
         run = run_of(draw, shape, dtype=torch.float64)
         low = stage(project, run.grads[0], 2)
         rows, right = upright(low), low_of(directions(run.grads[0], 2), run.grads[0])

@@ -279,8 +279,9 @@ def flags(kata, arguments, arrive, given, x):
     ours = {f"{n}.{k}": p for n, m in zip(names, parts) for k, p in m.named_parameters()}
     block = kata.HoulsbyBlock(*parts, *given)
     at_once = [n for n, p in ours.items() if p.requires_grad]
-    for mode in (False, True):
-        block.train(mode)
+    block.eval()
+    asleep = [n for n, p in ours.items() if p.requires_grad]
+    block.train()
     block.load_state_dict(block.state_dict())
     y = block.to(x.dtype)(x)
     if y.requires_grad:
@@ -288,6 +289,7 @@ def flags(kata, arguments, arrive, given, x):
     known, inside = {id(p) for p in ours.values()}, {id(p) for p in block.parameters()}
     return {
         "at_once": at_once,
+        "asleep": asleep,
         "later": [n for n, p in ours.items() if p.requires_grad],
         "grads": [n for n, p in ours.items() if p.grad is not None],
         "outside": [n for n, p in ours.items() if id(p) not in inside],
@@ -313,7 +315,8 @@ def test_sublayers_are_frozen(stage, draw):
     """No parameter of attn and ffn, layer norms inside them too, requires or receives a gradient,
     also with train_norms, and after train(), eval(), load_state_dict() and to()."""
     for _, got in seen(stage, draw):
-        for when, text in (("at_once", ""), ("later", " after train(), eval() and loading")):
+        later = ("asleep", " after eval()"), ("later", " after eval(), train() and loading")
+        for when, text in (("at_once", ""), *later):
             names = among(got[when], "attn.", "ffn.")
             inner = all("norm" in name for name in names)
             late = when == "at_once" and not among(got["later"], "attn.", "ffn.")
@@ -329,7 +332,7 @@ def test_norms_train_where_asked(stage, draw):
     """All parameters of the two norms are frozen, or with train_norms=True trainable, whatever
     they arrive as; frozen is the default."""
     for trains, got in seen(stage, draw):
-        for when in ("at_once", "later"):
+        for when in ("at_once", "asleep", "later"):
             on = among(got[when], "norm1.", "norm2.")
             off = [name for name in NORMS if name not in on]
             late = when == "at_once" and len(among(got["later"], "norm")) == 4 * trains
@@ -349,7 +352,7 @@ def test_adapters_are_left_as_they_arrive(stage, draw):
     for _, got in seen(stage, draw):
         names = among(got["outside"], "adapter")
         require(not names, f"not among the block's parameters(): {names}", "module-not-registered")
-        for when in ("at_once", "later"):
+        for when in ("at_once", "asleep", "later"):
             on = among(got[when], "adapter")
             thawed = [name for name in on if "offset" in name or "kept" in name]
             require(not thawed, f"frozen parameters train now: {thawed}", "adapter-thawed")

@@ -68,7 +68,9 @@ def place(model):
 
 
 def loss_fn(output, target):
-    return (nn.functional.softplus(output) - target).square().mean()
+    """Where the target is NaN there is nothing to learn."""
+    off = nn.functional.softplus(output) - target
+    return torch.where(target.isnan(), 0.0, off).square().mean()
 
 
 # What is right, and what known mistakes do
@@ -325,27 +327,51 @@ def test_defaults_and_positions(stage, draw):
     agrees(got, full, [], "the path with all options by position", **CLIPPED)
 
 
+@part("forward")
+def test_batches_of_any_weight(stage, draw):
+    """A batch that gives no loss and no gradient makes its step too, and is forgotten like any
+    other; where max_grad_norm is None the largest gradient counts as it is; lr may be 0."""
+    one = run(draw, weight_decay=0.2)
+    (x, y), (u, v), (p, q), *rest = one.batches
+    nothing, large = (torch.full_like(y, float("nan")), torch.full_like(q, float("nan"))), 300 * v
+    light = replace(one, batches=((x, nothing[0]), (u, v), (p, nothing[1]), *rest))
+    heavy = replace(one, batches=((x, y), (u, large), (p, q), *rest))
+    for given, what in (
+        (light, "where two batches give no gradient"),
+        (heavy, "where one batch gives a large gradient"),
+        (replace(light, lr=0.0), "with lr=0"),
+    ):
+        got = tune(stage, given)
+        agrees(got["path"], given, [], f"the path {what}")
+        wanted = torch.tensor([sum(group) for group in follow(given)[1]], dtype=F64)
+        losses = torch.tensor(got["losses"], dtype=F64)
+        near(losses, wanted, what=f"the losses {what}", dtype=F64, **LOSS)
+
+
 def again(kata, values, batches, options, then):
-    """The path of a second call on one model, with the draws of the first."""
+    """The path of a second call on one model, with the draws of the first; and whether the list of
+    the first is as it was."""
     model = net(*values)
-    lightly(kata.finetune, model, learned(model), batches, loss_fn, **options)
+    losses = lightly(kata.finetune, model, learned(model), batches, loss_fn, **options)
+    were = losses[:] if isinstance(losses, list) else losses
     model.path.clear()
     model.inner[0][0].draws.manual_seed(5)
     lightly(kata.finetune, model, learned(model), batches, loss_fn, **then)
-    return torch.stack([*model.path, place(model)])
+    return torch.stack([*model.path, place(model)]), losses == were
 
 
 @part("forward")
 def test_each_call_begins_anew(stage, draw):
     """Another call goes on from the values, with moments of its own, and finds nothing of the
-    first that acts on its gradients."""
+    first that acts on its gradients; the losses of the first stay."""
     one = run(draw, 6, accumulate=2)
     W, b, *now, gain = one.values
     ends = follow(one)[0][-1].split([v.numel() for v in now])
     now = [end.view_as(v) for end, v in zip(ends, now)]
     then = clipping(replace(one, values=(W, b, *now, gain)))
-    got = stage(again, one.values, one.batches, one.options, then.options)
+    got, stays = stage(again, one.values, one.batches, one.options, then.options)
     agrees(got, then, [], "the path of a second call", **CLIPPED)
+    require(stays, "a second call changes the list of losses that the first has returned")
 
 
 @part("forward")
@@ -353,7 +379,7 @@ def test_accumulates(stage, draw):
     """One step for each `accumulate` batches, with the unweighted mean of their gradients; a last
     short group steps too, divided by its own size, also where it is the only one."""
     weighted = ["weighted-by-size"]
-    for batches, size, bugs in ((7, 3, GROUPS), (4, 2, weighted), (2, 5, []), (6, 4, [])):
+    for batches, size, bugs in ((7, 3, GROUPS), (4, 2, weighted), (2, 5, []), (6, 5, [])):
         one = run(draw, batches, accumulate=size)
         one = clipping(one, 2) if batches == 7 else one
         while batches == 7 and distance(follow(one, mean="sum")[0], follow(one)[0]) < 0.01:
@@ -507,11 +533,19 @@ def from_iterables(kata, values, batches, options, way):
         def __iter__(self):
             return self.left
 
+    class Loader:  # as a DataLoader has it
+        def __iter__(self):
+            return iter(batches)
+
+        def __len__(self):
+            return len(batches)
+
     model = net(*values)
     kinds = {
         "a generator": lambda: (pair for pair in batches),
         "an iterator": lambda: iter(batches),
         "an object with __iter__ alone": Stream,
+        "an object with __iter__ and __len__": Loader,
         "a list of lists": lambda: [list(pair) for pair in batches],
     }
     params = learned(model)
@@ -550,12 +584,12 @@ def asked(kata, values, batches, options):
 @part("shape")
 def test_batches_of_any_iterable(stage, draw):
     """`batches` may be any iterable of pairs, gone through once: a generator, an iterator, an
-    object without len(); without any batch the losses are []. loss_fn gets what model(x) gives, of
-    whatever kind, and the model's hooks run."""
+    object without len(), or with it and no indices, as a DataLoader; without any batch the losses
+    are []. loss_fn gets what model(x) gives, of whatever kind, and the model's hooks run."""
     one = clipping(run(draw, 5, accumulate=2))
     agrees(tune(stage, one)["path"], one, [], "the path with a list of batches", **CLIPPED)
-    ways = ("a list of lists", "an object with __iter__ alone", "an iterator", "a generator")
-    for kind in ways:
+    alone, counted = "an object with __iter__ alone", "an object with __iter__ and __len__"
+    for kind in ("a list of lists", counted, alone, "an iterator", "a generator"):
         with blame("batches-counted", "has no len()", "not subscriptable"):
             got = stage(from_iterables, one.values, one.batches, one.options, ("batches", kind))
         lost = isinstance(got, Tensor) and len(got) < len(one.batches) + 1

@@ -210,6 +210,8 @@ def test_a_is_gaussian_and_b_zero(stage, draw):
     require(bool((nothing == 0).all()), "A is not zero at init_scale=0")
     # As independent in small arrays: one column, two rows, over many instances.
     A = array(stage(small_starts, seed, (2, 1), 600), "A").squeeze(-1)
+    moved = len(A.unique(dim=0)) > 1
+    require(moved, "One generator gives the same A every time", "generator-not-moved")
     std, peak = float(A.std()), float((A**4).mean() / (A**2).mean() ** 2)
     along = float(torch.corrcoef(A.T)[0, 1])
     right = abs(std / 0.01 - 1) < 0.15 and peak > 2 and abs(along) < 0.3  # NaN compares false
@@ -282,7 +284,7 @@ def test_the_generator_decides_on_a(stage, draw):
     other = torch.equal(got["seed"], got["other"])
     require(not other, "Generators of different seeds give the same A", "rng-ignored")
     moved = not torch.equal(*got["moving"])
-    require(moved, "One generator gives the same A twice")
+    require(moved, "One generator gives the same A twice", "generator-not-moved")
     used = torch.equal(got["seed"], got["used"])
     require(not used, "A generator that was used before gives the A of a new one")
     fresh = not torch.equal(*got["fresh"])
@@ -467,10 +469,23 @@ def kept(kata, A, B, alpha, x, g):
     return [*seen, (sent(lora.A), sent(lora.B))]
 
 
+def returned(kata, A, B, alpha, batches):
+    """What the first forward() and backward() have returned, once others have run."""
+    lora, seen = lora_of(kata, A, B, alpha), []
+    for x, g in batches:
+        delta, cache = run(lora, x.numpy())
+        seen.append((delta, lora.backward(g.numpy(), cache)))
+    return [sent(value) for value in seen[0]]
+
+
 @part("forward")
 def test_changes_nothing_else(stage, draw):
-    """x and grad_output are not changed in place, and A and B change in update() only."""
-    batch = case(draw)
+    """x and grad_output are not changed in place, and A and B change in update() only. What
+    forward() and backward() have returned stays as it was."""
+    batch, other = case(draw), case(draw)
+    delta, dx = stage(returned, *batch.given[:3], [(c.x, c.g) for c in (batch, other)])
+    equals(delta, batch.delta(), "delta, once another forward() has run,")
+    equals(dx, batch.gradients()[2], "the gradient of x, once another backward() has run,")
     for call, factors in zip(("forward", "backward"), stage(kept, *batch.given)):
         for name, got, want in zip("AB", factors, (batch.A, batch.B)):
             equals(got, want, f"{name} after {call}()")

@@ -185,10 +185,10 @@ def sharing(kata, layer, other, news, x, way, mode):
         trains = way == "a Parameter"
         return nn.Parameter(value.clone(), trains) if "Parameter" in way else value.clone()
 
+    unheld = made(kata, *layer[:-1], {n: passed(v) for n, v in layer[-1].items()})
     held = {n: passed(v) for n, v in layer[-1].items()}
     with torch.set_grad_enabled(way != "a layer made under no_grad"):
         layers = [made(kata, *one[:-1], held) for one in (layer, other, layer)]
-        unheld = made(kata, *layer[:-1], {n: passed(v) for n, v in layer[-1].items()})
     *layers, last = layers
     seen = [(y := unheld(x).detach(), y)]
     for number, (name, new) in enumerate(news):

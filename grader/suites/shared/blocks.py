@@ -278,8 +278,12 @@ def after_backward(kata, arguments, x):
     block = make(kata, *arguments)
     first, second = block.sublayer, block.adapter
     at_once = [n for n, p in first.named_parameters() if p.requires_grad]
+    learned = {"down": second.down, "up": second.up, "bias": second.bias}
+    thawed, still = set(), set()  # in either mode
     for mode in (False, True):
         block.train(mode)
+        thawed |= {n for n, p in first.named_parameters() if p.requires_grad} - {*at_once}
+        still |= {n for n, p in learned.items() if not p.requires_grad}
     block.load_state_dict(block.state_dict())
     block.to(x.dtype)
     y = block(x)
@@ -287,13 +291,12 @@ def after_backward(kata, arguments, x):
         y.square().sum().backward()
     ours = {id(p) for m in (first, second) for p in m.parameters()}
     inside = {id(p) for p in block.parameters()}
-    learned = {"down": second.down, "up": second.up, "bias": second.bias}
     return {
         "at_once": at_once,
         "whole": all(p.requires_grad for p in first.parameters()),
-        "below": [n for n, p in first.named_parameters() if p.requires_grad],
+        "below": [n for n, p in first.named_parameters() if p.requires_grad or n in thawed],
         "grads": [n for n, p in first.named_parameters() if p.grad is not None],
-        "still": [n for n, p in learned.items() if not p.requires_grad],
+        "still": [n for n, p in learned.items() if not p.requires_grad or n in still],
         "without": [n for n, p in learned.items() if p.grad is None],
         "thawed": second.offset.requires_grad,
         "all_in": all(id(p) in inside for p in second.parameters()),

@@ -435,11 +435,12 @@ def formed(names, form):
 def after_call(kata, wheres, names, beside, form, state, x, options, **it):
     """What is so after the last of some calls for one model. Modules go by the names that they
     had before that call."""
-    elsewhere = [p for w in beside for p in inject(kata, it["make"](), w, it)[1]]
+    lists = [inject(kata, it["make"](), w, it)[1] for w in beside]
+    elsewhere = [p for params in lists for p in params]
     model = it["make"]() if state is None else filled(it["make"](), state)
     *earlier, where = wheres
-    for other in earlier:
-        inject(kata, model, other, it)
+    lists += [inject(kata, model, other, it)[1] for other in earlier]
+    were = [list(map(id, params)) for params in lists if isinstance(params, list)]
     old = dict(model.named_modules(remove_duplicate=False))
     modes = {n: m.training for n, m in old.items() if type(m) is not nn.Linear}
     held = {
@@ -449,6 +450,7 @@ def after_call(kata, wheres, names, beside, form, state, x, options, **it):
         if value is not None
     }
     got, params = inject(kata, model, formed(where, form), it, **options)
+    still = [list(map(id, params)) for params in lists if isinstance(params, list)]
     after = dict(model.named_modules(remove_duplicate=False))
     now = {n: model.get_submodule(n) for n in old}  # `after` may hold another of this name
     fresh = {n: m for n, m in now.items() if m is not old[n]}
@@ -472,6 +474,7 @@ def after_call(kata, wheres, names, beside, form, state, x, options, **it):
         "made": {n: (tuple(v.shape), v.dtype, v.device.type) for n, v in tensors.items()},
         "saved": [n for n in tensors if n in state],
         "type": "list" if isinstance(params, list) else type(params).__name__,
+        "stays": still == were,
         "list": [EARLIER if any(p is e for e in elsewhere) else n for p, n in zip(params, found)],
         "trains": training(model, known),
         "y": None if x is None else model(x),
@@ -1074,6 +1077,7 @@ def second_call_returns_its_own(stage, kind):
         text = f"a second call returned the {kind.word}s of an earlier one: {words(earlier)}"
         require(not earlier, text, f"earlier-{kind.word}s-returned")
         holds(kind, came.list, second)
+        require(came.stays, "a later call changes the list that an earlier one has returned")
         there = came.made.keys() >= set(kind.tensors((*first, *second)))
         require(there, "after a second call the first one's layers are not adapted any more")
 

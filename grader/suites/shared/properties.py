@@ -219,16 +219,22 @@ def input_unchanged(stage, draw, layer, bug="changes-input-in-place"):
 
 
 def beside_another(kata, arguments, others, x, make, call):
+    """The output after another one was made, and one of an earlier call, once others were made."""
     layer = make(kata, *arguments)
     call(make(kata, *others), x)
-    return call(layer, x)
+    with torch.no_grad():
+        earlier = call(layer, x)
+        call(layer, -x)
+    return call(layer, x), earlier
 
 
 def independent(stage, draw, layer, other, lead=(5,)):
-    """Another one, made and run meanwhile, changes nothing."""
+    """Another one, made and run meanwhile, changes nothing; nor does a later call change what an
+    earlier one has returned."""
     x = draw(*lead, layer.width)
-    y = stage(beside_another, layer.arguments, other.arguments, x, **layer.helpers)
+    y, earlier = stage(beside_another, layer.arguments, other.arguments, x, **layer.helpers)
     near(y, layer.output(x), what=f"{layer.what} after another one was made")
+    near(earlier, layer.output(x), what=f"{layer.what}, once there was another call,")
 
 
 def of_the_moment(kata, arguments, values, x, modes, make, call, fill):

@@ -1,5 +1,5 @@
 # wrong: 1e-8 is added to the norm, which shows in float64
-# bug: - (unlikely)
+# bug: norm-with-eps
 import math
 
 import torch

@@ -1,5 +1,5 @@
 # wrong: A is drawn from a new generator with the seed of the one given
-# bug: -
+# bug: generator-not-moved
 
 import numpy as np
 

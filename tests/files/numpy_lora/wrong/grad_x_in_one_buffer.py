@@ -1,0 +1,28 @@
+# wrong: every backward() writes the gradient of x into the array that the last one returned
+# bug: -
+import numpy as np
+class LoRA:
+    def __init__(self, d_in, d_out, r, alpha=None, init_scale=0.01, rng=None):
+        rng = np.random.default_rng() if rng is None else rng
+        self.scale = (r if alpha is None else alpha) / r
+        self.A = rng.normal(0.0, init_scale, (r, d_in))
+        self.B = np.zeros((d_out, r))
+    def forward(self, x):
+        z = x @ self.A.T
+        delta = self.scale * z @ self.B.T
+        return delta, (x, z)
+    def backward(self, grad_output, cache):
+        x, z = cache
+        n = len(x)
+        grad_z = self.scale * grad_output @ self.B
+        self.dA = grad_z.T @ x / n
+        self.dB = self.scale * grad_output.T @ z / n
+        if getattr(self, '_gx', None) is None or self._gx.shape != x.shape:
+            self._gx = np.empty_like(x)
+        np.matmul(grad_z, self.A, out=self._gx)
+        return self._gx
+    def update(self, lr):
+        self.A -= lr * self.dA
+        self.B -= lr * self.dB
+    def get_merged_delta(self):
+        return self.scale * self.B @ self.A
