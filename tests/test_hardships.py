@@ -351,7 +351,12 @@ def copy(tmp_path: Path) -> Path:
     [
         ("solutions/lora_linear.py", "", "", ""),
         ("solutions/lora_linear.py", "return out +", "return 2 * out +", "the solution fails"),
-        ("grader/exam/checks.py", "return off <= atol", "return True or off <= atol", "within tolerance"),
+        (
+            "grader/exam/checks.py",
+            "return off <= atol",
+            "return True or off <= atol",
+            "within tolerance",
+        ),
     ],
     ids=["whole", "solution-broken", "suite-weakened"],
 )
