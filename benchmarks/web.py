@@ -54,7 +54,7 @@ def serving(folder: str) -> Iterator[tuple[httpx.Client, float]]:
 
 def verdict(client: httpx.Client, page: str, text: str, base: str) -> tuple[float, str]:
     """Seconds from Run to the verdict that the page shows, and the file's new base."""
-    address = f"/events?slug={SLUG}&page={page}&seen=0"
+    address = f"/katas/{SLUG}/events?page={page}&seen=0"
     with client.stream("GET", address) as stream:
         lines = stream.iter_lines()
         next(lines)
