@@ -31,18 +31,24 @@ class Visit:
         self.context.set_default_timeout(PATIENCE_MS)
         self.said: list[str] = []
         self.asked: set[str] = set()
-        self.context.on("console", lambda message: self.said.append(message.text))
+        self.context.on("console", self._heard)
         self.context.on("weberror", lambda error: self.said.append(str(error.error)))
         self.context.on("request", lambda request: self.asked.add(request.url))
         self.page = self.context.new_page()
         self.page.goto(served.address)
         self.page.wait_for_url(f"{served.origin}/")
 
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning"):  # not that a field was in focus already
+            self.said.append(message.text)
+
     def close(self, broken: bool = False) -> None:
         """`broken`: the server was killed, and the console says that it does not answer."""
         self.context.close()
-        assert [text for text in self.said if not (broken and "net::ERR_" in text)] == []
-        assert [url for url in self.asked if not url.startswith(self.served.origin)] == []
+        said = [text for text in self.said if not (broken and "net::ERR_" in text)]
+        assert said == [], said
+        strange = [url for url in self.asked if not url.startswith(self.served.origin)]
+        assert strange == [], strange
 
     def go(self, path: str) -> Any:
         assert self.page.goto(self.served.origin + path).status == 200
