@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
+from screens import HERE, MISTAKE
 
 from grader import content
 
-HERE = Path(__file__).parent
 SIZE: Any = {"width": 1280, "height": 800}
-# What a tired candidate leaves out: the scale.
-MISTAKE = ("out + self.scale * F.linear", "out + F.linear")
 SEED = "7"
 
 

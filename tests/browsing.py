@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from conftest import run_kata
 from html_page import Page
 
 from grader.practice.workspace import Workspace
@@ -66,14 +67,7 @@ class Served:
 
     def kata(self, *arguments: str) -> str:
         """What `kata` says in a terminal beside it."""
-        done = subprocess.run(
-            [sys.executable, "-m", "grader", *arguments],
-            cwd=self.work,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_kata(arguments, self.work, self.environment)
         return done.stdout + done.stderr
 
     def history(self, slug: str = SLUG) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def run_kata(
+    arguments: Sequence[str], work: Path, environment: dict[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    """`kata` with these arguments, started in the folder `work`, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "grader", *arguments],
+        cwd=work,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Variables under which `kata` keeps everything in this test's folder."""
@@ -38,15 +53,7 @@ def kata(tmp_path: Path, environment: dict[str, str]) -> Kata:
     """Runs `kata` with these arguments, in an empty folder with its own workspace."""
 
     def run(*arguments: str, **extra: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "grader", *arguments],
-            cwd=tmp_path / "work",
-            env={**environment, **extra},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return run_kata(arguments, tmp_path / "work", {**environment, **extra})
 
     return run
 

@@ -353,8 +353,8 @@ def copy(tmp_path: Path) -> Path:
         ("solutions/lora_linear.py", "return out +", "return 2 * out +", "the solution fails"),
         (
             "grader/exam/checks.py",
-            "return off <= atol",
-            "return True or off <= atol",
+            "return off <= _allowed",
+            "return True or off <= _allowed",
             "within tolerance",
         ),
     ],

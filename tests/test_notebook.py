@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import run_kata
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
@@ -85,14 +86,7 @@ class Notebook:
 
     def kata(self, *arguments: str) -> str:
         """What `kata` says in a terminal beside it."""
-        done = subprocess.run(
-            [sys.executable, "-m", "grader", *arguments],
-            cwd=self.work,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_kata(arguments, self.work, self.environment)
         return done.stdout + done.stderr
 
 

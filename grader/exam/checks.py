@@ -194,8 +194,8 @@ def close(got: Tensor, want: Tensor, rtol: float, atol: float) -> bool:
     if not want.numel():
         return True
     got, want = got.double(), want.double()
-    off, scale = (got - want).abs().max().item(), want.abs().max().item()
-    return off <= atol + rtol * scale  # NaN compares false
+    off = (got - want).abs().max().item()
+    return off <= _allowed(want, rtol, atol)  # NaN compares false
 
 
 def _allowed(want: Tensor, rtol: float, atol: float) -> float:

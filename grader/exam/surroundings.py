@@ -18,7 +18,7 @@ import signal
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -145,7 +145,7 @@ class Written:
 
     def __bool__(self) -> bool:
         return any(
-            watch.written() and (_VERSIONS or not _same(tuple(watch.watched.values()), values))
+            watch.written() and (_VERSIONS or not _same(watch.watched.values(), values))
             for watch, values in self._held
         ) or any(
             one.__code__ is not code or one.__defaults__ is not defaults
@@ -153,7 +153,7 @@ class Written:
         )
 
 
-def _same(now: tuple[Any, ...], before: tuple[Any, ...]) -> bool:
+def _same(now: Collection[Any], before: Collection[Any]) -> bool:
     return len(now) == len(before) and all(map(operator.is_, now, before))
 
 
@@ -187,8 +187,9 @@ def changed(remembered: _Remembered) -> Iterator[str]:
         if not watch.written():
             continue
         now, same = vars(owner), True
-        as_it_was = len(now) == len(values) and all(map(operator.is_, now.values(), values))
-        if not as_it_was and not all(map(operator.is_, map(now.get, names), values)):
+        if not _same(now.values(), values) and not all(
+            map(operator.is_, map(now.get, names), values)
+        ):
             for name, was in zip(names, values):
                 if now.get(name) is not was and callable(was) and not _torchs(now.get(name)):
                     same = False

@@ -29,6 +29,7 @@ TOPICS = (
 )  # in teaching order; the core deck has one file each
 CORE, FRONTIER = DECKS = ("core", "frontier")  # frontier: its files begin with that name
 ALL_DECKS = "all"
+CHOICES = (*DECKS, ALL_DECKS)  # what may be asked for
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

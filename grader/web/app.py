@@ -22,7 +22,7 @@ from grader.practice.workspace import Workspace
 from grader.store import Store
 from grader.store.attempts import Reason
 from grader.web import bundle, desk, pages, plan, quiz
-from grader.web.asked import back, fields, kata_of, shown
+from grader.web.asked import back, fields, kata_of, shown, whole
 from grader.web.editor import Edited, Editor, follow, saved_first
 from grader.web.guard import Guard
 from grader.web.hunt import Hunts
@@ -175,16 +175,14 @@ class Web:
         refused = await self._saved_first(request, given)
         if refused is not None:
             return refused
-        rung = given.get("rung", "")  # the page's: who clicks twice asks for one
-        number = int(rung) if rung.isascii() and rung.isdigit() and len(rung) < 3 else 0
-        await run_in_threadpool(hints.climb, slug, number)
+        rung = whole(given.get("rung", ""), 2) or 0  # the page's: who clicks twice asks for one
+        await run_in_threadpool(hints.climb, slug, rung)
         return _kata(slug, "hints")
 
     async def _saved_first(self, request: Request, given: dict[str, str]) -> Response | None:
         """As `saved_first`, but a stub that is shown where there is no file makes none."""
         edited = self._edited(request)
-        text = given.get("text", "").replace("\r\n", "\n")
-        if not given.get("base") and text == stubs.stub(kata_of(request)):
+        if not given.get("base") and given.get("text") == stubs.stub(kata_of(request)):
             return None
         return await saved_first(self, edited, given)
 

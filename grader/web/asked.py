@@ -36,11 +36,21 @@ async def sent(request: Request) -> Asked:
 
 
 async def fields(request: Request) -> dict[str, str]:
-    """The fields of a form; of those with one name the last. Files are refused."""
+    """The fields of a form, with plain line ends; of those with one name the last. Files are
+    refused."""
     async with request.form(max_files=0) as form:
-        found = {name: value for name, value in form.items() if isinstance(value, str)}
+        found = {
+            name: value.replace("\r\n", "\n").replace("\r", "\n")
+            for name, value in form.items()
+            if isinstance(value, str)
+        }
     request.state.sent = found  # for the page that says what went wrong
     return found
+
+
+def whole(text: str, digits: int) -> int | None:
+    """The whole number that a text is, of so many digits at most; None if it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
 
 
 def kata_of(request: Request) -> str:

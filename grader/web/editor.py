@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from grader.errors import UsageFault
 from grader.web import desk, pages
-from grader.web.asked import Asked, back, sent
+from grader.web.asked import Asked, back, sent, whole
 from grader.web.live import Grade
 
 if TYPE_CHECKING:
@@ -132,11 +132,10 @@ def follow(
 ) -> Response:
     """The event stream of a page. Raises HTTPException."""
     page = request.query_params.get("page", "")
-    seen = request.query_params.get("seen", "0")
+    seen = whole(request.query_params.get("seen", "0"), 9) or 0
     if not 0 < len(page) <= _PAGE_CHARACTERS:
         raise HTTPException(404)
-    number = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 10 else 0
-    told = web.streams.follow(page, path, number, clock)
+    told = web.streams.follow(page, path, seen, clock)
     return StreamingResponse(told, media_type="text/event-stream")
 
 

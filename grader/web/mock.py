@@ -38,7 +38,7 @@ from grader.views import interview as words
 from grader.views.plain import clock as duration
 from grader.views.plain import counted
 from grader.web import desk, pages
-from grader.web.asked import back, fields, shown
+from grader.web.asked import back, fields, shown, whole
 from grader.web.editor import Edited, Editor, follow, saved_first
 from grader.web.live import Grade
 from grader.web.seat import Left, Seat
@@ -397,13 +397,13 @@ def _judge(sitting: Sitting, step: Reveal, given: Given) -> None:
 def _begin(given: Given) -> int:
     """The number of a new interview; of the same one where its form comes twice. Raises
     HTTPException."""
-    minutes, seed = _whole(given, "minutes"), _whole(given, "seed")
+    minutes, seed = _number_in(given, "minutes"), _number_in(given, "seed")
     if minutes not in _MINUTES:
         raise HTTPException(400, f"Minutes are {_MINUTES[0]} to {_MINUTES[-1]}.")
     level, deck, focus = (given.get(name) or None for name in ("level", "deck", "focus"))
     if level not in (None, *Level) or focus not in (None, *catalog.tracks()):
         raise HTTPException(400, "There is no such level or track.")
-    if deck not in (None, *bank.DECKS, bank.ALL_DECKS):
+    if deck not in (None, *bank.CHOICES):
         raise HTTPException(400, "There is no such deck.")
     paper = anew.paper(minutes, seed, level=level, focus=focus, deck=deck)
     for interview in held.unfinished():
@@ -413,11 +413,11 @@ def _begin(given: Given) -> int:
     return sittings.begin(paper, clock.now()).number
 
 
-def _whole(given: Given, name: str) -> int:
-    text = given.get(name, "").strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
+def _number_in(given: Given, name: str) -> int:
+    number = whole(given.get(name, "").strip(), 15)
+    if number is None:
         raise HTTPException(400, f"{name.capitalize()}: a whole number, please.")
-    return int(text)
+    return number
 
 
 def _begun(state: State) -> bool:
@@ -428,8 +428,9 @@ def _begun(state: State) -> bool:
 
 
 def _all(wanted: str) -> str:
-    reports = held.reports(held.every())
-    ended = {interview.number for interview in held.every() if interview.ended is not None}
+    begun = held.every()
+    reports = held.reports(begun)
+    ended = {interview.number for interview in begun if interview.ended is not None}
     return pages.render(
         "mock.html",
         reports=reports[::-1],
@@ -438,7 +439,7 @@ def _all(wanted: str) -> str:
         minutes=_MINUTES,
         wanted=wanted,
         levels=list(Level),
-        decks=(*bank.DECKS, bank.ALL_DECKS),
+        decks=bank.CHOICES,
         tracks=catalog.tracks(),
         seed=anew.seed(),
     )

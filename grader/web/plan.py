@@ -17,7 +17,7 @@ from grader.store import Store
 from grader.views import today as days
 from grader.views.plain import counted
 from grader.web import pages
-from grader.web.asked import back, fields, shown
+from grader.web.asked import back, fields, shown, whole
 
 if TYPE_CHECKING:
     from grader.web.app import Web
@@ -75,7 +75,7 @@ def page(
         all=all_,
         values={**dict(zip(_FIELDS, values, strict=True)), **(given or {})},
         wrong=wrong or {},
-        decks=(*bank.DECKS, bank.ALL_DECKS),
+        decks=bank.CHOICES,
         fewest=plans.FEWEST_MINUTES,
         most=plans.MOST_MINUTES,
         days=days,
@@ -97,7 +97,7 @@ def _change(given: dict[str, str]) -> dict[str, str]:
     wrong: dict[str, str] = {}
     day, minutes = _day(given, wrong), _minutes(given, wrong)
     deck = given.get("deck", bank.CORE)
-    if deck not in (*bank.DECKS, bank.ALL_DECKS):
+    if deck not in bank.CHOICES:
         wrong["deck"] = f"There is no deck `{deck}`."
     with Store.open(create=False) as store:
         before = plans.stored(store.settings)
@@ -125,11 +125,9 @@ def _day(given: dict[str, str], wrong: dict[str, str]) -> date | None:
 
 
 def _minutes(given: dict[str, str], wrong: dict[str, str]) -> int | None:
-    text = given.get(planning.MINUTES, "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 6:
-        minutes = int(text)
-        if plans.FEWEST_MINUTES <= minutes <= plans.MOST_MINUTES:
-            return minutes
+    minutes = whole(given.get(planning.MINUTES, "").strip(), 5)
+    if minutes is not None and plans.FEWEST_MINUTES <= minutes <= plans.MOST_MINUTES:
+        return minutes
     wrong[planning.MINUTES] = (
         f"Wanted is a whole number from {plans.FEWEST_MINUTES} to {plans.MOST_MINUTES}."
     )

@@ -31,7 +31,7 @@ from grader.views import mathml
 from grader.views import question as words
 from grader.views.plain import when
 from grader.web import pages
-from grader.web.asked import back, fields
+from grader.web.asked import back, fields, whole
 
 if TYPE_CHECKING:
     from grader.web.app import Web
@@ -419,7 +419,7 @@ class Quiz:
             given=given,
             wrong=wrong,
             topics=bank.TOPICS,
-            decks=(*bank.DECKS, bank.ALL_DECKS),
+            decks=bank.CHOICES,
             most=_MOST,
         )
 
@@ -444,8 +444,8 @@ def _taken_back(turn: Turn) -> str:
 
 
 def _text(given: dict[str, str]) -> str:
-    """What was typed, with the line ends that a terminal gives."""
-    return given.get("text", "").replace("\r\n", "\n").replace("\r", "\n").rstrip()
+    """What was typed."""
+    return given.get("text", "").rstrip()
 
 
 def _rest(turn: Turn) -> str:
@@ -477,13 +477,12 @@ def _options(given: dict[str, str]) -> Options:
         _question(asked)
         return Options(ask=bank.find(asked), cram="cram" in given)
     topic, deck = given.get("topic") or None, given.get("deck") or None
-    if topic not in (None, *bank.TOPICS) or deck not in (None, *bank.DECKS, bank.ALL_DECKS):
+    if topic not in (None, *bank.TOPICS) or deck not in (None, *bank.CHOICES):
         raise HTTPException(400, "There is no such topic, or no such deck.")
     text, limit = given.get("limit", "").strip(), None
     if text:
-        number = text.isascii() and text.isdigit() and len(text) < 6
-        limit = int(text) if number else 0
-        if not 1 <= limit <= _MOST:
+        limit = whole(text, 5)
+        if limit is None or not 1 <= limit <= _MOST:
             raise ValueError(f"Wanted is a whole number from 1 to {_MOST}, or nothing: no end.")
     return Options(topic, limit, "cram" in given, None, deck)
 

@@ -179,7 +179,7 @@ class Seat:
         with contextlib.suppress(Left), self.working() as sitting:
             step = sitting.step()
             if isinstance(step, Question) and not step.number and self.turn() == turn:
-                sitting.draft(text.replace("\r\n", "\n"))  # of a form
+                sitting.draft(text)
 
     # Code
 
